@@ -1,0 +1,36 @@
+"""Errors a user meets: each names the setting, its value and what would be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A setting, an argument or a piece of data is not what it has to be.
+
+    Args:
+      name: the setting, as the user wrote it (``final_sparsity``, ``--epsilon``, ``images``).
+      value: what it was.
+      expected: what would be right, as the end of "expected ...".
+
+    >>> raise SettingError("final_sparsity", 1.5, "a number in [0, 1]")
+    Traceback (most recent call last):
+        ...
+    bap_jax.errors.SettingError: final_sparsity = 1.5: expected a number in [0, 1]
+    """
+
+    def __init__(self, name: str, value: Any, expected: str):
+        super().__init__(f"{name} = {value!r}: expected {expected}")
+        self.name, self.value, self.expected = name, value, expected
+
+
+class DataError(ValueError):
+    """A data set is absent or unfit; the message names the command or the change that mends it."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint does not fit what it is restored into; the message names the first leaf that differs."""
+
+
+class NonFiniteError(ArithmeticError):
+    """Training met a NaN or an infinity; the message names the step and the last good checkpoint."""

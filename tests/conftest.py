@@ -1,0 +1,21 @@
+"""Eight CPU devices, no silent broadcasting across ranks, and the real data where it is there."""
+
+import os
+
+os.environ.setdefault("NPROC", "8")  # widens XLA's thread pool: collectives among fake devices can starve on few cores
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def test_data_dir() -> str:
+    """The prepared TFDS folder with real MNIST and CIFAR-10; tests that ask for it are skipped where there is none."""
+    folder = os.environ.get("BAP_TEST_DATA", "")
+    if not os.path.isdir(folder):
+        pytest.skip("BAP_TEST_DATA names no folder of prepared data sets")
+    return folder
