@@ -1,0 +1,79 @@
+# For a machine with python3 (3.11 or newer), make and a package registry. `make help` lists the targets.
+
+PYTHON ?= python3
+SEEDS ?= 1
+TESTS ?= all
+WORKERS ?= 2
+UV ?= uv
+
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV ?= .venv-$(PYTHON_VERSION)
+BIN = $(VENV)/bin
+RUN = $(BIN)/python -m
+
+# The tests that depend on the versions of Python and jax rather than on files, data and the command line.
+CORE = mathematics attacks budgets pruners training models
+ifeq ($(TESTS),all)
+  SELECTED =
+else ifeq ($(TESTS),core)
+  SELECTED = $(CORE:%=tests/%) $(CORE:%=bap_jax/%)
+else
+  SELECTED = $(TESTS)
+endif
+
+.PHONY: help demo test soak lint types format lock clean environment
+
+help: ## list the targets and variables
+	@echo 'make demo    install, then the main job on the digits: a table, and runs/demo/report.html'
+	@echo 'make test    install, then every test but the long ones'
+	@echo 'make soak    install, then the long tests'
+	@echo 'make lint    ruff: rules and format'
+	@echo 'make types   mypy'
+	@echo 'make format  mend what ruff can mend'
+	@echo 'make lock    compile requirements.txt from pyproject.toml (needs uv); LOCK=--upgrade for newer versions'
+	@echo 'make clean   remove environments, caches and build products; runs/ stays'
+	@echo
+	@echo 'PYTHON=$(PYTHON)   the interpreter, 3.11 or newer'
+	@echo 'VENV=$(VENV)   the folder of the environment'
+	@echo 'SEEDS=$(SEEDS)   seeds of the demo'
+	@echo 'TESTS=$(TESTS)   all, core, or files and folders'
+	@echo 'WORKERS=$(WORKERS)   test processes'
+	@echo 'UV=$(UV)   installs faster where it is found; UV= for pip alone'
+
+demo: environment
+	$(BIN)/bap demo --seeds $(SEEDS) --out runs/demo
+
+test: environment
+	$(RUN) pytest -m 'not soak' -n $(WORKERS) $(SELECTED)
+
+soak: environment
+	$(RUN) pytest -m soak -n 0 $(SELECTED)
+
+lint: environment
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: environment
+	$(RUN) mypy
+
+format: environment
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+environment:
+	@$(PYTHON) -c '' 2>/dev/null || { \
+	  echo 'bap_jax needs Python 3.11 or newer, and "$(PYTHON)" does not run here.' >&2; \
+	  echo 'Install one, or name it: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'bap_jax needs Python 3.11 or newer, and "$(PYTHON)" is Python $(PYTHON_VERSION).' >&2; \
+	  echo 'Install a newer one, or name it: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) tools/environment.py '$(VENV)' --uv '$(UV)'
+
+lock:
+	@$(UV) --version >/dev/null 2>&1 || { echo 'make lock needs uv: pip install uv' >&2; exit 1; }
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --extra dev --extra tensorboard $(LOCK) \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet --output-file requirements.txt
+
+clean:
+	rm -rf .venv-[0-9]* build dist *.egg-info .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find bap_jax experiments tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
