@@ -1,0 +1,6 @@
+"""Attacks: one pure, jittable function per file."""
+
+from bap_jax.attacks.fgsm import fgsm
+from bap_jax.attacks.pgd import pgd
+
+__all__ = ["fgsm", "pgd"]

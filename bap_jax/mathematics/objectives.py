@@ -1,0 +1,199 @@
+"""What attacks maximise: losses of a label, one number per example.
+
+One sign for all: the larger the value, the less the network believes in the label. An untargeted attack maximises it at the true
+label, a targeted one minimises it at the target.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from bap_jax.errors import SettingError
+from bap_jax.types import Array
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Cross-entropy of integer labels, log Σ exp z − z_y.
+
+    Args:
+      logits: [B, K] unnormalised.
+      labels: [B] integers in 0 … K−1 (not checked: values are checked where data enters).
+
+    Returns:
+      [B] nats, ≥ 0.
+
+    Raises:
+      SettingError: logits or labels of a wrong shape or dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1])).round(4)
+      Array([0.6931], dtype=float32)
+    """
+    return jax.nn.logsumexp(logits, axis=-1) - _pick(logits, labels)
+
+
+def soft_cross_entropy(logits: Array, targets: Array) -> Array:
+    """Cross-entropy of a distribution over the classes, −Σ_k t_k·log softmax(z)_k.
+
+    Args:
+      logits: [B, K].
+      targets: [B, K] non-negative, rows summing to one (one-hot or softened).
+
+    Returns:
+      [B] nats.
+
+    Raises:
+      SettingError: the shapes differ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> soft_cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([[0.9, 0.1]])).round(4)
+      Array([0.6931], dtype=float32)
+    """
+    if logits.shape != targets.shape:
+        raise SettingError("targets", targets.shape, f"one distribution per row of logits, shape {logits.shape}")
+    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+
+
+def margin(logits: Array, labels: Array) -> Array:
+    """The logit margin z_y − max_{j≠y} z_j: positive where the label wins, negative where it loses.
+
+    This is a margin, not a loss: as an attack's objective take :func:`margin_loss`.
+
+    Args:
+      logits: [B, K], K ≥ 2.
+      labels: [B] integers.
+
+    Returns:
+      [B] in logit units.
+
+    Raises:
+      SettingError: fewer than two classes, or a wrong shape or dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> margin(jnp.array([[1.0, 3.0, 2.0]]), jnp.array([1]))
+      Array([1.], dtype=float32)
+    """
+    _check_classes(logits, 2, "margin")
+    others = jnp.where(_one_hot(logits, labels), -jnp.inf, logits)
+    return _pick(logits, labels) - jnp.max(others, axis=-1)
+
+
+def margin_loss(logits: Array, labels: Array) -> Array:
+    """The negative margin max_{j≠y} z_j − z_y, an objective like the others: positive where the example is misclassified.
+
+    Args:
+      logits: [B, K], K ≥ 2.
+      labels: [B] integers.
+
+    Returns:
+      [B] in logit units.
+
+    Raises:
+      SettingError: as :func:`margin`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> margin_loss(jnp.array([[1.0, 3.0, 2.0]]), jnp.array([1]))
+      Array([-1.], dtype=float32)
+
+    References:
+      Carlini and Wagner 2017 (f₆, without its clamp).
+    """
+    return -margin(logits, labels)
+
+
+def dlr(logits: Array, labels: Array) -> Array:
+    """Difference of logits ratio, −(z_y − max_{j≠y} z_j) / (z_π1 − z_π3 + 1e-12), π sorting the logits downwards.
+
+    Neither a shift nor a positive factor of the logits changes it.
+
+    Args:
+      logits: [B, K], K ≥ 3.
+      labels: [B] integers.
+
+    Returns:
+      [B], positive where misclassified, at least −1.
+
+    Raises:
+      SettingError: fewer than three classes, or a wrong shape or dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> dlr(jnp.array([[4.0, 2.0, 0.0]]), jnp.array([0]))
+      Array([-0.5], dtype=float32)
+
+    References:
+      Croce and Hein 2020, "Reliable evaluation of adversarial robustness", eq. 6.
+    """
+    _check_classes(logits, 3, "dlr")
+    top, _ = jax.lax.top_k(logits, 3)
+    return -margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def dlr_targeted(logits: Array, labels: Array, targets: Array) -> Array:
+    """Targeted difference of logits ratio, −(z_y − z_t) / (z_π1 − ½(z_π3 + z_π4) + 1e-12).
+
+    An attack that wants class t maximises it; bind ``targets`` before handing it over as an objective of (logits, labels).
+
+    Args:
+      logits: [B, K], K ≥ 4.
+      labels: [B] integers, the true classes.
+      targets: [B] integers, the wanted classes.
+
+    Returns:
+      [B], positive where the target beats the label.
+
+    Raises:
+      SettingError: fewer than four classes, or a wrong shape or dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> dlr_targeted(jnp.array([[5.0, 3.0, 2.0, 0.0]]), jnp.array([0]), jnp.array([1]))
+      Array([-0.5], dtype=float32)
+
+    References:
+      Croce and Hein 2020, "Reliable evaluation of adversarial robustness", eq. 7.
+    """
+    _check_classes(logits, 4, "dlr_targeted")
+    top, _ = jax.lax.top_k(logits, 4)
+    return (_pick(logits, targets) - _pick(logits, labels)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def misclassified(logits: Array, labels: Array) -> Array:
+    """Whether the largest logit is not the label's (the first of equal ones counts).
+
+    Args:
+      logits: [B, K].
+      labels: [B] integers.
+
+    Returns:
+      [B] bool.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> misclassified(jnp.array([[1.0, 3.0], [1.0, 3.0]]), jnp.array([0, 1]))
+      Array([ True, False], dtype=bool)
+    """
+    return jnp.argmax(logits, axis=-1) != labels
+
+
+def _one_hot(logits: Array, labels: Array) -> Array:
+    if logits.ndim != 2:
+        raise SettingError("logits", logits.shape, "shape [B, K]")
+    if labels.shape != logits.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise SettingError("labels", f"{labels.dtype}{list(labels.shape)}", f"integers of shape {list(logits.shape[:1])}")
+    return jnp.arange(logits.shape[1])[None, :] == labels[:, None]
+
+
+def _pick(logits: Array, labels: Array) -> Array:
+    # A masked sum, not a gather: its derivative needs no scatter, which accelerators dislike.
+    return jnp.sum(jnp.where(_one_hot(logits, labels), logits, 0), axis=-1)
+
+
+def _check_classes(logits: Array, least: int, name: str) -> None:
+    if logits.ndim != 2 or logits.shape[1] < least:
+        raise SettingError("logits", logits.shape, f"shape [B, K] with at least {least} classes for {name}")

@@ -1,0 +1,67 @@
+"""One value per row of a batch, against the batch: the broadcasting that per-example budgets need."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+
+from bap_jax.errors import SettingError
+from bap_jax.types import Array
+
+
+def expand(values: float | Array, like: Array) -> Array:
+    """Give a scalar or one value per example the rank of a batch, so that the two broadcast without surprises.
+
+    Args:
+      values: a scalar, or [B].
+      like: [B, ...].
+
+    Returns:
+      A scalar, or [B, 1, ..., 1], of ``like``'s dtype.
+
+    Raises:
+      SettingError: any other shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> expand(jnp.array([0.1, 0.2]), jnp.zeros((2, 8, 8, 1))).shape
+      (2, 1, 1, 1)
+    """
+    array = jnp.asarray(values, like.dtype)
+    if array.ndim == 0:
+        return array
+    if array.shape != like.shape[:1]:
+        raise SettingError("values", array.shape, f"a scalar or one value per example, shape {like.shape[:1]}")
+    return array.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def choose(condition: Array, chosen: Array, other: Array) -> Array:
+    """Take whole rows of ``chosen`` where the condition holds, else of ``other``.
+
+    Args:
+      condition: [B] bool.
+      chosen: [B, ...].
+      other: [B, ...].
+
+    Returns:
+      [B, ...].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> choose(jnp.array([True, False]), jnp.ones((2, 2)), jnp.zeros((2, 2)))
+      Array([[1., 1.],
+             [0., 0.]], dtype=float32)
+    """
+    return jnp.where(condition.reshape(-1, *(1,) * (chosen.ndim - 1)), chosen, other)
+
+
+def num_features(images: Array) -> int:
+    """The number of features D of one example of a batch [B, ...].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> num_features(jnp.zeros((5, 8, 8, 3)))
+      192
+    """
+    return math.prod(images.shape[1:])
