@@ -20,7 +20,7 @@ def fgsm(
     *,
     epsilon: float | Array,
     norm: Norm = "linf",
-    bounds: Bounds = Bounds(),  # noqa: B008 (immutable)
+    bounds: Bounds = Bounds(),
     targeted: bool = False,
     objective: Objective = cross_entropy,
 ) -> AttackResult:

@@ -28,7 +28,7 @@ def pgd(
     epsilon: float | Array,
     num_steps: int,
     norm: Norm = "linf",
-    bounds: Bounds = Bounds(),  # noqa: B008 (immutable)
+    bounds: Bounds = Bounds(),
     step_size: float | Array | None = None,
     random_start: bool = True,
     restarts: int = 1,
@@ -116,7 +116,7 @@ def pgd(
         start = images
         if random_start and keys is not None:
             start = clip_to_bounds(images + _noise(keys, restart, restarts, images, epsilon, norm), bounds)
-        walk, losses = jax.lax.scan(iterate, _Walk(start, start, jnp.zeros(labels.shape, bool)), None, length=num_steps)
+        walk, losses = jax.lax.scan(iterate, _Walk(start, start, labels != labels), None, length=num_steps)
         logits = logits_fn(walk.current)
         hit = adversarial(logits)
         found = walk.found | hit
