@@ -1,0 +1,20 @@
+"""Checkpoints and run folders. Importing this loads orbax; ``import bap_jax`` does not."""
+
+from bap_jax.checkpoint.interval import SaveInterval
+from bap_jax.checkpoint.layout import as_target
+from bap_jax.checkpoint.manager import CHECKPOINTS, Checkpoints, Network, restore_network
+from bap_jax.checkpoint.run_folder import RunFolder, open_run, read_config, read_metrics, versions
+
+__all__ = [
+    "CHECKPOINTS",
+    "Checkpoints",
+    "Network",
+    "RunFolder",
+    "SaveInterval",
+    "as_target",
+    "open_run",
+    "read_config",
+    "read_metrics",
+    "restore_network",
+    "versions",
+]

@@ -1,0 +1,147 @@
+"""Data parallelism: the batch is spread over all devices, the state lies on each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from bap_jax.errors import SettingError
+from bap_jax.types import PyTree
+
+AXIS = "batch"
+
+
+def data_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with the single axis ``"batch"``.
+
+    Args:
+      devices: the devices, or how many of the first; all devices of all hosts by default.
+
+    Returns:
+      The mesh. Its axis is of the type Auto: XLA works out how arrays inside a step are spread.
+
+    Raises:
+      SettingError: there are not that many devices.
+
+    >>> data_mesh(1).axis_names
+    ('batch',)
+    """
+    if devices is None or isinstance(devices, int):
+        there = jax.devices()
+        count = len(there) if devices is None else devices
+        if not 1 <= count <= len(there):
+            raise SettingError("devices", devices, f"1 to {len(there)}, the {there[0].platform} devices that jax sees")
+        devices = there[:count]
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first dimension spread over the devices.
+
+    >>> batch_sharding(data_mesh(1)).spec[0]
+    'batch'
+    """
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device.
+
+    >>> replicated(data_mesh(1)).is_fully_replicated
+    True
+    """
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> None:
+    """Refuse a batch that does not divide over the devices.
+
+    Args:
+      batch_size: examples in the whole batch, over all hosts.
+      mesh: from :func:`data_mesh`.
+      name: the setting, as the user wrote it.
+
+    Raises:
+      SettingError: the batch does not divide; the message holds the nearest sizes that do.
+
+    >>> check_batch_size(128, data_mesh(1))
+    """
+    if batch_size < 1 or batch_size % mesh.size:
+        below = batch_size - batch_size % mesh.size
+        near = [size for size in (below, below + mesh.size) if size > 0]
+        raise SettingError(name, batch_size, f"a multiple of the {mesh.size} devices, such as {' or '.join(map(str, near))}")
+
+
+def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
+    """Spread a batch from the host over the devices.
+
+    Args:
+      mesh: from :func:`data_mesh`.
+      batch: a pytree of host arrays, each ``[B, ...]``. On several hosts each gives its own part, in the order of the processes.
+
+    Returns:
+      The tree with global arrays, ``[B * processes, ...]``, their first dimension spread over the devices.
+
+    Raises:
+      SettingError: an array has no first dimension, the first dimensions differ, or they do not divide over the devices.
+
+    >>> import numpy as np
+    >>> shard_batch(data_mesh(1), {"images": np.zeros((4, 2))})["images"].shape
+    (4, 2)
+    """
+    sizes = [np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)]
+    if any(size != sizes[0] or not size for size in sizes):
+        raise SettingError(
+            "batch", [np.shape(leaf) for leaf in jax.tree.leaves(batch)], "arrays with one first dimension, the batch"
+        )
+    processes = len({device.process_index for device in mesh.devices.flat})
+    if sizes:
+        check_batch_size(sizes[0][0] * processes, mesh)
+    sharding = batch_sharding(mesh)
+    if processes == 1:
+        return jax.device_put(batch, sharding)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
+
+
+def replicate(mesh: Mesh, state: PyTree) -> PyTree:
+    """Put a copy of a state on every device.
+
+    Args:
+      mesh: from :func:`data_mesh`.
+      state: a pytree of arrays and typed random keys, the same on all hosts.
+
+    Returns:
+      The tree with every leaf on all devices. The copies share no memory with ``state``, which therefore outlives a step that
+      its copies are donated to.
+
+    >>> import jax.numpy as jnp
+    >>> replicate(data_mesh(1), {"w": jnp.ones(2)})["w"].sharding.is_fully_replicated
+    True
+    """
+    return jax.device_put(state, replicated(mesh), may_alias=False)
+
+
+def jit_step(step: Callable[..., Any], mesh: Mesh | None = None) -> Callable[..., Any]:
+    """Compile a training step for a mesh; the state is donated.
+
+    Args:
+      step: ``(state, batch) -> (state, metrics)``, pure and not yet jitted.
+      mesh: from :func:`data_mesh`; ``None`` for the default device.
+
+    Returns:
+      The compiled step. It takes the state from :func:`replicate` (or from the step before) and the batch from
+      :func:`shard_batch`; a state given to it must not be used again.
+
+    >>> import jax.numpy as jnp
+    >>> step = jit_step(lambda state, batch: (state + batch.sum(), {"sum": batch.sum()}), data_mesh(1))
+    >>> float(step(jnp.float32(1), jnp.ones(4))[0])
+    5.0
+    """
+    if mesh is None:
+        return jax.jit(step, donate_argnums=0)
+    everywhere = replicated(mesh)
+    return jax.jit(step, in_shardings=(everywhere, batch_sharding(mesh)), out_shardings=everywhere, donate_argnums=0)
