@@ -1,0 +1,49 @@
+"""One prescribed epsilon for all examples: adversarial pruning as it is usually done."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax.numpy as jnp
+
+from bap_jax.budgets.none import targets_of
+from bap_jax.errors import SettingError
+from bap_jax.types import Adversarial, Array, AttackResult, Batch, Budget, Gather, LogitsFn
+
+
+class BudgetAttack(Protocol):
+    """An attack with everything fixed but epsilon, scalar or [B]: e.g. ``functools.partial(pgd, norm="linf", num_steps=7)``."""
+
+    def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, *, epsilon: Array) -> AttackResult: ...
+
+
+class UniformState(NamedTuple):
+    """The prescribed budget; a leaf, so that a sweep may batch it."""
+
+    epsilon: Array  # float32 scalar
+
+
+def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
+    """The same ``epsilon`` for every example.
+
+    Args:
+      attack: see :class:`BudgetAttack`.
+      epsilon: radius in input units, at least 0.
+
+    Raises:
+      SettingError: a negative or non-finite epsilon.
+
+    >>> from functools import partial
+    >>> from bap_jax.attacks import pgd
+    >>> float(uniform(partial(pgd, num_steps=7), 0.5).init(100).epsilon)
+    0.5
+    """
+    if not 0 <= epsilon < float("inf"):
+        raise SettingError("epsilon", epsilon, "a finite number of at least 0")
+
+    def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: UniformState, *, step: Array, gather: Gather):
+        images = attack(logits_fn, keys, batch.images, batch.labels, epsilon=state.epsilon).images
+        budgets = jnp.broadcast_to(state.epsilon, batch.labels.shape)
+        return Adversarial(images, budgets, targets_of(logits_fn, batch.images, batch.labels), batch.weight), state
+
+    return Budget(init=lambda num_examples: UniformState(jnp.float32(epsilon)), perturb=perturb)

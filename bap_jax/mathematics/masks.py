@@ -1,0 +1,272 @@
+"""Scores → the k largest → masks, exactly k and without sorting.
+
+A mask tree has the structure of ``params``: a bool array where a leaf is prunable (True = kept) and a scalar True where it is
+not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from bap_jax.errors import SettingError
+from bap_jax.mathematics.counts import kept_count
+from bap_jax.mathematics.distributions import erk_counts
+from bap_jax.types import Array, Params, PyTree
+
+Prunable = Callable[[str, Array], bool]
+Scope = Literal["layer", "global"]
+Distribution = Literal["uniform", "erk"]
+
+
+def kernels(path: str, leaf: Array) -> bool:
+    """The default rule of what is prunable: floating-point leaves of two or more dimensions (kernels, never biases or BatchNorm).
+
+    >>> import jax.numpy as jnp
+    >>> kernels("dense/kernel", jnp.zeros((2, 3))), kernels("dense/bias", jnp.zeros(3))
+    (True, False)
+    """
+    return len(leaf.shape) >= 2 and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+def leaf_paths(tree: PyTree) -> list[str]:
+    """The path of every leaf as ``a/b/c``, in tree order.
+
+    >>> leaf_paths({"a": {"b": 1.0}, "c": [2.0]})
+    ['a/b', 'c/0']
+    """
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def prunable_leaves(params: Params, prunable: Prunable = kernels) -> list[bool]:
+    """Which leaves of ``params`` are prunable, in tree order.
+
+    Raises:
+      SettingError: none is.
+    """
+    chosen = [prunable(path, leaf) for path, leaf in zip(leaf_paths(params), jax.tree.leaves(params), strict=True)]
+    if not any(chosen):
+        raise SettingError(
+            "params", leaf_paths(params), "at least one prunable leaf (by default: a kernel of two or more dimensions)"
+        )
+    return chosen
+
+
+def full_masks(params: Params, prunable: Prunable = kernels) -> PyTree:
+    """The masks of a dense network: everything kept.
+
+    >>> import jax.numpy as jnp
+    >>> jax.tree.map(jnp.shape, full_masks({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}))
+    {'bias': (), 'kernel': (2, 2)}
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    chosen = prunable_leaves(params, prunable)
+    return treedef.unflatten([jnp.ones(leaf.shape if yes else (), bool) for leaf, yes in zip(leaves, chosen, strict=True)])
+
+
+def top_k(scores: Sequence[Array], k: int | Array) -> list[Array]:
+    """Masks of the ``k`` largest entries among all arrays together; ties go to the earlier array and the lower flat index.
+
+    The k-th largest value is found by bisection on the bit pattern of the floats, 32 counting passes whatever the distribution,
+    and ties by bisection on the index. Entries are counted, never sorted or concatenated.
+
+    Args:
+      scores: arrays of any shapes, floating point; NaN counts as larger than everything.
+      k: how many to keep in all, clipped to [0, total size]; may be traced.
+
+    Returns:
+      Bool arrays of the same shapes with ``k`` entries True in all.
+
+    >>> import jax.numpy as jnp
+    >>> [mask.tolist() for mask in top_k([jnp.array([3.0, 1.0]), jnp.array([2.0, 3.0])], 2)]
+    [[True, False], [False, True]]
+    """
+    if sum(score.size for score in scores) >= 2**31:
+        raise SettingError("scores", sum(score.size for score in scores), "fewer than 2^31 entries in all")
+    ordered = [_ordered_bits(score) for score in scores]
+    k = jnp.asarray(k, jnp.int32)
+
+    def count(threshold: Array) -> Array:
+        return sum((jnp.sum(bits >= threshold, dtype=jnp.int32) for bits in ordered), jnp.int32(0))
+
+    # the largest threshold that at least k entries reach, bit by bit from the top
+    def refine(i: Array, threshold: Array) -> Array:
+        trial = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
+        return jnp.where(count(trial) >= k, trial, threshold)
+
+    threshold = jax.lax.fori_loop(0, 32, refine, jnp.uint32(0))
+    above = [bits > threshold for bits in ordered]
+    tied = [bits == threshold for bits in ordered]
+    room = k - sum((jnp.sum(mask, dtype=jnp.int32) for mask in above), jnp.int32(0))
+    masks = []
+    for more, ties in zip(above, tied, strict=True):
+        num_ties = jnp.sum(ties, dtype=jnp.int32)
+        masks.append(more | _first(ties, num_ties, room))
+        room = room - jnp.clip(num_ties, 0, jnp.maximum(room, 0))
+    return masks
+
+
+def _ordered_bits(score: Array) -> Array:
+    """uint32 that order as the floats do (negative floats reversed, -0 equal to +0)."""
+    bits = jax.lax.bitcast_convert_type(score.astype(jnp.float32), jnp.uint32)
+    bits = jnp.where(bits == jnp.uint32(2**31), jnp.uint32(0), bits)
+    return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(2**31))
+
+
+def _first(mask: Array, num_true: Array, n: Array) -> Array:
+    """Keeps the first ``n`` of the ``num_true`` True entries, in flat order."""
+    index = jnp.arange(mask.size, dtype=jnp.int32).reshape(mask.shape)
+    num_bits = max(mask.size.bit_length(), 1)
+
+    def cut() -> Array:
+        # the largest end such that at most n ties lie before it
+        def refine(i: Array, end: Array) -> Array:
+            trial = end | (jnp.int32(1) << (num_bits - 1 - i))
+            return jnp.where(jnp.sum(mask & (index < trial), dtype=jnp.int32) <= n, trial, end)
+
+        end = jax.lax.fori_loop(0, num_bits, refine, jnp.int32(0))
+        return mask & (index < end)
+
+    return jax.lax.cond(n >= num_true, lambda: mask, lambda: jax.lax.cond(n <= 0, lambda: jnp.zeros_like(mask), cut))
+
+
+def masks_from_scores(
+    scores: Params,
+    sparsity: float | Array,
+    *,
+    scope: Scope = "layer",
+    distribution: Distribution = "uniform",
+    prunable: Prunable = kernels,
+) -> PyTree:
+    """Masks that keep the highest scores at the given sparsity.
+
+    Args:
+      scores: a pytree of float arrays shaped like the parameters.
+      sparsity: zeros / prunable, in [0, 1]; may be traced.
+      scope: ``"global"`` compares all prunable leaves together; ``"layer"`` gives every leaf its own count.
+      distribution: with ``scope="layer"``: ``"uniform"``, the same sparsity everywhere, or ``"erk"``, see
+        :func:`bap_jax.mathematics.distributions.erk_counts`.
+      prunable: ``(path, leaf) -> bool``.
+
+    Returns:
+      A mask tree. Counts are exact (:func:`bap_jax.mathematics.counts.kept_count` of each leaf, or of the total for a global
+      scope and for ERK).
+
+    Raises:
+      SettingError: unknown scope or distribution, ERK with a global scope, nothing prunable, a Python sparsity outside [0, 1].
+
+    >>> import jax.numpy as jnp
+    >>> masks_from_scores({"kernel": jnp.array([[4.0, 1.0], [2.0, 3.0]])}, 0.5)["kernel"].tolist()
+    [[True, False], [False, True]]
+    """
+    if scope not in ("layer", "global"):
+        raise SettingError("scope", scope, "'layer' or 'global'")
+    if distribution not in ("uniform", "erk"):
+        raise SettingError("distribution", distribution, "'uniform' or 'erk'")
+    if scope == "global" and distribution != "uniform":
+        raise SettingError("distribution", distribution, "'uniform' with scope = 'global', which has no counts per layer")
+    leaves, treedef = jax.tree.flatten(scores)
+    chosen = prunable_leaves(scores, prunable)
+    picked = [leaf for leaf, yes in zip(leaves, chosen, strict=True) if yes]
+    sizes = [leaf.size for leaf in picked]
+    if scope == "global":
+        masks = top_k(picked, kept_count(sum(sizes), sparsity))
+    else:
+        if distribution == "erk":
+            counts = erk_counts([leaf.shape for leaf in picked], sparsity)
+        else:
+            counts = [kept_count(size, sparsity) for size in sizes]
+        masks = [top_k([leaf], count)[0] for leaf, count in zip(picked, counts, strict=True)]
+    found = iter(masks)
+    return treedef.unflatten([next(found) if yes else jnp.bool_(True) for yes in chosen])
+
+
+def magnitude_masks(params: Params, sparsity: float | Array, **options) -> PyTree:
+    """Masks that keep the weights of largest magnitude; options as in :func:`masks_from_scores`.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"a": jnp.array([[-4.0, 1.0]]), "b": jnp.array([[2.0, 3.0]])}
+    >>> jax.tree.map(lambda m: m.tolist(), magnitude_masks(params, 0.5, scope="global"))
+    {'a': [[True, False]], 'b': [[False, True]]}
+    """
+    return masks_from_scores(jax.tree.map(jnp.abs, params), sparsity, **options)
+
+
+def apply_masks(params: Params, masks: PyTree) -> Params:
+    """Sets pruned weights to zero, by selection and not by product: a NaN in a pruned weight does not leak.
+
+    >>> import jax.numpy as jnp
+    >>> apply_masks({"w": jnp.array([1.0, jnp.nan])}, {"w": jnp.array([True, False])})["w"].tolist()
+    [1.0, 0.0]
+    """
+    return jax.tree.map(lambda weight, mask: jnp.where(mask, weight, jnp.zeros_like(weight)), params, masks)
+
+
+@jax.custom_vjp
+def apply_masks_straight_through(params: Params, masks: PyTree) -> Params:
+    """:func:`apply_masks` whose pull-back to ``params`` is the identity, so that a pruned weight has a gradient and may return.
+
+    A gradient through the selection is exactly zero for a pruned weight: nothing could ever come back.
+
+    >>> import jax, jax.numpy as jnp
+    >>> masks = jnp.array([True, False])
+    >>> jax.grad(lambda w: apply_masks_straight_through(w, masks).sum())(jnp.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    return apply_masks(params, masks)
+
+
+def _straight_through_fwd(params: Params, masks: PyTree):
+    return apply_masks(params, masks), None
+
+
+def _straight_through_bwd(_, gradients):
+    return gradients, None
+
+
+apply_masks_straight_through.defvjp(_straight_through_fwd, _straight_through_bwd)
+
+
+def count_kept(masks: PyTree) -> Array:
+    """How many prunable weights are kept, int32 scalar."""
+    return sum((jnp.sum(mask, dtype=jnp.int32) for mask in jax.tree.leaves(masks) if mask.ndim), jnp.int32(0))
+
+
+def count_prunable(masks: PyTree) -> int:
+    """How many weights are prunable, a Python integer (from shapes alone)."""
+    return sum(mask.size for mask in jax.tree.leaves(masks) if mask.ndim)
+
+
+def measured_sparsity(masks: PyTree) -> Array:
+    """Zeros / prunable, float32 scalar in [0, 1]; 0 where nothing is prunable.
+
+    >>> import jax.numpy as jnp
+    >>> float(measured_sparsity({"kernel": jnp.array([[True, False], [False, False]]), "bias": jnp.array(True)}))
+    0.75
+    """
+    prunable = count_prunable(masks)
+    return (prunable - count_kept(masks)) / jnp.float32(max(prunable, 1))
+
+
+def compression_ratio(masks: PyTree) -> Array:
+    """Prunable / kept, float32 scalar, at least 1; infinite where nothing is kept.
+
+    >>> import jax.numpy as jnp
+    >>> float(compression_ratio({"kernel": jnp.array([[True, False], [False, False]])}))
+    4.0
+    """
+    return jnp.float32(count_prunable(masks)) / count_kept(masks)
+
+
+def layer_sparsity(masks: PyTree) -> dict[str, Array]:
+    """Zeros / size of every prunable leaf, by its path.
+
+    >>> import jax.numpy as jnp
+    >>> {path: float(s) for path, s in layer_sparsity({"a": {"kernel": jnp.array([[True, False]])}}).items()}
+    {'a/kernel': 0.5}
+    """
+    leaves = zip(leaf_paths(masks), jax.tree.leaves(masks), strict=True)
+    return {path: 1.0 - jnp.mean(mask, dtype=jnp.float32) for path, mask in leaves if mask.ndim}

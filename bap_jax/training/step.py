@@ -1,0 +1,155 @@
+"""The one train step: clean, uniform-budget and blind pruning differ only in the slots they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bap_jax.training.state import TrainState
+from bap_jax.types import Apply, Array, Batch, Budget, Loss, Outputs, Pruner
+
+Metrics = dict[str, Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+EPSILON_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def make_train_step(
+    apply: Apply,
+    optimizer: optax.GradientTransformation,
+    pruner: Pruner,
+    budget: Budget,
+    loss: Loss,
+    *,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Composes the slots into a pure, un-jitted ``(state, batch) -> (state, metrics)``.
+
+    One step: the budget attacks the effective (pruned) weights in evaluation mode, with gradients to the images only; one
+    training-mode pass over clean and adversarial images together gives the loss; its gradient at the effective weights is
+    pulled back to what is trained; the optimiser steps; where the pruner says so, the masks change, scored on the weights just
+    stepped; then pruned weights are set to zero again.
+
+    The caller decides how it runs: ``jax.jit(step, donate_argnums=0)`` on one device, the same with the batch sharded over a
+    mesh, or ``jax.pmap(step, axis_name=...)`` with ``axis_name`` set, each device holding its part of the batch. The three
+    agree.
+
+    Args:
+      apply: the model, see :class:`bap_jax.types.Apply`; under ``axis_name`` its BatchNorm must know that axis too.
+      optimizer: an optax transformation.
+      pruner, budget, loss: the slots.
+      axis_name: the pmap axis, or None.
+
+    Returns:
+      The step. Its metrics are float32 scalars: ``loss``, what the loss slot reports, ``epsilon_mean`` and the quantiles
+      ``epsilon_q05`` ... ``epsilon_q95`` of the budgets over the batch, and every scalar in the budget's state as
+      ``budget_<field>``.
+
+    >>> import functools, jax, jax.numpy as jnp, optax
+    >>> import bap_jax as bap
+    >>> model = bap.models.from_function(
+    ...     lambda key, x: ({"w": jax.random.normal(key, (x.shape[-1], 3))}, {}),
+    ...     lambda params, state, x, *, train, key=None: (x @ params["w"], state))
+    >>> pruner = bap.pruners.magnitude(bap.schedules.Ramp(0.0, 0.5, 0, 2, 1))
+    >>> attack = functools.partial(bap.pgd, norm="linf", num_steps=3)
+    >>> slots = optax.adam(1e-3), pruner, bap.budgets.cutoff_scale(bap.budgets.pgd_search(), attack), bap.losses.mix()
+    >>> images = jax.random.uniform(jax.random.key(1), (8, 6))
+    >>> batch = bap.Batch(images, jnp.arange(8) % 3, jnp.arange(8), jnp.ones(8))
+    >>> state = bap.init_state(model, *slots, key=jax.random.key(0), images=images, num_examples=8)
+    >>> step = jax.jit(bap.make_train_step(model.apply, *slots))
+    >>> for _ in range(3):
+    ...     state, metrics = step(state, batch)
+    >>> float(bap.measured_sparsity(state.prune.masks))
+    0.5
+    """
+
+    def average(x: Array) -> Array:
+        return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+    def gather(x: Array) -> Array:
+        return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+    def first_row(batch: Batch) -> Array | int:
+        return 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch.labels.shape[0]
+
+    def share_of_mean(values: Array, weight: Array) -> Array:
+        # the denominator is the same on every device, so that shares average to the mean of the whole batch
+        return jnp.sum(values * weight) / jnp.maximum(average(jnp.sum(weight)), 1e-12)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        attack_key, forward_key, prune_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+        rows = first_row(batch) + jnp.arange(batch.labels.shape[0])
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(attack_key, rows)
+
+        effective, pull_back = jax.vjp(lambda trainable: pruner.effective(trainable, state.prune), state.trainable)
+        frozen = jax.lax.stop_gradient(effective)
+
+        def logits_fn(images: Array) -> Array:
+            return apply(frozen, state.model_state, images, train=False)[0].logits
+
+        adversarial, budget_state = budget.perturb(keys, logits_fn, batch, state.budget, step=state.step, gather=gather)
+        adversarial = jax.lax.stop_gradient(adversarial)
+
+        def objective(params):
+            model_state = state.model_state
+
+            def forward(*images: Array) -> tuple[Outputs, ...]:
+                nonlocal model_state
+                outputs, model_state = apply(params, model_state, interleave(images), train=True, key=forward_key)
+                return tuple(jax.tree.map(lambda x, i=i: x[i :: len(images)], outputs) for i in range(len(images)))
+
+            value, metrics = loss.value(
+                forward, batch, adversarial, state.loss, step=state.step, mean=share_of_mean, gather=gather
+            )
+            return value, (metrics, model_state)
+
+        (value, (metrics, model_state)), gradients = jax.value_and_grad(objective, has_aux=True)(effective)
+        gradients = jax.tree.map(average, gradients)
+        (trainable_gradients,) = pull_back(gradients)
+        penalty, penalty_gradients = jax.value_and_grad(pruner.penalty, argnums=1)(state.step, state.trainable, state.prune)
+        total_gradients = jax.tree.map(jnp.add, trainable_gradients, penalty_gradients)
+        updates, opt_state = optimizer.update(total_gradients, state.opt_state, state.trainable)
+        trainable = optax.apply_updates(state.trainable, updates)
+
+        trainable, prune = jax.lax.cond(
+            pruner.due(state.step, state.prune),
+            lambda: pruner.update(prune_key, state.step, trainable, gradients, state.prune),
+            lambda: (trainable, state.prune),
+        )
+        trainable = pruner.project(trainable, prune)
+
+        metrics = jax.tree.map(average, {"loss": value, **metrics}) | {"penalty": penalty}
+        metrics |= budget_metrics(adversarial.epsilon, batch.weight, budget_state, gather)
+        new_state = TrainState(state.step + 1, trainable, model_state, opt_state, prune, budget_state, state.loss, state.key)
+        return new_state, metrics
+
+    return train_step
+
+
+def interleave(images: tuple[Array, ...]) -> Array:
+    """Several batches [B, ...] as one [n * B, ...], row by row.
+
+    Not one after the other: then every device of a mesh would have to send half its rows away.
+
+    >>> import jax.numpy as jnp
+    >>> interleave((jnp.array([[1], [2]]), jnp.array([[3], [4]]))).ravel().tolist()
+    [1, 3, 2, 4]
+    """
+    if len(images) == 1:
+        return images[0]
+    return jnp.stack(images, axis=1).reshape((-1, *images[0].shape[1:]))
+
+
+def budget_metrics(epsilon: Array, weight: Array, budget_state, gather: Callable[[Array], Array]) -> Metrics:
+    """Mean and quantiles of the per-example budgets of the global batch, and the scalars of the budget's state."""
+    epsilon, real = gather(epsilon), gather(weight) > 0
+    any_real = jnp.any(real)
+    mean = jnp.sum(jnp.where(real, epsilon, 0.0)) / jnp.maximum(jnp.sum(real), 1)
+    quantiles = jnp.nanquantile(jnp.where(real, epsilon, jnp.nan), jnp.array(EPSILON_QUANTILES))
+    names = [f"epsilon_q{round(100 * level):02d}" for level in EPSILON_QUANTILES]
+    metrics = {"epsilon_mean": mean} | {name: jnp.where(any_real, q, 0.0) for name, q in zip(names, quantiles, strict=True)}
+    fields = budget_state._asdict() if hasattr(budget_state, "_asdict") else {}
+    return metrics | {f"budget_{name}": x.astype(jnp.float32) for name, x in fields.items() if getattr(x, "shape", None) == ()}
