@@ -1,0 +1,143 @@
+"""A data set by name: embedded digits, a prepared TFDS set, or the user's own factory."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bap_jax.data.dataset import Dataset, Source, Splits, check
+from bap_jax.data.digits import digits
+from bap_jax.data.factory import from_factory, is_import_path
+from bap_jax.data.prepared import MEMORY_LIMIT, PreparedSplit, Progress, read_prepared
+from bap_jax.errors import SettingError
+
+SplitName = Literal["train", "validation", "test"]
+
+
+def load_split(
+    name: str,
+    split: SplitName,
+    *,
+    data_dir: str | None = None,
+    validation_fraction: float | None = None,
+    limit: int | None = None,
+    image_size: int | None = None,
+    train_split: str = "train",
+    test_split: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    progress: Progress | None = None,
+) -> Source:
+    """One split of a data set, decoded into memory if it fits.
+
+    Validation is always a part of the training data (:func:`bap_jax.data.validation_rows`), the same for every seed; test is the
+    data set's own test split (its validation split if it publishes no test split).
+
+    Args:
+      name: ``digits``; a TFDS name such as ``mnist``, ``name/config`` or ``name:1.0.0``; or ``package.module:factory``.
+      split: ``train``, ``validation`` or ``test``.
+      data_dir: the folder of prepared data sets; else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
+      validation_fraction: the part of the training data that validates; 0.1 by default (1/8 of what is not test for digits).
+      limit: only the first ``limit`` examples of the split (taken after the validation data is set apart).
+      image_size: resize the shorter side of every image to this and cut out the middle square; needed where sizes differ.
+      train_split: the TFDS split or slice that train and validation come from, e.g. ``train[:80%]``.
+      test_split: the TFDS split or slice to test on, e.g. ``train[80%:]``.
+      memory_limit: bytes; a split whose decoded images need more is read when asked for.
+      progress: called with (examples decoded, examples in all).
+
+    Returns:
+      A :class:`Dataset`, or a :class:`PreparedSplit` where the images do not fit.
+
+    Raises:
+      DataError: the data set is absent (with the command that prepares it) or unfit.
+      SettingError: an argument out of range, or one that this kind of data set does not have.
+
+    Example:
+      >>> len(load_split("digits", "test", limit=100))
+      100
+    """
+    if split not in Splits._fields:
+        raise SettingError("split", split, f"one of {', '.join(Splits._fields)}")
+    if limit is not None and limit < 1:
+        raise SettingError("limit", limit, "a whole number of at least 1, or none for all examples")
+    if name == "digits" or is_import_path(name):
+        tfds_only = {"image_size": (image_size, None), "train_split": (train_split, "train"), "test_split": (test_split, None)}
+        for setting, (value, default) in tfds_only.items():
+            if value != default:
+                raise SettingError(setting, value, f"none: {name} is no TFDS data set")
+        return _limited(_own_splits(name, validation_fraction)[Splits._fields.index(split)], limit)
+    return read_prepared(
+        name,
+        split,
+        data_dir=data_dir,
+        validation_fraction=0.1 if validation_fraction is None else validation_fraction,
+        limit=limit,
+        image_size=image_size,
+        train_split=train_split,
+        test_split=test_split,
+        memory_limit=memory_limit,
+        progress=progress,
+    )
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    validation_fraction: float | None = None,
+    limit: int | None = None,
+    image_size: int | None = None,
+    train_split: str = "train",
+    test_split: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    progress: Progress | None = None,
+) -> Splits:
+    """Training, validation and test data by name. :func:`load_split` describes the arguments and errors.
+
+    Returns:
+      Splits.
+
+    Example:
+      >>> splits = load("digits")
+      >>> len(splits.train), splits.train.image_shape, splits.train.num_classes
+      (1259, (8, 8, 1), 10)
+    """
+    if is_import_path(name):  # one call of the factory, not three
+        for setting, value in (("image_size", image_size), ("test_split", test_split)):
+            if value is not None:
+                raise SettingError(setting, value, f"none: {name} is no TFDS data set")
+        return Splits(*(_limited(split, limit) for split in _own_splits(name, validation_fraction)))
+    return Splits(
+        *(
+            load_split(
+                name,
+                split,
+                data_dir=data_dir,
+                validation_fraction=validation_fraction,
+                limit=limit,
+                image_size=image_size,
+                train_split=train_split,
+                test_split=test_split,
+                memory_limit=memory_limit,
+                progress=progress,
+            )
+            for split in ("train", "validation", "test")
+        )
+    )
+
+
+def _own_splits(name: str, validation_fraction: float | None) -> Splits:
+    if name == "digits":
+        splits = digits(validation_fraction=validation_fraction)
+        for split in splits:
+            check(split)
+        return splits
+    if validation_fraction is not None:
+        raise SettingError("validation_fraction", validation_fraction, f"none: {name} makes its own splits")
+    return from_factory(name)
+
+
+def _limited(dataset: Source, limit: int | None) -> Source:
+    if limit is None:
+        return dataset
+    if isinstance(dataset, Dataset | PreparedSplit):
+        return dataset.take(limit)
+    raise SettingError("limit", limit, f"none: a {type(dataset).__name__} cannot be cut")

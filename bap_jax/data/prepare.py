@@ -1,0 +1,88 @@
+"""Prepare a TFDS data set in the format that is read here: array_record."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, NamedTuple
+
+from bap_jax.data.factory import import_object, is_import_path
+from bap_jax.data.folder import image_folder_builder
+from bap_jax.data.prepared import data_folder
+from bap_jax.errors import DataError
+
+
+class Prepared(NamedTuple):
+    """A prepared data set: the name that reads it, and where it lies."""
+
+    name: str  # what `--data` takes
+    path: str
+    num_examples: dict[str, int]  # per split
+
+
+def prepare(name: str, data_dir: str | None = None) -> Prepared:
+    """Write a data set as TFDS array_record files; does nothing if they are there.
+
+    Three things can be prepared:
+
+    - a data set that TFDS registers (``mnist``, ``name/config``): TFDS downloads and converts it, which needs the ``data`` extra;
+    - a folder of pictures in the layout of ``tfds.ImageFolder``, ``folder/<split>/<class>/<file>.png|jpg|jpeg``;
+    - ``package.module:Builder``, a ``tfds.core.GeneratorBasedBuilder`` of your own.
+
+    The last two need TensorFlow only if the builder itself hands TFDS arrays instead of encoded images.
+
+    Args:
+      name: a TFDS name, a folder, or an import path.
+      data_dir: where to write; else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
+
+    Returns:
+      Prepared.
+
+    Raises:
+      DataError: TFDS knows no such data set, the folder does not have the layout, TensorFlow is missing, files in another
+        format lie in the way, or a download failed.
+    """
+    folder = data_folder(data_dir)
+    try:
+        builder = _builder(name, folder)
+        builder.download_and_prepare(file_format="array_record")
+    except ImportError as error:
+        missing = re.sub(r"\..*", "", error.name or "")
+        if missing in ("tensorflow", "importlib_resources", "apache_beam"):
+            extra = "apache-beam" if missing == "apache_beam" else "'bap_jax[data]'"
+            raise DataError(f"preparing {name} needs {missing}: pip install {extra}") from error
+        raise
+    if (form := str(getattr(builder.info.file_format, "value", builder.info.file_format))) != "array_record":
+        raise DataError(f"{builder.data_dir} holds {name} in the format {form}: remove it, or give another --data-dir")
+    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+    return Prepared(_reading_name(builder), os.fspath(builder.data_dir), counts)
+
+
+def _builder(name: str, folder: str) -> Any:
+    import tensorflow_datasets as tfds  # here: `import bap_jax` must not load it
+
+    if os.path.isdir(os.path.expanduser(name)) and (os.sep in name or not _registered(name)):
+        return image_folder_builder(os.path.expanduser(name), folder)
+    if is_import_path(name):
+        builder = import_object(name)
+        if not (isinstance(builder, type) and issubclass(builder, tfds.core.DatasetBuilder)):
+            raise DataError(f"{name}: is no TFDS builder class (a subclass of tfds.core.GeneratorBasedBuilder)")
+        return builder(data_dir=folder, file_format="array_record")
+    if os.sep in os.path.expanduser(name) and not _registered(name):
+        raise DataError(f"{name}: no such folder, and TFDS knows no data set of this name")
+    try:
+        return tfds.builder(name, data_dir=folder, file_format="array_record")
+    except tfds.core.DatasetNotFoundError as error:
+        raise DataError(
+            f"{name}: TFDS knows no data set of this name, there is no folder of this name; see tfds.list_builders()"
+        ) from error
+
+
+def _registered(name: str) -> bool:
+    import tensorflow_datasets as tfds
+
+    return re.split("[/:]", name)[0] in tfds.list_builders(with_community_datasets=False)
+
+
+def _reading_name(builder: Any) -> str:
+    return builder.name + (f"/{builder.builder_config.name}" if builder.builder_config else "")

@@ -1,0 +1,254 @@
+"""Prepared TensorFlow Datasets (TFDS) in array_record format, read without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bap_jax.data.dataset import Dataset, Source, check, check_images, check_labels
+from bap_jax.data.split import validation_rows
+from bap_jax.errors import DataError, SettingError
+from bap_jax.types import Bounds
+
+Progress = Callable[[int, int], None]  # (examples done, examples in all)
+MEMORY_LIMIT = 8 * 2**30  # bytes of decoded images in one split; more is streamed
+_CHUNK = 512
+
+
+def data_folder(data_dir: str | None = None) -> str:
+    """The folder of prepared data sets: ``data_dir``, else ``TFDS_DATA_DIR``, else TFDS' own ``~/tensorflow_datasets``.
+
+    Example:
+      >>> data_folder("/data/sets")
+      '/data/sets'
+    """
+    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedSplit:
+    """One split of a prepared data set whose images are read and decoded when asked for.
+
+    It gives the same examples, in the same positions, as the data set decoded into memory.
+    """
+
+    records: Any  # a sequence of TFDS examples with the image still encoded
+    rows: np.ndarray  # [N] which records belong to this split
+    image_key: str
+    label_key: str
+    image_shape: tuple[int, ...]
+    dtype: np.dtype
+    num_classes: int
+    name: str
+    split: str
+    image_size: int | None = None
+    bounds: Bounds = Bounds(0.0, 1.0)
+    in_memory: bool = dataclasses.field(default=False, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images ``[B, H, W, C]`` and labels ``[B]`` of these positions; raises DataError for what cannot be read."""
+        positions = np.asarray(indices, np.int64)
+        images = np.empty((len(positions), *self.image_shape), self.dtype)
+        labels = np.empty(len(positions), np.int32)
+        for place, (position, example) in enumerate(zip(positions, self._examples(positions), strict=True)):
+            images[place] = self._image(example[self.image_key], int(position))
+            labels[place] = example[self.label_key]
+        where = f"{self.name} ({self.split})"
+        check_labels(labels, self.num_classes, where)
+        check_images(images, self.bounds, where)
+        return images, labels
+
+    def take(self, limit: int) -> PreparedSplit:
+        """The first ``limit`` examples (all of them if there are fewer)."""
+        return dataclasses.replace(self, rows=self.rows[:limit])
+
+    def decoded(self, progress: Progress | None = None) -> Dataset:
+        """The whole split, decoded into memory."""
+        count = len(self)
+        images, labels = np.empty((count, *self.image_shape), self.dtype), np.empty(count, np.int32)
+        for start in range(0, count, _CHUNK):
+            stop = min(start + _CHUNK, count)
+            images[start:stop], labels[start:stop] = self.read(np.arange(start, stop))
+            if progress:
+                progress(stop, count)
+        return Dataset(images, labels, self.num_classes, self.bounds, self.name, self.split)
+
+    def _examples(self, positions: np.ndarray) -> Iterator[Mapping[str, Any]]:
+        chosen = [int(row) for row in self.rows[positions]]
+        try:
+            yield from self.records.__getitems__(chosen)
+        except Exception as error:  # TFDS, array_record and protobuf each raise what they like
+            raise DataError(f"{self.name} ({self.split}): records cannot be read: {error}; prepare the data set again") from error
+
+    def _image(self, encoded: Any, position: int) -> np.ndarray:
+        where = f"{self.name} ({self.split}): image {position}"
+        try:
+            image = decode_image(encoded, self.image_shape[-1], self.image_size) if isinstance(encoded, bytes) else encoded
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{where} cannot be decoded: {error}; prepare the data set again") from error
+        if image.shape != self.image_shape:
+            raise DataError(
+                f"{where} has shape {list(image.shape)}, the first {list(self.image_shape)}: give image_size to resize and crop"
+            )
+        return image
+
+
+def decode_image(encoded: bytes, channels: int, image_size: int | None = None) -> np.ndarray:
+    """Decode a PNG or JPEG to uint8 ``[H, W, C]`` with 1 or 3 channels.
+
+    With ``image_size`` the shorter side is resized to it (bilinear) and the middle square is cut out.
+
+    Example:
+      >>> import io
+      >>> from PIL import Image
+      >>> buffer = io.BytesIO()
+      >>> Image.new("L", (6, 4), 7).save(buffer, "PNG")
+      >>> decode_image(buffer.getvalue(), 1).shape, decode_image(buffer.getvalue(), 3, image_size=2).tolist()[0][0]
+      ((4, 6, 1), [7, 7, 7])
+    """
+    from PIL import Image
+
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    with Image.open(io.BytesIO(encoded)) as picture:
+        image = picture if picture.mode == modes[channels] else picture.convert(modes[channels])
+        if image_size is not None:
+            scale = image_size / min(image.size)
+            width, height = (max(image_size, round(side * scale)) for side in image.size)
+            left, top = (width - image_size) // 2, (height - image_size) // 2
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = image.crop((left, top, left + image_size, top + image_size))
+        pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def read_prepared(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    validation_fraction: float = 0.1,
+    limit: int | None = None,
+    image_size: int | None = None,
+    train_split: str = "train",
+    test_split: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    progress: Progress | None = None,
+) -> Source:
+    """One split of a prepared TFDS image classification data set; :func:`bap_jax.data.load_split` describes the arguments.
+
+    Raises:
+      DataError: the data set is not prepared there (with the command that prepares it), is no image classification data set, or
+        cannot be read.
+    """
+    folder = data_folder(data_dir)
+    sources = _open(name, folder, None)
+    first = next(iter(sources.values()))
+    image_key, label_key = _keys(name, first.dataset_info)
+    features = first.dataset_info.features
+    wanted = (test_split or _test_split(name, sources, train_split)) if split == "test" else train_split
+    source = _open(name, folder, wanted, features)
+    rows = np.arange(len(source))
+    if split != "test":
+        shuffled = not first.dataset_info.disable_shuffling
+        training, validation = validation_rows(len(source), validation_fraction, shuffled=shuffled)
+        rows = training if split == "train" else validation
+    feature = features[image_key]
+    lazy = PreparedSplit(
+        records=source,
+        rows=rows[:limit],
+        image_key=image_key,
+        label_key=label_key,
+        image_shape=_image_shape(name, feature, source, image_key, image_size),
+        dtype=np.dtype(feature.np_dtype),
+        num_classes=features[label_key].num_classes,
+        name=name,
+        split=split,
+        image_size=image_size,
+    )
+    check(lazy)
+    size = len(lazy) * int(np.prod(lazy.image_shape)) * lazy.dtype.itemsize
+    return lazy.decoded(progress) if size <= memory_limit else lazy
+
+
+def _test_split(name: str, sources: Mapping[str, Any], train_split: str) -> str:
+    for key in ("test", "validation"):  # some data sets publish no test split
+        if key in sources and key != train_split:
+            return key
+    raise DataError(
+        f"{name}: has no test split, only {', '.join(sorted(sources))}; name parts of what there is, e.g. "
+        "train_split='train[:80%]' and test_split='train[80%:]'"
+    )
+
+
+def _open(name: str, folder: str, split: str | None, features: Mapping[str, Any] | None = None) -> Any:
+    """TFDS' random-access source of one split (a mapping of all splits for None), with the uint8 images left encoded."""
+    import tensorflow_datasets as tfds  # here: `import bap_jax` must not load it
+
+    images = [key for key in features or () if isinstance(features[key], tfds.features.Image)]  # type: ignore[index]
+    # Decoding here, not in TFDS, turns palettes, grey values and alpha into the channels that the features promise.
+    skip = {key: tfds.decode.SkipDecoding() for key in images if features and features[key].np_dtype == np.uint8}
+    try:
+        return tfds.data_source(name, split=split, data_dir=folder, download=False, decoders=skip or None)
+    except Exception as error:  # "not there" comes as DatasetNotFound-, NotImplemented-, Assertion- or ValueError
+        if features is not None:
+            raise DataError(f"{name}: split {split!r} cannot be opened: {error}") from error
+        known = "; TFDS knows no data set of this name" if isinstance(error, tfds.core.DatasetNotFoundError) else ""
+        raise DataError(
+            f"data set {name!r} is not prepared in {folder}{known}{_versions(name, folder)}; "
+            f"run: bap data prepare {name} --data-dir {folder}"
+        ) from error
+
+
+def _versions(name: str, folder: str) -> str:
+    """What is there under this name, if TFDS would not take it: another version, or another file format."""
+    from etils import epath
+
+    found = []
+    for info in sorted((epath.Path(folder) / name.split(":")[0]).glob("**/dataset_info.json")):
+        described = json.loads(info.read_text())
+        found.append(f"{described['name']}:{described['version']} in format {described.get('fileFormat', 'tfrecord')}")
+    return f" (there: {', '.join(found)}; needed: array_record)" if found else ""
+
+
+def _keys(name: str, info: Any) -> tuple[str, str]:
+    """Which features are the image and the label."""
+    import tensorflow_datasets as tfds
+
+    features = info.features
+    named = features if hasattr(features, "keys") else {}
+    images = [key for key in named if isinstance(named[key], tfds.features.Image)]
+    labels = [key for key in named if isinstance(named[key], tfds.features.ClassLabel)]
+    supervised = info.supervised_keys or ()
+    image = next((key for key in (*supervised, "image") if key in images), images[0] if len(images) == 1 else None)
+    label = next((key for key in (*supervised, "label") if key in labels), labels[0] if len(labels) == 1 else None)
+    if image is None or label is None:
+        listed = ", ".join(f"{key}: {type(named[key]).__name__}" for key in named) or type(features).__name__
+        raise DataError(f"{name}: is no image classification data set; it needs one Image and one ClassLabel and has {listed}")
+    if np.dtype(named[image].np_dtype) not in (np.uint8, np.float32):
+        raise DataError(f"{name}: images of dtype {np.dtype(named[image].np_dtype)} are not supported, only uint8 and float32")
+    return image, label
+
+
+def _image_shape(name: str, feature: Any, source: Any, image_key: str, image_size: int | None) -> tuple[int, ...]:
+    channels = feature.shape[-1] or 3
+    if image_size is not None:
+        if image_size < 1:
+            raise SettingError("image_size", image_size, "a number of pixels of at least 1")
+        if np.dtype(feature.np_dtype) != np.uint8:
+            raise SettingError("image_size", image_size, f"none: {name} holds float images, which are not resized")
+        return (image_size, image_size, channels)
+    if None not in feature.shape:
+        return tuple(feature.shape)
+    if not len(source):
+        return (1, 1, channels)  # the check for an empty split follows
+    encoded = source[0][image_key]
+    return decode_image(encoded, channels).shape if isinstance(encoded, bytes) else encoded.shape
