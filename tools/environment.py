@@ -31,7 +31,7 @@ NO_WAY = """\
 {tried}
 Install one of these, then run make again:
   venv        on Debian and Ubuntu: apt install python{version}-venv
-  pip >= 22.3 then: {python} -m pip install virtualenv
+  pip         on Debian and Ubuntu: apt install python3-pip (22.3 or newer), or virtualenv
   uv          https://docs.astral.sh/uv"""
 
 

@@ -1,0 +1,244 @@
+"""The layers: who may import whom, and what the lower layers keep away from. The checks read the source; none of it is run."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "bap_jax"
+
+VOCABULARY = {"types", "errors"}
+FOUNDATION = VOCABULARY | {"mathematics"}
+EDGES = {"models", "data", "checkpoint", "parallel", "export", "report"}
+LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "training"}  # never jit, hold no global state
+COMPOSITION = {"cli", "__init__", "__main__"}
+MAY_IMPORT = {
+    **dict.fromkeys(VOCABULARY, VOCABULARY),
+    "mathematics": VOCABULARY,
+    "attacks": FOUNDATION,
+    "budgets": FOUNDATION | {"attacks"},
+    "pruners": FOUNDATION,
+    "training": FOUNDATION,
+    "evaluation": FOUNDATION | {"attacks"},
+    **dict.fromkeys(EDGES, FOUNDATION),
+}
+# Heavy or worldly packages: files, terminals, pictures. Only edges and the command line meet them.
+EDGES_ONLY = {"tensorflow_datasets", "tensorflow", "orbax", "grain", "array_record", "matplotlib", "tyro", "rich", "tensorboardX"}
+COMPILERS = {"jit", "pmap", "pjit"}
+MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+MAKERS = {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque"}
+
+
+def layer_of(path: str) -> str:
+    """bap_jax/attacks/pgd.py -> attacks; bap_jax/types.py -> types."""
+    return Path(path).parts[1].removesuffix(".py")
+
+
+def imported(tree: ast.AST, path: str) -> Iterator[tuple[int, str]]:
+    """(line, absolute dotted name) of everything that a file imports, wherever in the file, also by ``import_module("...")``."""
+    package = Path(path).parts[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = list(package[: len(package) - node.level + 1]) if node.level else []
+            base = ".".join(above + ([node.module] if node.module else []))
+            yield from ((node.lineno, f"{base}.{name.name}") for name in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in {"import_module", "__import__"}:
+                yield node.lineno, str(node.args[0].value)
+
+
+def wrong_imports(tree: ast.AST, path: str) -> Iterator[str]:
+    layer = layer_of(path)
+    for line, name in imported(tree, path):
+        top, _, rest = name.partition(".")
+        if top in EDGES_ONLY and layer not in EDGES | COMPOSITION:
+            yield f"{path}:{line}: {layer} imports {top}, which only edges and the command line may"
+        target = rest.partition(".")[0]
+        if name == "bap_jax.__version__":  # a fact about the package, which a run folder records
+            continue
+        if top != "bap_jax" or layer in COMPOSITION or target == layer:
+            continue
+        if target not in MAY_IMPORT and target != "cli":
+            yield f"{path}:{line}: {layer} imports {name}: name the layer, not the package as a whole"
+        elif target not in MAY_IMPORT[layer]:
+            yield f"{path}:{line}: {layer} imports {target}"
+
+
+def compiles(tree: ast.AST, path: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        names = [node.attr] if isinstance(node, ast.Attribute) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [name.name for name in node.names]
+        for name in COMPILERS.intersection(names):
+            yield f"{path}:{node.lineno}: {name} below evaluation: the caller compiles"
+
+
+def module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run on import: those of the module, and inside its ifs, trys, withs, loops and classes."""
+    for node in body:
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in ("body", "orelse", "finalbody"):
+                yield from module_level(getattr(node, inner, []))
+            for handler in getattr(node, "handlers", []):
+                yield from module_level(handler.body)
+
+
+def global_state(tree: ast.Module, path: str) -> Iterator[str]:
+    for node in module_level(tree.body):
+        if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if [getattr(target, "id", "") for target in targets] == ["__all__"]:
+            continue
+        value = node.value
+        function = value.func if isinstance(value, ast.Call) else None
+        called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        if isinstance(value, MUTABLE) or called in MAKERS:
+            yield f"{path}:{node.lineno}: a mutable object bound on import; use a tuple, frozenset or MappingProxyType"
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.Global):
+            yield f"{path}:{inner.lineno}: global {', '.join(inner.names)}"
+
+
+def violations(path: str, source: str) -> list[str]:
+    """Everything in one file that breaks the rules of its layer; ``path`` is relative to the repository, with slashes."""
+    layer = layer_of(path)
+    if layer not in MAY_IMPORT.keys() | COMPOSITION:
+        return [f"{path}: belongs to no layer; put it into one, or add the layer here and to CONTRIBUTING.md"]
+    tree = ast.parse(source)
+    found = list(wrong_imports(tree, path))
+    if layer in LOWER:
+        found += [*compiles(tree, path), *global_state(tree, path)]
+    return found
+
+
+def test_every_file_keeps_to_its_layer():
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert {layer_of(str(file.relative_to(ROOT))) for file in files} >= MAY_IMPORT.keys()
+    found = [line for file in files for line in violations(file.relative_to(ROOT).as_posix(), file.read_text())]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("types.py", "from bap_jax.mathematics import norms"),
+        ("mathematics/norms.py", "from bap_jax.attacks.pgd import pgd"),
+        ("mathematics/norms.py", "from ..attacks import pgd"),
+        ("mathematics/norms.py", "from .. import attacks"),
+        ("attacks/pgd.py", "import bap_jax.budgets.uniform"),
+        ("attacks/pgd.py", "import bap_jax as bap"),
+        ("attacks/pgd.py", "from bap_jax import pgd"),
+        ("budgets/uniform.py", "from bap_jax.evaluation import robust"),
+        ("budgets/uniform.py", "def f():\n    from bap_jax.training import step"),
+        ("pruners/magnitude.py", "from bap_jax.attacks import pgd"),
+        ("training/step.py", "from bap_jax import pruners"),
+        ("training/step.py", "from importlib import import_module\nimport_module('bap_jax.budgets')"),
+        ("evaluation/robust.py", "from bap_jax.budgets import uniform"),
+        ("evaluation/robust.py", "from bap_jax.cli import main"),
+        ("evaluation/robust.py", "import matplotlib.pyplot as plt"),
+        ("evaluation/robust.py", "from rich.progress import track"),
+        ("models/mlp.py", "from bap_jax.data import digits"),
+        ("report/picture.py", "from bap_jax.attacks import pgd"),
+        ("data/tfds.py", "from bap_jax.cli.main import main"),
+        ("training/step.py", "import tensorflow_datasets as tfds"),
+        ("training/step.py", "def f():\n    import orbax.checkpoint"),
+        ("training/step.py", "import jax\nstep = jax.jit(lambda x: x)"),
+        (
+            "training/step.py",
+            "import functools, jax as j\n@functools.partial(j.pmap, axis_name='i')\ndef f(x): ...",
+        ),
+        ("pruners/magnitude.py", "from jax import jit as compiled"),
+        ("attacks/pgd.py", "TABLE = {'linf': 1}"),
+        ("attacks/pgd.py", "try:\n    seen: list = []\nexcept ImportError:\n    pass"),
+        ("attacks/pgd.py", "class Attack:\n    cache = dict()"),
+        ("attacks/pgd.py", "from collections import defaultdict\nCACHE = defaultdict(list)"),
+        ("attacks/pgd.py", "step = 0\ndef f():\n    global step\n    step += 1"),
+        ("helpers.py", "x = 1"),
+        ("helpers/norms.py", "x = 1"),
+    ],
+)
+def test_the_check_finds_what_is_wrong(path, source):
+    assert len(violations(f"bap_jax/{path}", source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("errors.py", "from bap_jax.types import Array"),
+        ("mathematics/__init__.py", "from bap_jax.mathematics.norms import norm\n__all__ = ['norm']"),
+        ("mathematics/masks.py", "from .norms import norm\nfrom ..errors import SettingError\nimport jax.numpy as jnp"),
+        ("budgets/cutoff_scale.py", "from bap_jax.attacks import pgd\nfrom bap_jax.types import Budget"),
+        ("evaluation/robust.py", "import jax\nfrom bap_jax import attacks\nrun = jax.jit(len)\nTABLE = {}"),
+        ("report/picture.py", "import matplotlib\nfrom bap_jax.report.table import rows\nCOLOURS = ['red']"),
+        ("cli/main.py", "import tyro, rich, bap_jax\nfrom bap_jax import budgets, data"),
+        ("__init__.py", "from bap_jax.attacks import pgd"),
+        ("attacks/pgd.py", "from types import MappingProxyType\nSTEPS = MappingProxyType({'a': 1})\nNORMS = ('linf', 'l2')"),
+        ("attacks/pgd.py", "def f():\n    '''jax.jit(f)'''\n    rows = []\n    return rows"),
+    ],
+)
+def test_the_check_accepts_what_is_right(path, source):
+    assert violations(f"bap_jax/{path}", source) == []
+
+
+PROBE = """
+import importlib, json, os, sys, jax
+settings, variables = dict(jax.config.values), dict(os.environ)
+importlib.import_module(sys.argv[1])
+changed = [name for name, value in settings.items() if jax.config.values[name] != value]
+loaded = sorted({name.partition(".")[0] for name in sys.modules})
+try:
+    jax.config.update("jax_num_cpu_devices", 3)
+    computed = False
+except RuntimeError:  # refused once a device has been used
+    computed = True
+same = dict(os.environ) == variables
+print(json.dumps({"changed": changed, "same_environment": same, "loaded": loaded, "computed": computed}))
+"""
+
+
+def look_at_import(module: str, folder: Path) -> dict:
+    """What importing a module does to a fresh process."""
+    environment = {name: value for name, value in os.environ.items() if name not in {"XLA_FLAGS", "NPROC"}}
+    environment["JAX_PLATFORMS"] = "cpu"
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, module],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_importing_the_package_sets_nothing_and_loads_nothing_heavy():
+    seen = look_at_import("bap_jax", ROOT)
+    assert "bap_jax" in seen["loaded"]
+    assert not {"tensorflow_datasets", "tensorflow", "orbax", "matplotlib", "grain", "tyro"}.intersection(seen["loaded"])
+    assert seen["changed"] == []
+    assert seen["same_environment"]
+    assert not seen["computed"]
+
+
+def test_the_look_at_an_import_sees_what_is_wrong(tmp_path):
+    (tmp_path / "meddler.py").write_text(
+        "import os, jax, jax.numpy as jnp, tyro\n"
+        "os.environ['MEDDLED'] = '1'\njax.config.update('jax_enable_x64', True)\nONES = jnp.ones(3)\n"
+    )
+    seen = look_at_import("meddler", tmp_path)
+    assert "tyro" in seen["loaded"]
+    assert seen["changed"] == ["jax_enable_x64"]
+    assert not seen["same_environment"]
+    assert seen["computed"]
