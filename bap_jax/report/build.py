@@ -1,0 +1,144 @@
+"""From rows to a report's content: which sections there are and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from bap_jax.report import figures
+from bap_jax.report.content import (
+    DEFINITIONS,
+    Picture,
+    Report,
+    Section,
+    as_checks,
+    cell_tables,
+    checks_sentence,
+    checks_table,
+    known_arms,
+    pairs_table,
+    results,
+    scene_names,
+    scores_table,
+    sizes_of,
+    sizes_table,
+)
+from bap_jax.report.measures import ArmMeasures, Grid, make_grid
+from bap_jax.report.rows import Row, check_rows, scenes_of
+from bap_jax.report.style import Style, arm_styles
+from bap_jax.report.table import Cell, Table
+
+History = Sequence[Mapping[str, Any]]
+
+
+def build_report(
+    rows: Sequence[Row],
+    *,
+    title: str,
+    settings: Mapping[str, Any] | None = None,
+    versions: Mapping[str, Any] | None = None,
+    checks: Sequence[Mapping[str, Any]] | None = None,
+    notes: Sequence[str] | None = None,
+    histories: Mapping[str, History] | None = None,
+    layers: Mapping[str, Mapping[str, float]] | None = None,
+    samples: Sequence[figures.Samples] | None = None,
+    num_resamples: int = 1000,
+) -> Report:
+    """A report's content; the arguments are those of :func:`bap_jax.report.write.write_report`."""
+    check_rows(rows)
+    named = as_checks(checks)
+    grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
+    sentences, measures = results(rows, grids, num_resamples)
+    styles = arm_styles(known_arms(rows, histories, layers))
+    sections = [
+        _scene_section(rows, grid, m, name, styles) for grid, m, name in zip(grids, measures, scene_names(grids), strict=True)
+    ]
+    size = sizes_table(rows)
+    sections += [Section("Efficiency", tables=(size,))] if size else []
+    sections += _training_sections(histories, layers, styles) + _sample_sections(samples)
+    sections += [Section("Checks", tables=(checks_table(named),))] if named else []
+    sections += [Section("Notes and warnings", tuple(str(note) for note in notes))] if notes else []
+    sections += [Section("Settings", tables=(pairs_table("", settings),))] if settings else []
+    sections += [Section("Versions", tables=(pairs_table("", versions),))] if versions else []
+    definitions = Table(
+        "", ("name", "definition"), tuple((Cell(name), Cell(text)) for name, text in DEFINITIONS.items()), num_labels=2
+    )
+    sections.append(Section("What the numbers mean", tables=(definitions,)))
+    trust = checks_sentence(named)
+    failed = any(check.status == "failed" for check in named)
+    summary = [trust, *sentences] if failed else [*sentences, trust]
+    return Report(title, tuple(text for text in summary if text), named, tuple(sections))
+
+
+def _scene_section(
+    rows: Sequence[Row], grid: Grid, measures: Mapping[str, ArmMeasures], name: str, styles: Mapping[str, Style]
+) -> Section:
+    label = grid.scene.label
+    pictures = [
+        Picture(
+            f"aer{name}",
+            "Accuracy for every sparsity and ε, one colour scale for all arms.",
+            f"Heat maps of accuracy over sparsity and epsilon, one per arm: {label}. The tables below hold the numbers.",
+            partial(figures.aer_figure, grid, measures),
+        ),
+        Picture(
+            f"security{name}",
+            "Accuracy over the attack's budget. Bands: 95 % bootstrap interval over seeds and processes, where it is defined.",
+            f"Security curves, one panel per sparsity and one line per arm: {label}.",
+            partial(figures.security_figure, grid, styles),
+        ),
+        Picture(
+            f"stability{name}",
+            "AER score, and standard deviation over pruning processes. Black bars: 95 % bootstrap interval over seeds.",
+            f"Bars of the AER score and of the spread over pruning processes, one per arm: {label}.",
+            partial(figures.scores_figure, grid, measures, styles),
+        ),
+    ]
+    if figures.has_trade_off(grid):
+        pictures.append(
+            Picture(
+                f"pareto{name}",
+                "Clean accuracy, accuracy under attack, and size; the lines follow sparsity. "
+                "Filled points are not dominated in all three.",
+                f"Scatter plots of robust against clean accuracy and of robust accuracy against size: {label}.",
+                partial(figures.pareto_figure, grid, sizes_of(rows, grid), styles),
+            )
+        )
+    return Section(label, (), tuple(pictures), (scores_table(grid, measures), *cell_tables(grid)))
+
+
+def _training_sections(
+    histories: Mapping[str, History] | None, layers: Mapping[str, Mapping[str, float]] | None, styles: Mapping[str, Style]
+) -> list[Section]:
+    pictures: list[Picture] = []
+    paragraphs: tuple[str, ...] = ()
+    if histories:
+        if len(histories) > figures.MAX_HISTORIES:
+            paragraphs = (f"The first {figures.MAX_HISTORIES} of {len(histories)} runs are drawn.",)
+        pictures.append(
+            Picture(
+                "training",
+                "The budgets that examples got during training with the cutoff, and sparsity and loss over steps.",
+                "Lines over training steps: budgets and cutoff, sparsity, loss.",
+                partial(figures.training_figure, histories, styles),
+            )
+        )
+    if layers:
+        draw = partial(figures.layers_figure, layers, styles)
+        pictures.append(Picture("layers", "Sparsity of every prunable layer.", "A mark per layer and run at its sparsity.", draw))
+    return [Section("Training and layers", paragraphs, tuple(pictures))] if pictures else []
+
+
+def _sample_sections(samples: Sequence[figures.Samples] | None) -> list[Section]:
+    pictures = [
+        Picture(
+            "samples" if i == 0 else f"samples-{i + 1}",
+            "Above: the label; above the adversarial image: what the network answers. "
+            "Differences are stretched to the range beside them.",
+            f"Clean images, adversarial images and their differences: {sample.title}.",
+            partial(figures.samples_figure, sample),
+        )
+        for i, sample in enumerate(samples or ())
+    ]
+    return [Section("Sample images", pictures=tuple(pictures))] if pictures else []

@@ -1,0 +1,54 @@
+"""How an arm looks: one colour, marker and line for it in every picture of a report.
+
+The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any common colour blindness tell apart,
+without the yellow, which vanishes on white. Marker and line style differ as well, so that a black-and-white print can be read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Style(NamedTuple):
+    """Colour (hex), marker and line style in matplotlib's terms."""
+
+    colour: str
+    marker: str
+    line: str | tuple[int, tuple[float, ...]]
+    width: float = 1.6
+
+
+CLEAN_STYLE = Style("#4d4d4d", "x", ":")
+BLIND_STYLE = Style("#d55e00", "o", "-", 2.4)
+_COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = ("s", "^", "D", "v", "P", "*", "<", "X")
+_LINES = ("--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+
+
+def arm_styles(arms: Sequence[str]) -> dict[str, Style]:
+    """A style for every arm.
+
+    The first arm named clean (or NT) is grey and the first one named blind (or BAP) is vermilion, so that they look the same in
+    every report; the others follow a list, in the order given. Beyond six, colours repeat with another marker and line.
+
+    Example:
+      >>> styles = arm_styles(["clean", "uniform 0.2", "blind"])
+      >>> styles["blind"].colour, len({style.marker for style in styles.values()})
+      ('#d55e00', 3)
+    """
+    styles: dict[str, Style] = {}
+    for arm in arms:
+        free = len([style for style in styles.values() if style not in (CLEAN_STYLE, BLIND_STYLE)])
+        if _begins(arm, "clean|nt") and CLEAN_STYLE not in styles.values():
+            styles[arm] = CLEAN_STYLE
+        elif _begins(arm, "blind|bap") and BLIND_STYLE not in styles.values():
+            styles[arm] = BLIND_STYLE
+        else:
+            styles[arm] = Style(_COLOURS[free % 6], _MARKERS[free % 8], _LINES[free % 5])
+    return {arm: styles[arm] for arm in arms}
+
+
+def _begins(arm: str, words: str) -> bool:
+    return re.match(rf"({words})(?![a-z])", arm.lower()) is not None

@@ -1,0 +1,88 @@
+"""A report as files: report.html, report.md, results.csv and the pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bap_jax.errors import SettingError
+from bap_jax.report.atomic import write_atomic
+from bap_jax.report.csv import write_csv
+from bap_jax.report.html import report_html
+from bap_jax.report.markdown import report_markdown
+from bap_jax.report.rows import Row
+
+if TYPE_CHECKING:
+    from bap_jax.report.figures import Samples
+
+
+def write_report(
+    rows: Sequence[Row],
+    out_dir: str | Path,
+    *,
+    title: str,
+    settings: Mapping[str, Any] | None = None,
+    versions: Mapping[str, Any] | None = None,
+    checks: Sequence[Mapping[str, Any]] | None = None,
+    notes: Sequence[str] | None = None,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    layers: Mapping[str, Mapping[str, float]] | None = None,
+    samples: Sequence[Samples] | None = None,
+    num_resamples: int = 1000,
+) -> dict[str, Path]:
+    """Write a report: one HTML page, the same as Markdown, the rows as CSV, and every picture as PNG and SVG.
+
+    Each file is written atomically; files of an earlier report with the same names are replaced. Runs named like an arm in
+    ``histories`` and ``layers`` have that arm's colour.
+
+    Args:
+      rows: long-form rows, see :mod:`bap_jax.report.rows`.
+      out_dir: the folder, made if it is not there.
+      title: the report's title.
+      settings: what was set, nested if one likes.
+      versions: package → version, and whatever else says where the numbers come from.
+      checks: dicts with name, status (passed, warned, failed), value and advice.
+      notes: warnings and remarks in words.
+      histories: run → rows over training, see :func:`bap_jax.report.figures.training_figure`.
+      layers: run → layer → sparsity.
+      samples: adversarial images to show.
+      num_resamples: draws of the bootstrap.
+
+    Returns:
+      File name → path, e.g. ``paths["report.html"]``.
+
+    Raises:
+      SettingError: rows that no report can be made of, an unknown status, or a folder that cannot be written to.
+    """
+    from bap_jax.report.build import build_report  # matplotlib takes its time: only who draws waits for it
+    from bap_jax.report.figures import png_bytes, svg_bytes
+
+    report = build_report(
+        rows, title=title, settings=settings, versions=versions, checks=checks, notes=notes, histories=histories, layers=layers,
+        samples=samples, num_resamples=num_resamples,
+    )  # fmt: skip
+    folder = _writable(out_dir)
+    files: dict[str, bytes | str] = {}
+    for picture in [picture for section in report.sections for picture in section.pictures]:
+        files[f"{picture.name}.png"] = png_bytes(picture.draw())
+        files[f"{picture.name}.svg"] = svg_bytes(picture.draw())
+    images = {
+        name.removesuffix(".svg"): data for name, data in files.items() if name.endswith(".svg") and isinstance(data, bytes)
+    }
+    files["report.md"] = report_markdown(report)
+    files["report.html"] = report_html(report, images)
+    paths = {name: write_atomic(folder / name, content) for name, content in files.items()}
+    return {**paths, "results.csv": write_csv(rows, folder / "results.csv")}
+
+
+def _writable(out_dir: str | Path) -> Path:
+    folder = Path(out_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError("out_dir", str(out_dir), f"a folder that can be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingError("out_dir", str(out_dir), "a folder that can be written to")
+    return folder
