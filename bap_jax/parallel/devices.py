@@ -1,9 +1,10 @@
-"""Process-wide settings, to be put into the environment before jax is first imported. Nothing here imports jax."""
+"""Process-wide settings, made before jax touches its first device. Nothing here imports jax."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 
 from bap_jax.errors import SettingError
@@ -40,7 +41,7 @@ def environment(
       current: the environment as it is. What it says already stays, and is left out of the answer.
 
     Returns:
-      The variables to set before the first ``import jax``, and to tell the user about.
+      The variables to set before the first ``import jax`` (or with :func:`apply_environment`), and to tell the user about.
 
     Raises:
       SettingError: ``devices`` is below 1, contradicts ``current``, or is given for a platform other than the CPU.
@@ -60,6 +61,30 @@ def environment(
     else:
         wanted |= _cpu_devices(devices, current)
     return {name: value for name, value in wanted.items() if name not in current}
+
+
+def apply_environment(variables: Mapping[str, str]) -> None:
+    """Make the settings of :func:`environment` in this process, whether jax is imported already or not.
+
+    jax reads its variables when it is imported, so an imported jax is told by its configuration as well; XLA reads ``NPROC`` when
+    it makes its devices. For the command line only: a library leaves such settings to its caller.
+
+    Args:
+      variables: from :func:`environment`.
+
+    Raises:
+      RuntimeError: jax has its devices already (raised by jax itself, for a number of devices).
+
+    >>> apply_environment({})
+    """
+    os.environ.update(variables)
+    if "jax" not in sys.modules:
+        return
+    config = sys.modules["jax"].config
+    if "JAX_NUM_CPU_DEVICES" in variables:
+        config.update("jax_num_cpu_devices", int(variables["JAX_NUM_CPU_DEVICES"]))
+    if "JAX_PLATFORMS" in variables:
+        config.update("jax_platforms", variables["JAX_PLATFORMS"])
 
 
 def _cpu_devices(devices: int | None, current: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -84,7 +85,8 @@ def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
       batch: a pytree of host arrays, each ``[B, ...]``. On several hosts each gives its own part, in the order of the processes.
 
     Returns:
-      The tree with global arrays, ``[B * processes, ...]``, their first dimension spread over the devices.
+      The tree with global arrays, ``[B * processes, ...]``, their first dimension spread over the devices. They share no memory
+      with ``batch``, whose buffers may be filled again.
 
     Raises:
       SettingError: an array has no first dimension, the first dimensions differ, or they do not divide over the devices.
@@ -103,8 +105,10 @@ def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
         check_batch_size(sizes[0][0] * processes, mesh)
     sharding = batch_sharding(mesh)
     if processes == 1:
-        return jax.device_put(batch, sharding)
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
+        # jax uses aligned host memory in place, whatever may_alias says
+        own = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.array(leaf), batch)
+        return jax.device_put(own, sharding)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.array(leaf)), batch)
 
 
 def replicate(mesh: Mesh, state: PyTree) -> PyTree:
@@ -122,7 +126,15 @@ def replicate(mesh: Mesh, state: PyTree) -> PyTree:
     >>> replicate(data_mesh(1), {"w": jnp.ones(2)})["w"].sharding.is_fully_replicated
     True
     """
-    return jax.device_put(state, replicated(mesh), may_alias=False)
+    sharding = replicated(mesh)
+
+    def place(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        host = np.array(jnp.asarray(leaf))  # a copy by way of the host: device_put would share the buffer, even when told not to
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index].copy())
+
+    return jax.tree.map(place, state)
 
 
 def jit_step(step: Callable[..., Any], mesh: Mesh | None = None) -> Callable[..., Any]:
