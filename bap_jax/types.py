@@ -1,7 +1,7 @@
 """The vocabulary: the types every other layer speaks in. Nothing here computes.
 
-Shapes are written in brackets: ``B`` is the batch, ``K`` the number of classes and ``...`` the shape of one image (``H, W, C`` for
-pictures). Every per-example array has its batch dimension first.
+Shapes are written in brackets: ``B`` is the batch, ``K`` the number of classes and ``...`` the shape of one image (``H, W, C``
+for pictures). Every per-example array has its batch dimension first.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class AttackResult(NamedTuple):
 class Threat(NamedTuple):
     """An attack with its settings, as evaluation takes it.
 
-    ``attack(logits_fn, keys, images, labels, epsilon) -> AttackResult``. A minimal-norm attack (``minimal=True``) ignores ``epsilon``:
-    it returns the nearest adversarial point that it found, in ``norm``.
+    ``attack(logits_fn, keys, images, labels, epsilon) -> AttackResult``. A minimal-norm attack (``minimal=True``) ignores
+    ``epsilon``: it returns the nearest adversarial point that it found, in ``norm``.
     """
 
     name: str
@@ -133,9 +133,9 @@ class Loss(NamedTuple):
     """What training minimises.
 
     ``init(params, model_state) -> state`` (a frozen teacher lives there, or ``()``);
-    ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``. ``forward(*images) -> (Outputs, ...)`` is
-    one training-mode pass over the concatenation. ``mean(values [B], weight [B]) -> scalar`` is this device's share of the mean over the
-    whole batch: shares averaged over devices give the mean. The returned scalar and metrics are shares in the same sense.
+    ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``. ``forward(*images) -> (Outputs, ...)``
+    is one training-mode pass over the concatenation. ``mean(values [B], weight [B]) -> scalar`` is this device's share of the mean
+    over the whole batch: shares averaged over devices give the mean. The returned scalar and metrics are shares in the same sense.
     """
 
     init: Callable[[Params, ModelState], PyTree]
