@@ -115,7 +115,7 @@ def pgd(
     def run(restart: int | Array) -> _Run:
         start = images
         if random_start and keys is not None:
-            start = clip_to_bounds(images + _noise(keys, restart, restarts, images, epsilon, norm), bounds)
+            start = clip_to_bounds(images + _noise(keys, restart, images, epsilon, norm), bounds)
         walk, losses = jax.lax.scan(iterate, _Walk(start, start, labels != labels), None, length=num_steps)
         logits = logits_fn(walk.current)
         hit = adversarial(logits)
@@ -125,9 +125,7 @@ def pgd(
         point = choose(hit | ~walk.found, walk.current, walk.kept)
         return _Run(point, found, found, sign * objective(logits, labels), losses)
 
-    best = run(0)
-    if restarts > 1:
-        best, _ = jax.lax.scan(lambda old, restart: (_better(old, run(restart)), None), best, jnp.arange(1, restarts))
+    best = run(0) if restarts == 1 else _best(jax.lax.map(run, jnp.arange(restarts)))
     return jax.tree.map(jax.lax.stop_gradient, AttackResult(best.images, best.found, best.losses))
 
 
@@ -150,6 +148,13 @@ def _remember(walk: _Walk, hit: Array, keep: str) -> _Walk:
     return walk._replace(kept=kept, found=walk.found | hit)
 
 
+def _best(runs: _Run) -> _Run:
+    best, *others = (jax.tree.map(lambda leaf, r=r: leaf[r], runs) for r in range(runs.found.shape[0]))
+    for other in others:
+        best = _better(best, other)
+    return best
+
+
 def _better(old: _Run, new: _Run) -> _Run:
     wins = (new.adversarial & ~old.adversarial) | ((new.adversarial == old.adversarial) & (new.score > old.score))
     images = choose(wins, new.images, old.images)
@@ -162,10 +167,9 @@ def _better(old: _Run, new: _Run) -> _Run:
     )
 
 
-def _noise(keys: Array, restart: int | Array, restarts: int, images: Array, epsilon: float | Array, norm: Norm) -> Array:
+def _noise(keys: Array, restart: int | Array, images: Array, epsilon: float | Array, norm: Norm) -> Array:
     def draw(key: Array) -> Array:
-        key = jax.random.fold_in(key, restart) if restarts > 1 else key
-        return uniform_in_ball(key, images.shape[1:], norm, images.dtype)
+        return uniform_in_ball(jax.random.fold_in(key, restart), images.shape[1:], norm, images.dtype)
 
     unit = jax.vmap(draw)(keys)
     return expand(epsilon, images) * unit

@@ -116,7 +116,7 @@ def dlr(logits: Array, labels: Array) -> Array:
       labels: [B] integers.
 
     Returns:
-      [B], positive where misclassified, at least −1.
+      [B]: positive where misclassified, at least −1 where not.
 
     Raises:
       SettingError: fewer than three classes, or a wrong shape or dtype.

@@ -1,0 +1,84 @@
+"""Objectives against numpy and optax; their sign; their class counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bap_jax.errors import SettingError
+from bap_jax.mathematics.objectives import (
+    cross_entropy,
+    dlr,
+    dlr_targeted,
+    margin,
+    margin_loss,
+    misclassified,
+    soft_cross_entropy,
+)
+
+LOGITS = jnp.asarray(np.random.RandomState(0).randn(6, 5) * 3, jnp.float32)
+LABELS = jnp.array([0, 1, 2, 3, 4, 0])
+
+
+def test_cross_entropies_are_optaxs():
+    np.testing.assert_allclose(
+        cross_entropy(LOGITS, LABELS), optax.softmax_cross_entropy_with_integer_labels(LOGITS, LABELS), rtol=1e-5
+    )
+    targets = optax.smooth_labels(jax.nn.one_hot(LABELS, 5), 0.1)
+    np.testing.assert_allclose(soft_cross_entropy(LOGITS, targets), optax.softmax_cross_entropy(LOGITS, targets), rtol=1e-5)
+
+
+def test_margin_and_ratios_are_their_definitions():
+    logits = np.asarray(LOGITS)
+    for row, label, got, ratio, aimed in zip(
+        logits,
+        np.asarray(LABELS),
+        margin(LOGITS, LABELS),
+        dlr(LOGITS, LABELS),
+        dlr_targeted(LOGITS, LABELS, (LABELS + 1) % 5),
+        strict=True,
+    ):
+        lead = row[label] - np.delete(row, label).max()
+        down = np.sort(row)[::-1]
+        np.testing.assert_allclose(got, lead, rtol=1e-5)
+        np.testing.assert_allclose(ratio, -lead / (down[0] - down[2]), rtol=1e-5)
+        wanted = row[(label + 1) % 5]
+        np.testing.assert_allclose(aimed, -(row[label] - wanted) / (down[0] - (down[2] + down[3]) / 2), rtol=1e-5)
+
+
+def test_the_ratio_ignores_shift_and_scale():
+    np.testing.assert_allclose(dlr(LOGITS * 7 - 3, LABELS), dlr(LOGITS, LABELS), rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", [cross_entropy, margin_loss, dlr])
+def test_every_objective_rises_when_the_label_is_believed_less(objective):
+    less = LOGITS - 0.1 * jax.nn.one_hot(LABELS, 5)
+    rose = objective(less, LABELS) > objective(LOGITS, LABELS)
+    third = jnp.sum(jnp.take_along_axis(LOGITS, LABELS[:, None], axis=1) <= LOGITS, axis=1) >= 3
+    np.testing.assert_array_equal(rose | third, True)  # from the third place on the ratio is 1 or moves with the others
+    assert jnp.sum(~third) >= 3
+
+
+def test_the_margin_is_positive_exactly_where_the_label_wins():
+    np.testing.assert_array_equal(margin(LOGITS, LABELS) > 0, ~misclassified(LOGITS, LABELS))
+
+
+@pytest.mark.parametrize("objective", [cross_entropy, margin, dlr])
+def test_gradients_are_finite_at_equal_and_at_extreme_logits(objective):
+    logits = jnp.array([[0.0, 0.0, 0.0], [1e4, 0.0, -1e4]])
+    assert jnp.all(jnp.isfinite(jax.grad(lambda z: objective(z, jnp.array([0, 2])).sum())(logits)))
+
+
+@pytest.mark.parametrize("call, match", [
+    (lambda: margin(jnp.ones((2, 1)), jnp.zeros(2, int)), "at least 2 classes"),
+    (lambda: dlr(jnp.ones((2, 2)), jnp.zeros(2, int)), "at least 3 classes"),
+    (lambda: dlr_targeted(jnp.ones((2, 3)), jnp.zeros(2, int), jnp.ones(2, int)), "at least 4 classes"),
+    (lambda: cross_entropy(jnp.ones((2, 3)), jnp.zeros(3, int)), "integers of shape"),
+    (lambda: cross_entropy(jnp.ones((2, 3)), jnp.zeros(2)), "integers of shape"),
+    (lambda: cross_entropy(jnp.ones(3), jnp.zeros(3, int)), r"shape \[B, K\]"),
+    (lambda: soft_cross_entropy(jnp.ones((2, 3)), jnp.ones((2, 4))), "one distribution per row"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused(call, match):
+    with pytest.raises(SettingError, match=match):
+        call()
