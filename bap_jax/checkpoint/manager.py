@@ -160,7 +160,7 @@ class Checkpoints:
     def restore_network(self, step: int | None = None) -> Network:
         """Restore the network alone, without knowing its structure: see :func:`restore_network`."""
         step = self._existing(step)
-        stored = self._orbax.item_metadata(step)["network"]
+        stored = dict(self._orbax.item_metadata(step)).get("network")
         if stored is None:
             raise CheckpointError(f"the checkpoint of step {step} in {self.folder} was saved without a network")
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
