@@ -160,7 +160,7 @@ def check_images(images: np.ndarray, bounds: Bounds, where: str) -> None:
 class Statistics(NamedTuple):
     """What a data set holds, in numbers."""
 
-    count: int
+    num_examples: int
     mean: np.ndarray  # [C] per channel, after / 255
     std: np.ndarray  # [C]
     label_counts: np.ndarray  # [K]

@@ -56,6 +56,8 @@ def load_split(
     """
     if split not in Splits._fields:
         raise SettingError("split", split, f"one of {', '.join(Splits._fields)}")
+    if not name.strip():
+        raise SettingError("data", name, "digits, the name of a TFDS data set, or package.module:factory")
     if limit is not None and limit < 1:
         raise SettingError("limit", limit, "a whole number of at least 1, or none for all examples")
     if name == "digits" or is_import_path(name):

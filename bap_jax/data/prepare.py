@@ -46,14 +46,17 @@ def prepare(name: str, data_dir: str | None = None) -> Prepared:
     try:
         builder = _builder(name, folder)
         builder.download_and_prepare(file_format="array_record")
-    except ImportError as error:
-        missing = re.sub(r"\..*", "", error.name or "")
-        if missing in ("tensorflow", "importlib_resources", "apache_beam"):
-            extra = "apache-beam" if missing == "apache_beam" else "'bap_jax[data]'"
-            raise DataError(f"preparing {name} needs {missing}: pip install {extra}") from error
+    except DataError:
         raise
-    if (form := str(getattr(builder.info.file_format, "value", builder.info.file_format))) != "array_record":
-        raise DataError(f"{builder.data_dir} holds {name} in the format {form}: remove it, or give another --data-dir")
+    except ImportError as error:
+        missing = _missing_module(error)
+        package = {"tensorflow": "'bap_jax[data]'", "importlib_resources": "'bap_jax[data]'"}.get(missing, missing)
+        raise DataError(f"preparing {name} needs the module {missing}: pip install {package}") from error
+    except Exception as error:  # no network, files to download by hand, an example that TFDS refuses, a full disk
+        hint = ""
+        if "format is already set" in str(error):
+            hint = f"; {folder} holds it in another format than array_record: remove it there, or give another --data-dir"
+        raise DataError(f"{name} cannot be prepared in {folder}: {type(error).__name__}: {error}{hint}") from error
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     return Prepared(_reading_name(builder), os.fspath(builder.data_dir), counts)
 
@@ -76,6 +79,16 @@ def _builder(name: str, folder: str) -> Any:
         raise DataError(
             f"{name}: TFDS knows no data set of this name, there is no folder of this name; see tfds.list_builders()"
         ) from error
+
+
+def _missing_module(error: BaseException) -> str:
+    """The module's name; TFDS and its lazy imports wrap the original error, which alone has it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            return cause.name.split(".")[0]
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
 
 
 def _registered(name: str) -> bool:

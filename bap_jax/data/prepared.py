@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,6 +92,8 @@ class PreparedSplit:
 
     def _image(self, encoded: Any, position: int) -> np.ndarray:
         where = f"{self.name} ({self.split}): image {position}"
+        if encoded is None:  # what array_record gives for a record of a file that was cut off
+            raise DataError(f"{where} is missing from the files; prepare the data set again")
         try:
             image = decode_image(encoded, self.image_shape[-1], self.image_size) if isinstance(encoded, bytes) else encoded
         except (OSError, SyntaxError, ValueError) as error:
@@ -151,6 +154,8 @@ def read_prepared(
     """
     folder = data_folder(data_dir)
     sources = _open(name, folder, None)
+    if not sources:
+        raise DataError(f"data set {name!r} in {folder} has no splits; run: bap data prepare {name} --data-dir {folder}")
     first = next(iter(sources.values()))
     image_key, label_key = _keys(name, first.dataset_info)
     features = first.dataset_info.features
@@ -212,11 +217,12 @@ def _versions(name: str, folder: str) -> str:
     """What is there under this name, if TFDS would not take it: another version, or another file format."""
     from etils import epath
 
-    found = []
-    for info in sorted((epath.Path(folder) / name.split(":")[0]).glob("**/dataset_info.json")):
+    root, found = epath.Path(folder) / re.split("[/:]", name)[0], []
+    for info in sorted([*root.glob("*/dataset_info.json"), *root.glob("*/*/dataset_info.json")]):
         described = json.loads(info.read_text())
-        found.append(f"{described['name']}:{described['version']} in format {described.get('fileFormat', 'tfrecord')}")
-    return f" (there: {', '.join(found)}; needed: array_record)" if found else ""
+        place = os.path.dirname(os.path.relpath(info, folder))
+        found.append(f"{os.path.dirname(place)}:{os.path.basename(place)} as {described.get('fileFormat', 'tfrecord')}")
+    return f" (there: {', '.join(found)}; array_record is needed)" if found else ""
 
 
 def _keys(name: str, info: Any) -> tuple[str, str]:
@@ -250,5 +256,8 @@ def _image_shape(name: str, feature: Any, source: Any, image_key: str, image_siz
         return tuple(feature.shape)
     if not len(source):
         return (1, 1, channels)  # the check for an empty split follows
-    encoded = source[0][image_key]
-    return decode_image(encoded, channels).shape if isinstance(encoded, bytes) else encoded.shape
+    try:
+        encoded = source[0][image_key]
+        return decode_image(encoded, channels).shape if isinstance(encoded, bytes) else encoded.shape
+    except Exception as error:
+        raise DataError(f"{name}: the first image cannot be read: {error}; prepare the data set again") from error
