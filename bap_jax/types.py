@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
     images: Array  # [B, ...] float32, inside the bounds
     labels: Array  # [B] int32
-    index: Array  # [B] int32
+    index: Array  # type: ignore[assignment]  # [B] int32; hides tuple.index, which a batch does not need
     weight: Array  # [B] float32
 
 
@@ -133,9 +133,10 @@ class Loss(NamedTuple):
     """What training minimises.
 
     ``init(params, model_state) -> state`` (a frozen teacher lives there, or ``()``);
-    ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``. ``forward(*images) -> (Outputs, ...)``
-    is one training-mode pass over the concatenation. ``mean(values [B], weight [B]) -> scalar`` is this device's share of the mean
-    over the whole batch: shares averaged over devices give the mean. The returned scalar and metrics are shares in the same sense.
+    ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``.
+    ``forward(*images) -> (Outputs, ...)`` is one training-mode pass over the concatenation. ``mean(values [B], weight [B]) -> scalar``
+    is this device's share of the mean over the whole batch: shares averaged over devices give the mean. The returned scalar and
+    metrics are shares in the same sense.
     """
 
     init: Callable[[Params, ModelState], PyTree]
