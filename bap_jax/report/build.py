@@ -105,7 +105,7 @@ def _scene_section(
                 partial(figures.pareto_figure, grid, sizes_of(rows, grid), styles),
             )
         )
-    return Section(label, (), tuple(pictures), (scores_table(grid, measures), *cell_tables(grid)))
+    return Section(label, (), (scores_table(grid, measures),), tuple(pictures), tuple(cell_tables(grid)))
 
 
 def _training_sections(
@@ -127,7 +127,7 @@ def _training_sections(
     if layers:
         draw = partial(figures.layers_figure, layers, styles)
         pictures.append(Picture("layers", "Sparsity of every prunable layer.", "A mark per layer and run at its sparsity.", draw))
-    return [Section("Training and layers", paragraphs, tuple(pictures))] if pictures else []
+    return [Section("Training and layers", paragraphs, pictures=tuple(pictures))] if pictures else []
 
 
 def _sample_sections(samples: Sequence[figures.Samples] | None) -> list[Section]:

@@ -75,6 +75,7 @@ class Section(NamedTuple):
 
     title: str
     paragraphs: tuple[str, ...] = ()
+    lead: tuple[Table, ...] = ()  # stands above the pictures
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
 

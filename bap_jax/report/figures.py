@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -44,6 +46,16 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Our settings for the time being; one thread at a time, since matplotlib's are everyone's."""
+    with _LOCK, matplotlib.rc_context(SETTINGS):
+        yield
+
+
 class Samples(NamedTuple):
     """Images to look at, one column each."""
 
@@ -58,7 +70,7 @@ class Samples(NamedTuple):
 def png_bytes(figure: Figure, dpi: int = 144) -> bytes:
     """The figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
@@ -67,7 +79,7 @@ def png_bytes(figure: Figure, dpi: int = 144) -> bytes:
 def svg_bytes(figure: Figure) -> bytes:
     """The figure as SVG, text as outlines; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         FigureCanvasSVG(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
@@ -105,7 +117,7 @@ def aer_figure(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
     Returns:
       The figure. A cell that was not measured is hatched and says "–".
     """
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         return _aer_figure(grid, measures)
 
 
@@ -160,7 +172,7 @@ def security_figure(grid: Grid, styles: Styles | None = None) -> Figure:
 
     The band is the 95 % bootstrap interval over seeds and processes; there is none where it is not defined.
     """
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         return _security_figure(grid, styles or arm_styles(grid.arms))
 
 
@@ -209,7 +221,7 @@ def _security_panel(axes: Axes, grid: Grid, sparsity: int, styles: Styles) -> No
 
 def scores_figure(grid: Grid, measures: Mapping[str, ArmMeasures], styles: Styles | None = None) -> Figure:
     """Bars: the AER score beside the stability (standard deviation over processes) of every arm, with intervals over seeds."""
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         styles = styles or arm_styles(grid.arms)
         figure = _figure(9.2, 0.42 * len(grid.arms) + 1.7)
         left, right = figure.subplots(1, 2, sharey=True)
@@ -256,7 +268,7 @@ def pareto_figure(grid: Grid, sizes: Mapping[tuple[str, float], float] | None = 
       sizes: (arm, sparsity) → non-zero parameters; the share of weights kept if None.
       styles: of the arms.
     """
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         return _pareto_figure(grid, sizes, styles or arm_styles(grid.arms))
 
 
@@ -339,7 +351,7 @@ def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles
         ``sparsity``, ``loss`` and ``*_loss``. At most six runs are drawn, the first ones.
       styles: of the runs.
     """
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         names = list(histories)[:MAX_HISTORIES]
         return _training_figure({name: histories[name] for name in names}, styles or arm_styles(names))
 
@@ -384,15 +396,14 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np
 
 def _budget_panel(axes: Axes, name: str, rows: Sequence[Mapping[str, Any]], colour: str) -> None:
     keys = sorted({key for row in rows for key in row if re.fullmatch(r"epsilon_q\d+", key)}, key=_quantile)
-    for low, high in zip(keys, reversed(keys), strict=True):
+    for depth, (low, high) in enumerate(zip(keys, reversed(keys), strict=True)):
         if _quantile(low) >= _quantile(high):
             break
+        label = f"ε {_quantile(low):g}–{_quantile(high):g} %"
         steps, bottom = _series(rows, low)
         _, top = _series(rows, high)
         if len(bottom) == len(top):
-            axes.fill_between(
-                steps, bottom, top, color=colour, alpha=0.22, linewidth=0, label=f"ε {_quantile(low):g}–{_quantile(high):g} %"
-            )
+            axes.fill_between(steps, bottom, top, color=colour, alpha=0.18 + 0.14 * depth, linewidth=0, label=label)
     for key, label, line in (("epsilon_q50", "ε median", "--"), ("epsilon_mean", "ε mean", "-"), ("epsilon", "ε", "-")):
         steps, values = _series(rows, key)
         if len(steps):
@@ -419,7 +430,7 @@ def layers_figure(layers: Mapping[str, Mapping[str, float]], styles: Styles | No
     """
     if not layers or not any(layers.values()):
         raise SettingError("layers", dict(layers), "at least one run with at least one layer")
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         styles = styles or arm_styles(list(layers))
         names = list(dict.fromkeys(layer for run in layers.values() for layer in run))
         figure = _figure(7.6, 0.3 * len(names) + 1.7)
@@ -452,7 +463,7 @@ def samples_figure(samples: Samples) -> Figure:
         raise SettingError(
             "samples", (clean.shape, adversarial.shape), "two equal shapes [N, H, W] or [N, H, W, C] with C = 1 or 3"
         )
-    with matplotlib.rc_context(SETTINGS):
+    with _settings():
         return _samples_figure(samples, clean, adversarial)
 
 

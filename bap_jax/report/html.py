@@ -113,8 +113,9 @@ def report_html(report: Report, images: Mapping[str, bytes]) -> str:
 def _section(section: Section, anchor: str, images: Mapping[str, bytes]) -> str:
     paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in section.paragraphs)
     pictures = "".join(_figure(picture, images[picture.name]) for picture in section.pictures)
+    lead = "".join(to_html(table) for table in section.lead)
     tables = "".join(to_html(table) for table in section.tables)
-    return f'<section id="{anchor}">\n<h2>{html.escape(section.title)}</h2>\n{paragraphs}{pictures}{tables}</section>\n'
+    return f'<section id="{anchor}">\n<h2>{html.escape(section.title)}</h2>\n{paragraphs}{lead}{pictures}{tables}</section>\n'
 
 
 def _figure(picture: Picture, svg: bytes) -> str:

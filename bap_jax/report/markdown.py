@@ -24,6 +24,7 @@ def report_markdown(report: Report) -> str:
 def _section(section: Section) -> str:
     parts = [f"\n## {escape_markdown(section.title)}\n"]
     parts += [f"\n{escape_markdown(text)}\n" for text in section.paragraphs]
+    parts += ["\n" + to_markdown(table) for table in section.lead]
     parts += [f"\n![{escape_markdown(p.alt)}]({p.name}.png)\n\n*{escape_markdown(p.caption)}*\n" for p in section.pictures]
     parts += ["\n" + to_markdown(table) for table in section.tables]
     return "".join(parts)

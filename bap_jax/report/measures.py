@@ -154,8 +154,8 @@ def aer_score(accuracy: np.ndarray, cells: np.ndarray | None = None) -> np.ndarr
       ``[...]``; NaN where one of the chosen cells is missing.
 
     Example:
-      >>> float(aer_score(np.array([[[[0.8]], [[0.4]]]])))
-      0.6
+      >>> float(aer_score(np.array([[[[0.75]], [[0.25]]]])))
+      0.5
     """
     return _mean_over_cells(cell_means(accuracy), cells)
 

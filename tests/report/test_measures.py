@@ -1,0 +1,212 @@
+"""Measures against numbers worked out by hand, and what becomes of missing cells."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bap_jax.errors import SettingError
+from bap_jax.report import measures as m
+from bap_jax.report.rows import Scene, check_rows, scenes_of
+
+NAN = math.nan
+SCENE = Scene("digits", "mlp", "pgd", "linf")
+
+
+def row(accuracy, *, arm="blind", process="fast", sparsity=0.9, seed=0, attack="pgd", epsilon=0.1, **more):
+    base = {"data": "digits", "model": "mlp", "arm": arm, "process": process, "sparsity": sparsity, "seed": seed}
+    norm = "" if attack == "clean" else "linf"
+    return base | {"attack": attack, "norm": norm, "epsilon": epsilon, "accuracy": accuracy, "num_examples": 10} | more
+
+
+def grid_of(accuracy, arms=("a",), epsilons=None, sparsities=None):
+    """A grid from a nested list [arms, sparsities, epsilons, processes, seeds]."""
+    values = np.array(accuracy, float)
+    _, s, e, p, r = values.shape
+    sparsities = sparsities or tuple(0.1 * i for i in range(s))
+    return m.Grid(
+        SCENE, tuple(arms), sparsities, epsilons or tuple(0.1 * i for i in range(e)), tuple("pqrs"[:p]), tuple(range(r)), values
+    )
+
+
+def test_cell_mean_is_the_mean_over_processes_of_the_mean_over_seeds():
+    assert m.cell_means(np.array([[0.2, 0.4, NAN], [0.9, NAN, NAN]])) == pytest.approx((0.3 + 0.9) / 2)
+    assert np.isnan(m.cell_means(np.full((2, 3), NAN)))
+
+
+def test_aer_score_by_hand():
+    # two sparsities, two budgets, one process, two seeds
+    accuracy = np.array([[[[0.9, 0.7]], [[0.5, 0.3]]], [[[0.8, 0.8]], [[0.1, 0.3]]]])
+    assert m.aer_score(accuracy) == pytest.approx((0.8 + 0.4 + 0.8 + 0.2) / 4)
+    assert m.aer_score(accuracy, np.array([[True, False], [False, True]])) == pytest.approx(0.5)
+    assert np.isnan(m.aer_score(accuracy, np.zeros((2, 2), bool)))
+
+
+def test_a_missing_cell_makes_the_score_missing_and_never_zero():
+    accuracy = np.array([[[[0.9]], [[NAN]]]])
+    assert np.isnan(m.aer_score(accuracy))
+    assert m.aer_score(accuracy, np.array([[True, False]])) == pytest.approx(0.9)
+
+
+def test_stability_by_hand():
+    # at ε0 processes .5 and .7: s = .1414; at ε1 .2, .2: s = 0; seeds are averaged first
+    accuracy = np.array([[[[0.4, 0.6], [0.6, 0.8]], [[0.2, 0.2], [0.1, 0.3]]]])
+    assert m.stability(accuracy) == pytest.approx(math.sqrt(0.02) / 2)
+
+
+def test_stability_of_one_process_is_missing():
+    assert np.isnan(m.stability(np.full((2, 3, 1, 4), 0.5)))
+
+
+def test_security_area_by_hand_on_an_uneven_grid():
+    curve = np.array([1.0, 0.6, 0.2]).reshape(1, 3, 1, 1)
+    assert m.security_area(curve, (0.0, 0.1, 0.4)) == pytest.approx((0.1 * 0.8 + 0.3 * 0.4) / 0.4)
+    assert np.isnan(m.security_area(curve[:, :1], (0.0,)))
+    gap = np.array([1.0, NAN, 0.2]).reshape(1, 3, 1, 1)
+    assert np.isnan(m.security_area(gap, (0.0, 0.1, 0.4)))
+    assert np.isnan(m.security_area(curve, (0.0, 0.1, math.inf)))
+
+
+def test_make_grid_takes_clean_rows_as_epsilon_zero_and_leaves_gaps():
+    rows = [row(0.9, attack="clean", epsilon=0.0), row(0.5), row(0.4, arm="other"), row(None, arm="other", epsilon=0.2)]
+    grid = m.make_grid(rows, SCENE)
+    assert (grid.arms, grid.epsilons) == (("blind", "other"), (0.0, 0.1, 0.2))
+    np.testing.assert_array_equal(grid.accuracy[:, 0, :, 0, 0], [[0.9, 0.5, NAN], [NAN, 0.4, NAN]])
+    assert m.common_cells(grid).tolist() == [[False, True, False]]
+
+
+def test_an_attacks_own_epsilon_zero_wins_over_the_clean_row():
+    rows = [row(0.8, epsilon=0.0), row(0.9, attack="clean", epsilon=0.0)]
+    assert m.make_grid(rows, SCENE).accuracy.item() == 0.8
+
+
+def test_make_grid_of_an_unknown_scene_is_refused():
+    with pytest.raises(SettingError, match="scene"):
+        m.make_grid([row(0.5)], SCENE._replace(data="mnist"))
+
+
+def test_one_seed_has_no_interval():
+    interval = m.bootstrap(np.full((1, 2, 2, 1), 0.5), m.aer_score)
+    assert interval.value == 0.5 and not interval.known
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+
+
+def test_processes_are_drawn_only_when_asked():
+    cell = np.array([[0.2], [0.6]])
+    assert not m.cell_interval(cell).known
+    drawn = m.cell_interval(cell, over="seeds and processes")
+    assert (drawn.value, drawn.low, drawn.high) == (pytest.approx(0.4), 0.2, 0.6)
+
+
+def test_interval_is_that_of_the_enumerated_resamples():
+    # two seeds: the means of the four equally likely resamples are .2, .4, .4, .6
+    interval = m.cell_interval(np.array([[0.2, 0.6]]), num_resamples=4000)
+    assert (interval.low, interval.high) == (pytest.approx(0.2), pytest.approx(0.6))
+    inner = m.cell_interval(np.array([[0.2, 0.6]]), num_resamples=4000, confidence=0.4)
+    assert (inner.low, inner.high) == (pytest.approx(0.4), pytest.approx(0.4))
+
+
+def test_interval_covers_the_mean_about_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    draws = random.normal(0.5, 0.1, (200, 1, 30))
+    intervals = [m.cell_interval(cell, num_resamples=300, seed=i) for i, cell in enumerate(draws)]
+    covered = np.mean([interval.low <= 0.5 <= interval.high for interval in intervals])
+    assert 0.88 <= covered <= 0.99
+
+
+def test_the_same_seed_gives_the_same_interval():
+    cell = np.random.default_rng(0).uniform(size=(2, 5))
+    assert m.cell_interval(cell, seed=3) == m.cell_interval(cell, seed=3)
+    assert m.cell_interval(cell, seed=3) != m.cell_interval(cell, seed=4)
+
+
+def test_chunked_resampling_changes_nothing():
+    accuracy = np.random.default_rng(0).uniform(size=(2, 3, 2, 4))
+    whole = m.bootstrap(accuracy, m.aer_score, num_resamples=50)
+    wide = np.broadcast_to(accuracy, (60_000, 2, 3, 2, 4))  # forces chunks of one resample
+    chunked = m.bootstrap(wide, lambda x: m.aer_score(x[:, 0]), num_resamples=50)
+    assert chunked == whole
+
+
+@pytest.mark.parametrize("name, value", [("num_resamples", 0), ("confidence", 1.0), ("confidence", 0.0)])
+def test_bootstrap_refuses(name, value):
+    with pytest.raises(SettingError, match=name):
+        m.bootstrap(np.ones((1, 1, 1, 2)), m.aer_score, **{name: value})
+
+
+def test_measure_compares_arms_on_the_cells_that_all_have():
+    accuracy = [[[[[0.9]], [[0.5]]]], [[[[0.8]], [[NAN]]]]]
+    found = m.measure(grid_of(accuracy, ("a", "b")))
+    assert found["a"].aer_score.value == pytest.approx(0.9) and found["b"].aer_score.value == pytest.approx(0.8)
+    assert math.isnan(found["a"].robust.value) and math.isnan(found["a"].security_area.value)
+
+
+def test_an_arm_with_one_process_leaves_the_others_stability():
+    accuracy = [[[[[0.5], [0.7]]]], [[[[0.5], [NAN]]]]]
+    found = m.measure(grid_of(accuracy, ("a", "b")))
+    assert found["a"].stability.value == pytest.approx(math.sqrt(0.02)) and math.isnan(found["b"].stability.value)
+
+
+def test_difference_is_paired_by_seed():
+    # b is a minus exactly .1, seed by seed: the paired interval has no width, however much the seeds differ
+    a = np.array([0.2, 0.5, 0.9])
+    grid = grid_of(np.stack([a, a - 0.1]).reshape(2, 1, 1, 1, 3), ("a", "b"))
+    gap = m.aer_difference(grid, "a", "b")
+    assert (gap.value, gap.low, gap.high) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))
+    assert not m.aer_difference(grid_of(np.array([0.4, 0.3]).reshape(2, 1, 1, 1, 1), ("a", "b")), "a", "b").known
+
+
+def test_difference_without_common_seeds_has_no_interval():
+    grid = grid_of(np.array([[0.4, 0.6, NAN, NAN], [NAN, NAN, 0.3, 0.3]]).reshape(2, 1, 1, 1, 4), ("a", "b"))
+    gap = m.aer_difference(grid, "a", "b")
+    assert gap.value == pytest.approx(0.2) and not gap.known
+
+
+def test_budget_sensitivity_is_the_range_over_the_uniform_arms():
+    grid = grid_of(np.array([0.9, 0.5, 0.3, 0.44]).reshape(4, 1, 1, 1, 1), ("blind", "uniform 0.1", "uniform 0.2", "uniform 0.3"))
+    assert m.budget_sensitivity(grid, ["uniform 0.1", "uniform 0.2", "uniform 0.3"]).value == pytest.approx(0.2)
+    assert math.isnan(m.budget_sensitivity(grid, ["uniform 0.1"]).value)
+
+
+def test_uniform_arms_by_column_and_by_name():
+    rows = [
+        {"arm": "x", "budget": "uniform"},
+        {"arm": "uniform 1", "budget": "cutoff-scale"},
+        {"arm": "AP 0.1"},
+        {"arm": "apple"},
+    ]
+    assert m.uniform_arms(rows) == ["x", "AP 0.1"]
+
+
+def test_scenes():
+    rows = [row(0.9, attack="clean", epsilon=0), row(0.5), row(0.5, attack="fgsm"), row(0.5, attack="clean", data="mnist")]
+    rows[3]["data"] = "mnist"
+    assert [scene.label for scene in scenes_of(rows)] == [
+        "digits, mlp, pgd (L∞)",
+        "digits, mlp, fgsm (L∞)",
+        "mnist, mlp, no attack",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"accuracy": 1.5}, "accuracy"),
+        ({"accuracy": -0.1}, "accuracy"),
+        ({"sparsity": 1.2}, "sparsity"),
+        ({"epsilon": -0.1}, "epsilon"),
+        ({"epsilon": NAN}, "epsilon"),
+        ({"seed": None}, "seed"),
+    ],
+)
+def test_check_rows_refuses_values(change, name):
+    with pytest.raises(SettingError, match=name):
+        check_rows([row(0.5) | change])
+
+
+def test_check_rows_refuses_absent_columns_and_contradictions():
+    with pytest.raises(SettingError, match="num_examples"):
+        check_rows([{k: v for k, v in row(0.5).items() if k != "num_examples"}])
+    with pytest.raises(SettingError, match="earlier row"):
+        check_rows([row(0.5), row(0.6)])
+    check_rows([row(0.5), row(0.5), row(None, seed=1), row(NAN, seed=1)])
