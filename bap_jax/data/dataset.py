@@ -182,12 +182,22 @@ def statistics(dataset: Source, chunk: int = 4096) -> Statistics:
       >>> numbers.mean.tolist(), numbers.std.tolist(), numbers.label_counts.tolist()
       ([0.5], [0.5], [0, 2, 0])
     """
-    total, squares, pixels = 0.0, 0.0, 0
-    counts = np.zeros(dataset.num_classes, np.int64)
+    count, total, squares = 0, np.zeros(dataset.image_shape[-1]), np.zeros(dataset.image_shape[-1])
+    label_counts = np.zeros(dataset.num_classes, np.int64)
     for start in range(0, len(dataset), chunk):
         images, labels = dataset.read(np.arange(start, min(start + chunk, len(dataset))))
-        values = images.reshape(-1, images.shape[-1]).astype(np.float64) / (255.0 if images.dtype == np.uint8 else 1.0)
-        total, squares, pixels = total + values.sum(0), squares + (values**2).sum(0), pixels + len(values)
-        counts += np.bincount(labels, minlength=dataset.num_classes)
-    mean = np.asarray(total / pixels)
-    return Statistics(len(dataset), mean, np.sqrt(np.maximum(squares / pixels - mean**2, 0.0)), counts)
+        first, second = _moments(images.reshape(-1, images.shape[-1]))
+        count, total, squares = count + images[..., 0].size, total + first, squares + second
+        label_counts += np.bincount(labels, minlength=dataset.num_classes)
+    mean = total / count
+    return Statistics(len(dataset), mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0)), label_counts)
+
+
+def _moments(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and sums of squares per channel; of bytes by counting them, which is exact and many times faster."""
+    if pixels.dtype != np.uint8:
+        values = pixels.astype(np.float64)
+        return values.sum(0), (values**2).sum(0)
+    levels = np.arange(256) / 255.0
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
+    return counts @ levels, counts @ levels**2

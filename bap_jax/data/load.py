@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bap_jax.data.dataset import Dataset, Source, Splits, check
+from bap_jax.data.dataset import Dataset, Source, Splits
 from bap_jax.data.digits import digits
 from bap_jax.data.factory import from_factory, is_import_path
 from bap_jax.data.prepared import MEMORY_LIMIT, PreparedSplit, Progress, read_prepared
@@ -60,12 +60,9 @@ def load_split(
         raise SettingError("data", name, "digits, the name of a TFDS data set, or package.module:factory")
     if limit is not None and limit < 1:
         raise SettingError("limit", limit, "a whole number of at least 1, or none for all examples")
-    if name == "digits" or is_import_path(name):
-        tfds_only = {"image_size": (image_size, None), "train_split": (train_split, "train"), "test_split": (test_split, None)}
-        for setting, (value, default) in tfds_only.items():
-            if value != default:
-                raise SettingError(setting, value, f"none: {name} is no TFDS data set")
-        return _limited(_own_splits(name, validation_fraction)[Splits._fields.index(split)], limit)
+    if _is_own(name):
+        own = _own_splits(name, validation_fraction, image_size, train_split, test_split)
+        return _limited(own[Splits._fields.index(split)], limit)
     return read_prepared(
         name,
         split,
@@ -102,11 +99,9 @@ def load(
       >>> len(splits.train), splits.train.image_shape, splits.train.num_classes
       (1259, (8, 8, 1), 10)
     """
-    if is_import_path(name):  # one call of the factory, not three
-        for setting, value in (("image_size", image_size), ("test_split", test_split)):
-            if value is not None:
-                raise SettingError(setting, value, f"none: {name} is no TFDS data set")
-        return Splits(*(_limited(split, limit) for split in _own_splits(name, validation_fraction)))
+    if _is_own(name) and (limit is None or limit >= 1):  # one call of the factory, not three
+        own = _own_splits(name, validation_fraction, image_size, train_split, test_split)
+        return Splits(*(_limited(split, limit) for split in own))
     return Splits(
         *(
             load_split(
@@ -126,12 +121,20 @@ def load(
     )
 
 
-def _own_splits(name: str, validation_fraction: float | None) -> Splits:
+def _is_own(name: str) -> bool:
+    return name == "digits" or is_import_path(name)
+
+
+def _own_splits(
+    name: str, validation_fraction: float | None, image_size: int | None, train_split: str, test_split: str | None
+) -> Splits:
+    """Digits, or what a factory returns; refuses the settings that only TFDS data sets have."""
+    train = None if train_split == "train" else train_split
+    for setting, value in (("image_size", image_size), ("train_split", train), ("test_split", test_split)):
+        if value is not None:
+            raise SettingError(setting, value, f"none: {name} is no TFDS data set")
     if name == "digits":
-        splits = digits(validation_fraction=validation_fraction)
-        for split in splits:
-            check(split)
-        return splits
+        return digits(validation_fraction=validation_fraction)
     if validation_fraction is not None:
         raise SettingError("validation_fraction", validation_fraction, f"none: {name} makes its own splits")
     return from_factory(name)
