@@ -134,9 +134,9 @@ class Loss(NamedTuple):
 
     ``init(params, model_state) -> state`` (a frozen teacher lives there, or ``()``);
     ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``.
-    ``forward(*images) -> (Outputs, ...)`` is one training-mode pass over the concatenation. ``mean(values [B], weight [B]) -> scalar``
-    is this device's share of the mean over the whole batch: shares averaged over devices give the mean. The returned scalar and
-    metrics are shares in the same sense.
+    ``forward(*images) -> (Outputs, ...)`` is one training-mode pass over the concatenation.
+    ``mean(values [B], weight [B]) -> scalar`` is this device's share of the mean over the whole batch: shares averaged over
+    devices give the mean. The returned scalar and metrics are shares in the same sense.
     """
 
     init: Callable[[Params, ModelState], PyTree]
