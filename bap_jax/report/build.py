@@ -16,6 +16,7 @@ from bap_jax.report.content import (
     cell_tables,
     checks_sentence,
     checks_table,
+    images_sentence,
     known_arms,
     pairs_table,
     results,
@@ -105,7 +106,8 @@ def _scene_section(
                 partial(figures.pareto_figure, grid, sizes_of(rows, grid), styles),
             )
         )
-    return Section(label, (), (scores_table(grid, measures),), tuple(pictures), tuple(cell_tables(grid)))
+    counts = images_sentence(rows, grid.scene)
+    return Section(label, (counts,) if counts else (), (scores_table(grid, measures),), tuple(pictures), tuple(cell_tables(grid)))
 
 
 def _training_sections(

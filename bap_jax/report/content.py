@@ -24,7 +24,7 @@ from bap_jax.report.measures import (
     measure,
     uniform_arms,
 )
-from bap_jax.report.rows import Row, arms_of, format_epsilon, format_sparsity, in_order, sparsity_of
+from bap_jax.report.rows import CLEAN, Row, Scene, arms_of, format_epsilon, format_sparsity, in_order, sparsity_of
 from bap_jax.report.table import MISSING, TONES, Cell, Table, interval_text, percent, percent_cell
 
 SIZE_COLUMNS = {
@@ -255,6 +255,22 @@ def cell_tables(grid: Grid) -> list[Table]:
 def _cell_note(grid: Grid) -> str:
     average = f"Mean over {_count(len(grid.processes), 'pruning process')} and {_count(len(grid.seeds), 'seed')}"
     return average + ("; small: 95 % bootstrap interval over seeds." if len(grid.seeds) > 1 else "; one seed has no interval.")
+
+
+def images_sentence(rows: Sequence[Row], scene: Scene) -> str:
+    """How many images the accuracies of a scene are measured on, clean and attacked."""
+
+    def numbers(clean: bool) -> str:
+        mine = [r for r in rows if str(r["data"]) == scene.data and str(r["model"]) == scene.model]
+        mine = [
+            r
+            for r in mine
+            if (r["attack"] == CLEAN) == clean and (clean or Scene(*(str(r[k] or "") for k in Scene._fields)) == scene)
+        ]
+        return " or ".join(f"{n:,}" for n in sorted({int(r["num_examples"]) for r in mine if r["num_examples"] is not None}))
+
+    parts = [f"{text} {number}" for text, number in (("clean", numbers(True)), (scene.attack_label, numbers(False))) if number]
+    return "Images per accuracy: " + ", ".join(parts) + "." if parts else ""
 
 
 def sizes_of(rows: Sequence[Row], grid: Grid) -> dict[tuple[str, float], float] | None:

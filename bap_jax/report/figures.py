@@ -162,7 +162,7 @@ def _heat_map(axes: Axes, means: np.ndarray, grid: Grid) -> Any:
     axes.spines[:].set_visible(False)
     for (row, column), value in np.ndenumerate(means):
         missing = math.isnan(value)
-        colour = GREY if missing else "white" if value < 55 else "black"
+        colour = GREY if missing else "white" if value < 47 else "black"  # cividis is as far from white as from black there
         axes.text(column + 0.5, row + 0.5, "–" if missing else f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
     return mesh
 

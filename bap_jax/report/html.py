@@ -49,14 +49,14 @@ th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-.passed { color: var(--passed); } .warned { color: var(--warned); } .failed { color: var(--failed); }
+td.passed { color: var(--passed); } td.warned { color: var(--warned); } td.failed { color: var(--failed); }
 td.passed::before { content: "\\2713\\00a0"; }
 td.warned::before { content: "!\\00a0"; } td.failed::before { content: "\\2717\\00a0"; }
 @media print {
   :root { --ink: #000; --dim: #333; --page: #fff; --card: #f2f2f2; --line: #999; --accent: #000;
     --passed: #0a6b45; --warned: #6b4500; --failed: #8c0000; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; } nav { display: none; } .scroll { overflow: visible; }
-  figure, tr, .summary { break-inside: avoid; } h2, caption { break-after: avoid; } .card { border: 0; padding: 0; }
+  figure, table, tr, .summary { break-inside: avoid; } h2, caption { break-after: avoid; } .card { border: 0; padding: 0; }
   table { font-size: 8.5pt; } th, td { padding: .2rem .4rem; }
 }
 """

@@ -193,6 +193,12 @@ def test_checks_in_words():
         as_checks([{"name": "a", "status": "ok"}])
 
 
+def test_the_number_of_images_is_said(make_rows):
+    rows = [row | {"num_examples": 10_000 if row["attack"] == "clean" else 1000} for row in make_rows(seeds=(0,))]
+    section = build_report(rows, title="t", num_resamples=20).sections[0]
+    assert section.paragraphs == ("Images per accuracy: clean 10,000, pgd-20 (L∞) 1,000.",)
+
+
 def test_several_attacks_and_clean_only_rows(tmp_path, make_rows):
     second = [row | {"attack": "fgsm"} for row in make_rows() if row["epsilon"] > 0]
     paths = write_report(make_rows() + second, tmp_path / "two", title="two", num_resamples=20)
