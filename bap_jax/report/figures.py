@@ -281,7 +281,9 @@ def _pareto_figure(grid: Grid, sizes: Mapping[tuple[str, float], float] | None, 
     for i, arm in enumerate(grid.arms):
         _pareto_line(left, clean[i], robust[i], best[i], styles[arm])
         _pareto_line(right, size[i], robust[i], best[i], styles[arm])
-        for x, y, s in zip(clean[i], robust[i], grid.sparsities, strict=True):
+        for place, (x, y, s) in enumerate(zip(clean[i], robust[i], grid.sparsities, strict=True)):
+            if 0 < place < len(grid.sparsities) - 1 and len(grid.sparsities) > 4:
+                continue  # many labels would cover each other: the ends suffice
             if not math.isnan(x + y) and (styles[arm].width > 2 or len(grid.arms) == 1):
                 left.annotate(
                     format_sparsity(s), (x, y), xytext=(0, -15), textcoords="offset points", ha="center", fontsize=9, color=INK
