@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import bap_jax
 from bap_jax.checkpoint import Checkpoints, Network, as_target, restore_network
 from bap_jax.errors import CheckpointError, SettingError
 
@@ -280,6 +282,7 @@ def test_looking_leaves_an_unfinished_save_alone(tmp_path):
     assert not unfinished.exists()
 
 
+ROOT = Path(bap_jax.__file__).parents[1]
 SAVER = """
 import sys
 import jax, jax.numpy as jnp
@@ -300,7 +303,7 @@ def test_killed_while_saving(tmp_path):
     target = {"step": jnp.int32(0), "w": jnp.zeros((300, 300)), "key": jax.random.key(0)}
     folder, before = tmp_path / "checkpoints", 0
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-c", SAVER, str(folder)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         for _ in range(pause.randrange(2, 9)):
             process.stdout.readline()

@@ -4,12 +4,15 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import bap_jax
 from bap_jax.errors import SettingError
 from bap_jax.parallel import initialize_distributed, is_main_process
 
+ROOT = Path(bap_jax.__file__).parents[1]
 PROGRAM = """
 import sys
 import numpy as np
@@ -45,6 +48,7 @@ def test_two_hosts_share_a_batch_a_run_folder_and_a_checkpoint(tmp_path):
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, address, str(i), str(tmp_path / "run")],
             env=clean,
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

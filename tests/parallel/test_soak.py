@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import bap_jax
+
+ROOT = Path(bap_jax.__file__).parents[1]
 PROGRAM = """
 import sys
 import numpy as np
@@ -44,6 +48,6 @@ def test_thousands_of_steps_with_many_independent_reductions():
     unset = ("XLA_FLAGS", "NPROC", "JAX_NUM_CPU_DEVICES")
     clean = {name: value for name, value in os.environ.items() if name not in unset}
     command = [sys.executable, "-c", PROGRAM, str(devices), "5000"]
-    answer = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=500)
+    answer = subprocess.run(command, env=clean, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert answer.stdout.split()[2:] == ["done", "True"], answer.stderr
     assert int(answer.stdout.split()[1]) >= 3  # else it would show nothing
