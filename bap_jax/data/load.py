@@ -7,7 +7,7 @@ from typing import Literal
 from bap_jax.data.dataset import Dataset, Source, Splits
 from bap_jax.data.digits import digits
 from bap_jax.data.factory import from_factory, is_import_path
-from bap_jax.data.prepared import MEMORY_LIMIT, PreparedSplit, Progress, read_prepared
+from bap_jax.data.prepared import PreparedSplit, Progress, read_prepared
 from bap_jax.errors import SettingError
 
 SplitName = Literal["train", "validation", "test"]
@@ -23,7 +23,7 @@ def load_split(
     image_size: int | None = None,
     train_split: str = "train",
     test_split: str | None = None,
-    memory_limit: int = MEMORY_LIMIT,
+    memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Source:
     """One split of a data set, decoded into memory if it fits.
@@ -40,7 +40,8 @@ def load_split(
       image_size: resize the shorter side of every image to this and cut out the middle square; needed where sizes differ.
       train_split: the TFDS split or slice that train and validation come from, e.g. ``train[:80%]``.
       test_split: the TFDS split or slice to test on, e.g. ``train[80%:]``.
-      memory_limit: bytes; a split whose decoded images need more is read when asked for.
+      memory_limit: bytes; a split whose decoded images need more is read when asked for. By default 8 GiB, or a quarter of the
+        machine's memory if that is less.
       progress: called with (examples decoded, examples in all).
 
     Returns:
@@ -86,7 +87,7 @@ def load(
     image_size: int | None = None,
     train_split: str = "train",
     test_split: str | None = None,
-    memory_limit: int = MEMORY_LIMIT,
+    memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Splits:
     """Training, validation and test data by name. :func:`load_split` describes the arguments and errors.

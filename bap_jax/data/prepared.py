@@ -18,7 +18,6 @@ from bap_jax.errors import DataError, SettingError
 from bap_jax.types import Bounds
 
 Progress = Callable[[int, int], None]  # (examples done, examples in all)
-MEMORY_LIMIT = 8 * 2**30  # bytes of decoded images in one split; more is streamed
 _CHUNK = 512
 
 
@@ -143,7 +142,7 @@ def read_prepared(
     image_size: int | None = None,
     train_split: str = "train",
     test_split: str | None = None,
-    memory_limit: int = MEMORY_LIMIT,
+    memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Source:
     """One split of a prepared TFDS image classification data set; :func:`bap_jax.data.load_split` describes the arguments.
@@ -181,7 +180,12 @@ def read_prepared(
     )
     check(lazy)
     size = len(lazy) * int(np.prod(lazy.image_shape)) * lazy.dtype.itemsize
-    return lazy.decoded(progress) if size <= memory_limit else lazy
+    return lazy.decoded(progress) if size <= (_default_limit() if memory_limit is None else memory_limit) else lazy
+
+
+def _default_limit() -> int:
+    """A quarter of the machine's memory, at most 8 GiB; where the images end up changes no batch."""
+    return min(8 * 2**30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
 
 
 def _test_split(name: str, sources: Mapping[str, Any], train_split: str) -> str:
@@ -203,6 +207,8 @@ def _open(name: str, folder: str, split: str | None, features: Mapping[str, Any]
     skip = {key: tfds.decode.SkipDecoding() for key in images if features and features[key].np_dtype == np.uint8}
     try:
         return tfds.data_source(name, split=split, data_dir=folder, download=False, decoders=skip or None)
+    except ImportError as error:
+        raise DataError(f"data set {name!r} cannot be opened: {error}") from error
     except Exception as error:  # "not there" comes as DatasetNotFound-, NotImplemented-, Assertion- or ValueError
         if features is not None:
             raise DataError(f"{name}: split {split!r} cannot be opened: {error}") from error
