@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks import deepfool, pgd
+from bap_jax.attacks import bap_deepfool, pgd
 from bap_jax.budgets.cutoff import (
     Cutoff,
     RunningMean,
@@ -92,18 +92,8 @@ def deepfool_search(*, num_steps: int = 5, num_candidates: int = 10, bounds: Bou
     """
 
     def search(logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon_max: Array) -> tuple[Array, Array]:
-        result = deepfool(
-            logits_fn,
-            keys,
-            images,
-            labels,
-            norm="l2",
-            num_steps=num_steps,
-            num_candidates=num_candidates,
-            overshoot=0.02,
-            overshoot_in_iterate=False,
-            reference="prediction",
-            bounds=bounds,
+        result = bap_deepfool(
+            logits_fn, keys, images, labels, num_steps=num_steps, num_candidates=num_candidates, bounds=bounds
         )
         return result.images - images, jnp.ones(labels.shape, bool)
 

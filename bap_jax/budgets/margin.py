@@ -51,11 +51,11 @@ def margin_search(
       SettingError: shapes differ, ``num_bisections`` is negative or ``grid`` below 1.
 
     >>> import jax.numpy as jnp
-    >>> logits_fn = lambda x: jnp.concatenate([x, 0.3 - x], axis=-1)  # class 0 above 0.15
-    >>> images, labels = jnp.array([[0.4], [0.1], [0.9]]), jnp.array([0, 0, 0])
-    >>> margin = margin_search(logits_fn, images, labels, jnp.array([[-0.4], [0.0], [0.1]]), grid=8)
+    >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
+    >>> images, labels = jnp.array([[0.5], [0.1], [0.9]]), jnp.array([0, 0, 0])
+    >>> margin = margin_search(logits_fn, images, labels, jnp.array([[-0.5], [0.0], [0.1]]), grid=8)
     >>> margin.fraction.tolist(), margin.found.tolist()
-    ([0.625, 0.0, 1.0], [True, True, False])
+    ([0.5, 0.0, 1.0], [True, True, False])
 
     References:
       Ours, for the card's PGD in place of DeepFool in Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913.

@@ -1,0 +1,203 @@
+"""The commands: from a parsed command line to what is computed, written and shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bap_jax import data as data_layer
+from bap_jax import report as report_layer
+from bap_jax.cli import main as cli
+from bap_jax.cli.evaluating import FOLDER, AttackPlan, evaluate_run
+from bap_jax.cli.loop import Interrupted, Trained, load_data, train
+from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
+from bap_jax.cli.settings import Settings
+from bap_jax.cli.validation import summary
+from bap_jax.errors import SettingError
+
+INTERRUPTED = 130
+
+
+def run(command: Any) -> int:
+    """Runs a parsed command and returns its exit status."""
+    if isinstance(command, cli.Train):
+        return run_train(command)
+    if isinstance(command, cli.Evaluate):
+        return run_evaluate(command)
+    if isinstance(command, cli.Report):
+        return run_report(command)
+    if isinstance(command, cli.PrepareData):
+        return run_prepare(command)
+    if isinstance(command, cli.ShowData):
+        return run_show(command)
+    if isinstance(command, cli.Bench):
+        from bap_jax.cli.bench import bench
+
+        return bench(command)
+    from bap_jax.cli.demo import demo
+
+    return demo(command)
+
+
+def settings_from(command: cli.Train) -> Settings:
+    """The part of a train command that is configuration."""
+    return Settings(**{name: getattr(command, name) for name in Settings.__dataclass_fields__})
+
+
+def run_train(command: cli.Train) -> int:
+    """`bap train`."""
+    screen = console()
+    settings = settings_from(command).check()
+    with progress_bar("reading data", None, screen) as update:
+        splits = load_data(settings, progress=lambda done, total: update(done, f"of {total}"))
+    writer = _tensorboard(command.out) if command.tensorboard else None
+    try:
+        with progress_bar("training", None, screen) as update:
+
+            def progress(done: int, total: int, metrics: dict[str, float]) -> None:
+                update(done, _now(total, metrics))
+
+            trained = train(
+                settings,
+                command.out,
+                splits=splits,
+                resume=command.resume,
+                devices=command.devices if command.devices is not None else 1,
+                writer=writer,
+                progress=progress,
+            )
+    except Interrupted as stopped:
+        screen.print(f"[yellow]{stopped}[/yellow]")
+        return INTERRUPTED
+    finally:
+        if writer is not None:
+            writer.close()
+    _show_trained(settings, trained, screen)
+    return 0
+
+
+def _now(total: int, metrics: dict[str, float]) -> str:
+    parts = [f"of {total}", f"loss {metrics['loss']:.3f}", f"sparsity {metrics['sparsity']:.3f}"]
+    parts += [f"epsilon {metrics['epsilon_mean']:.3f}"] if metrics.get("epsilon_mean") else []
+    return "  ".join(parts)
+
+
+def _show_trained(settings: Settings, trained: Trained, screen) -> None:
+    pairs = [("steps", str(trained.steps)), ("sparsity", f"{trained.sparsity:.4f}")]
+    pairs += [(f"validation, {name}", value) for name, value in summary(settings, trained.validation)]
+    pairs += [
+        ("best checkpoint", f"step {trained.best_step}"),
+        ("seconds", f"{trained.seconds:.0f}"),
+        ("run", str(trained.folder)),
+    ]
+    show_pairs("trained", pairs, screen)
+    screen.print(f"next: bap evaluate {trained.folder}", highlight=False)
+
+
+def _tensorboard(out: Path):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise SettingError("--tensorboard", True, "the package tensorboardX: pip install 'bap_jax[tensorboard]'") from None
+    return SummaryWriter(str(out / "tensorboard"))
+
+
+def run_evaluate(command: cli.Evaluate) -> int:
+    """`bap evaluate`."""
+    screen = console()
+    plan = AttackPlan(**{name: getattr(command, name) for name in AttackPlan.__dataclass_fields__})
+    with progress_bar("attacking", None, screen) as update:
+        record = evaluate_run(
+            command.run,
+            plan,
+            data_dir=command.data_dir,
+            batch_size=command.batch_size,
+            devices=command.devices if command.devices is not None else 1,
+            progress=lambda p: update(p.num_examples, f"examples  {p.threat} epsilon {p.epsilon:g}: {100 * p.accuracy:.1f} %"),
+        )
+    table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
+    for column in ("attack", "epsilon", "accuracy", "examples"):
+        table.add_column(column, justify="left" if column == "attack" else "right")
+    for row in record["rows"]:
+        name = " ".join(part for part in (row["attack"], row["norm"]) if part)
+        table.add_row(name, f"{row['epsilon']:.4g}", f"{100 * row['accuracy']:.2f} %", str(row["num_examples"]))
+    screen.print(table)
+    show_checks(record["checks"], screen)
+    if not record["finished"]:
+        screen.print("[yellow]this run is not finished[/yellow]")
+    return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
+
+
+def run_report(command: cli.Report) -> int:
+    """`bap report`."""
+    if not command.runs:
+        raise SettingError("RUNS", "", "at least one run folder")
+    records = [record for run_folder in command.runs for record in evaluations_of(run_folder)]
+    paths = write_runs_report(records, command.out, title=command.title)
+    report_layer.print_report([row for record in records for row in record["rows"]], console())
+    console().print(f"report: {paths['report.html']}", highlight=False)
+    return 0
+
+
+def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
+    """The records that :func:`evaluate_run` left in a run folder.
+
+    Raises:
+      SettingError: there are none.
+    """
+    paths = sorted((Path(run_folder) / FOLDER).glob("*.json"))
+    if not paths:
+        raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, notes: tuple[str, ...] = ()) -> dict[str, Path]:
+    """One report on the evaluations of several runs, with the training history and layers of one run per arm."""
+    from bap_jax.cli.reporting import checks_of, histories_of, layers_of, settings_table
+
+    rows = _unique([row for record in records for row in record["rows"]])
+    return report_layer.write_report(
+        rows,
+        out,
+        title=title,
+        settings=settings_table(records),
+        versions=records[0]["versions"],
+        checks=checks_of(records),
+        notes=list(notes),
+        histories=histories_of(records),
+        layers=layers_of(records),
+    )
+
+
+def _unique(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without repeats: several evaluations of one run all bring its clean accuracy."""
+    return list({json.dumps(row, sort_keys=True): row for row in rows}.values())
+
+
+def run_prepare(command: cli.PrepareData) -> int:
+    """`bap data prepare`."""
+    screen = console()
+    prepared = data_layer.prepare(command.name, command.data_dir)
+    show_pairs("prepared", [(name, str(value)) for name, value in prepared._asdict().items()], screen)
+    return 0
+
+
+def run_show(command: cli.ShowData) -> int:
+    """`bap data show`."""
+    screen = console()
+    with progress_bar("reading data", None, screen) as update:
+        progress = lambda done, total: update(done, f"of {total}")  # noqa: E731
+        splits = data_layer.load(command.name, data_dir=command.data_dir, progress=progress)
+    table = Table(title=command.name, title_justify="left")
+    for column in ("split", "examples", "image", "classes", "mean", "std"):
+        table.add_column(column)
+    for name, split in zip(splits._fields, splits, strict=True):
+        numbers = data_layer.statistics(split)
+        mean, std = (", ".join(f"{x:.5f}" for x in values) for values in (numbers.mean, numbers.std))
+        shape = "×".join(map(str, split.image_shape))
+        table.add_row(name, str(len(split)), shape, str(split.num_classes), mean, std)
+    screen.print(table)
+    return 0

@@ -1,0 +1,242 @@
+"""Evaluating a run: restore the network, attack it, keep what was found beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from bap_jax.atomic import write_atomic
+from bap_jax.checkpoint import Checkpoints, Network, read_config, versions
+from bap_jax.cli.build import model_of
+from bap_jax.cli.naming import arm_of, process_of
+from bap_jax.cli.settings import Settings, parse_epsilons, parse_number
+from bap_jax.data import Source, evaluation_batches, load_split
+from bap_jax.errors import SettingError
+from bap_jax.evaluation import EvaluationResult, deepfool_threat, evaluate, fgsm_threat, pgd_threat
+from bap_jax.mathematics.masks import compression_ratio, count_kept, measured_sparsity
+from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
+from bap_jax.plugins import import_object, is_import_path
+from bap_jax.types import Bounds, Norm, Threat
+
+FOLDER = "evaluations"
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackPlan:
+    """What to evaluate with; the same plan on the same checkpoint gives the same numbers."""
+
+    attack: str = "pgd"
+    norm: Norm = "linf"
+    epsilon: str = "0,0.1,0.2,0.3"
+    steps: int = 20
+    step_size: str | None = None
+    restarts: int = 1
+    limit: int | None = None
+    split: str = "test"
+    checkpoint: str = "last"
+    seed: int = 0
+
+    def check(self) -> AttackPlan:
+        """Refuses what makes no sense, before any work starts.
+
+        Raises:
+          SettingError: naming the setting, its value and what would be right.
+        """
+        if self.norm not in ("linf", "l2", "l1", "rms"):
+            raise SettingError("--norm", self.norm, "linf, l2, l1 or rms")
+        if self.split not in ("test", "validation"):
+            raise SettingError("--split", self.split, "test or validation")
+        for name in ("steps", "restarts", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingError(f"--{name}", value, "a whole number of at least 1")
+        if self.checkpoint not in ("last", "best") and not self.checkpoint.isdigit():
+            raise SettingError("--checkpoint", self.checkpoint, "last, best or a step")
+        parse_epsilons("--epsilon", self.epsilon)
+        self.threats(Bounds())
+        return self
+
+    def threats(self, bounds: Bounds) -> list[Threat]:
+        """The attacks named by ``--attack``."""
+        return [self._threat(name.strip(), bounds) for name in self.attack.split(",")]
+
+    def _threat(self, name: str, bounds: Bounds) -> Threat:
+        if is_import_path(name):
+            return import_object("--attack", name)(norm=self.norm, bounds=bounds)
+        if name == "pgd":
+            relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
+            return pgd_threat(
+                norm=self.norm, bounds=bounds, num_steps=self.steps, relative_step_size=relative, restarts=self.restarts
+            )
+        if name == "fgsm":
+            return fgsm_threat(norm=self.norm, bounds=bounds)
+        if name == "deepfool":
+            if self.norm not in ("l2", "linf"):
+                raise SettingError("--norm", self.norm, "l2 or linf with --attack deepfool")
+            return deepfool_threat(norm=self.norm, bounds=bounds)
+        raise SettingError("--attack", name, "pgd, fgsm, deepfool, a comma list of them, or package.module:factory")
+
+
+def settings_of(run: Path) -> Settings:
+    """The settings of the run in a folder.
+
+    Raises:
+      SettingError: no run is there, or it was written by a version with other settings.
+    """
+    config = read_config(run)
+    known = {field.name for field in dataclasses.fields(Settings)}
+    for name in config:
+        if name not in known:
+            raise SettingError(name, config[name], f"no such setting in this version; {run} was written by another")
+    return Settings(**config)
+
+
+def restore_checkpoint(run: Path, which: str) -> tuple[Network, int, dict[str, Any]]:
+    """The network of a run, the step it was saved at, and what is known about it.
+
+    Raises:
+      SettingError: the run has no such checkpoint.
+    """
+    with Checkpoints(Path(run) / "checkpoints", read_only=True) as checkpoints:
+        step = {"last": checkpoints.latest_step, "best": checkpoints.best_step}.get(which, lambda: int(which))()
+        if step is None:
+            raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has {checkpoints.steps() or 'none'}")
+        if step not in checkpoints.steps():
+            raise SettingError("--checkpoint", which, f"one of {checkpoints.steps()}, last or best")
+        return checkpoints.restore_network(step), step, checkpoints.metadata(step)
+
+
+@functools.lru_cache
+def predictor(model: str, num_classes: int) -> Callable:
+    """``((params, model_state), images) -> logits``; the same object for the same model, so that checkpoints share compiles."""
+    apply = model_of(model, num_classes).apply
+
+    def predict(network, images):
+        params, model_state = network
+        return apply(params, model_state, images, train=False)[0].logits
+
+    return predict
+
+
+def evaluate_run(
+    run: Path,
+    plan: AttackPlan,
+    *,
+    dataset: Source | None = None,
+    data_dir: str | None = None,
+    batch_size: int = 250,
+    devices: int | None = 1,
+    progress: Callable | None = None,
+) -> dict[str, Any]:
+    """Evaluates a run's network and writes ``evaluations/NAME.json`` and ``.npz`` (one entry per example) into its folder.
+
+    Args:
+      run: a run folder.
+      plan: what to attack with.
+      dataset: the split of the plan, if it is loaded already.
+      data_dir: where prepared data sets are, if not where the run found them.
+      batch_size: examples attacked at once.
+      devices: how many devices; None for all.
+      progress: see :func:`bap_jax.evaluation.evaluate`.
+
+    Returns:
+      What the JSON file holds: ``rows`` for a report, ``checks``, the plan, versions.
+
+    Raises:
+      SettingError: a plan or run that makes no sense.
+    """
+    plan.check()
+    settings = settings_of(run)
+    network, step, about = restore_checkpoint(run, plan.checkpoint)
+    mesh = data_mesh(devices)
+    check_batch_size(batch_size, mesh, "--batch-size")
+    if dataset is None:
+        dataset = load_split(settings.data, plan.split, data_dir=data_dir or settings.data_dir)  # type: ignore[arg-type]
+    batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
+    weights = (network.params, network.model_state)
+    result = evaluate(
+        predictor(settings.model, dataset.num_classes),
+        replicate(mesh, weights) if mesh.size > 1 else weights,
+        evaluation_batches(dataset, batch_size, limit=plan.limit),
+        plan.threats(dataset.bounds),
+        parse_epsilons("--epsilon", plan.epsilon),
+        jax.random.key(plan.seed),
+        put=functools.partial(shard_batch, mesh) if mesh.size > 1 else None,
+        progress=progress,
+    )
+    record = {
+        "run": str(run),
+        "step": step,
+        "finished": bool(about.get("finished")),
+        "plan": dataclasses.asdict(plan),
+        "rows": _rows(result, settings, network, plan),
+        "checks": [check._asdict() for check in result.checks],
+        "versions": versions(),
+    }
+    name = plan_name(plan)
+    folder = Path(run) / FOLDER
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / f"{name}.npz", _npz(result))
+    write_atomic(folder / f"{name}.json", json.dumps(record, indent=1))
+    return record
+
+
+def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] | None:
+    """What :func:`evaluate_run` wrote for this plan and step, if it did."""
+    path = Path(run) / FOLDER / f"{plan_name(plan)}.json"
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record if record["plan"] == dataclasses.asdict(plan) and record["step"] == step else None
+
+
+def plan_name(plan: AttackPlan) -> str:
+    """A file name for a plan: readable, and different for different plans."""
+    text = json.dumps(dataclasses.asdict(plan), sort_keys=True)
+    readable = plan.attack.replace(",", "+").replace(":", ".").replace("/", ".")
+    return f"{readable}-{plan.norm}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _rows(result: EvaluationResult, settings: Settings, network: Network, plan: AttackPlan) -> list[dict[str, Any]]:
+    common = {
+        "data": settings.data,
+        "model": settings.model,
+        "arm": arm_of(settings),
+        "process": process_of(settings),
+        "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
+        "seed": settings.seed,
+        "split": plan.split,
+        "num_examples": result.num_examples,
+        "sparsity_measured": float(measured_sparsity(network.masks)),
+        "compression_ratio": float(compression_ratio(network.masks)),
+        "nonzero": int(count_kept(network.masks)),
+    }
+    rows = [{**common, "attack": "clean", "norm": "", "epsilon": 0.0, "accuracy": result.clean_accuracy}]
+    norms = {threat.name: threat.norm for threat in plan.threats(Bounds())}
+    for threat, accuracies in result.robust_accuracy.items():
+        for epsilon, accuracy in zip(result.epsilons[threat], accuracies, strict=True):
+            if epsilon > 0:
+                attack = threat.removesuffix(f"-{norms[threat]}")
+                rows.append({**common, "attack": attack, "norm": norms[threat], "epsilon": epsilon, "accuracy": float(accuracy)})
+    return rows
+
+
+def _npz(result: EvaluationResult) -> bytes:
+    """One entry per example: position, label, clean prediction, and per threat its success at every radius and distance."""
+    arrays = {"index": result.index, "label": result.label, "prediction": result.prediction}
+    for threat, success in result.success.items():
+        arrays[f"success/{threat}"] = success
+        arrays[f"epsilon/{threat}"] = np.asarray(result.epsilons[threat])
+    arrays |= {f"distance/{threat}": distance for threat, distance in result.distance.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

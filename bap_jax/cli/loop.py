@@ -1,0 +1,286 @@
+"""The training loop: data, steps, validation, checkpoints, and going on after an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bap_jax import data as data_layer
+from bap_jax.checkpoint import Checkpoints, Network, SaveInterval, as_target, open_run
+from bap_jax.cli.build import Slots, compiled_step, initial_state, model_of, slots_of
+from bap_jax.cli.settings import Settings
+from bap_jax.cli.validation import Validation, validate
+from bap_jax.data import Splits, steps_per_epoch, train_batches
+from bap_jax.errors import NonFiniteError, SettingError
+from bap_jax.mathematics.masks import measured_sparsity
+from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
+from bap_jax.training import TrainState
+from bap_jax.types import Model
+
+Progress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps in all, latest metrics)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGINT or SIGTERM) and saved its state; ``--resume`` goes on."""
+
+
+class Trained(NamedTuple):
+    """What a finished run is known by."""
+
+    folder: Path
+    steps: int
+    sparsity: float
+    validation: Validation
+    best_step: int
+    seconds: float
+
+
+class Run(NamedTuple):
+    """The fixed parts of a run."""
+
+    settings: Settings
+    splits: Splits
+    model: Model
+    slots: Slots
+    num_steps: int
+    mesh: Any
+
+
+def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
+    """Builds everything that a run needs and refuses what cannot work, before any work starts.
+
+    Args:
+      settings: checked here.
+      splits: the data.
+      devices: how many devices to spread the batch over; None for all.
+
+    Raises:
+      SettingError: a setting that makes no sense by itself, with this data or with these devices.
+    """
+    settings.check()
+    mesh = data_mesh(devices)
+    check_batch_size(settings.batch_size, mesh, "--batch-size")
+    per_epoch = steps_per_epoch(len(splits.train), settings.batch_size)
+    num_steps = settings.num_steps(per_epoch)
+    model = model_of(settings.model, splits.train.num_classes)
+    slots = slots_of(settings, settings.ramp(num_steps), splits.train.bounds)
+    return Run(settings, splits, model, slots, num_steps, mesh if mesh.size > 1 else None)
+
+
+def load_data(settings: Settings, progress=None) -> Splits:
+    """The three splits that the settings name."""
+    splits = data_layer.load(settings.data, data_dir=settings.data_dir, progress=progress)
+    if settings.limit is None:
+        return splits
+    return splits._replace(train=splits.train.take(settings.limit))  # type: ignore[attr-defined]
+
+
+def train(
+    settings: Settings,
+    out: Path,
+    *,
+    splits: Splits | None = None,
+    resume: bool = False,
+    devices: int | None = 1,
+    writer: Any = None,
+    progress: Progress | None = None,
+    save_seconds: float = 5.0,
+) -> Trained:
+    """Trains as the settings say and leaves a run folder behind.
+
+    Args:
+      settings: what to do.
+      out: the run folder; has to be absent or empty unless ``resume``.
+      splits: the data, if it is loaded already.
+      resume: go on from the newest checkpoint in ``out``; the end state is bit-identical to that of an uninterrupted run on the
+        same machine, devices and versions.
+      devices: how many devices; None for all.
+      writer: something with ``add_scalar(name, value, step)``, e.g. a TensorBoard writer.
+      progress: called now and then.
+      save_seconds: least time between two checkpoints that are not the best so far.
+
+    Raises:
+      SettingError: see :func:`prepare`; an occupied folder; a resumed run with other settings.
+      NonFiniteError: the loss is no longer finite.
+      Interrupted: SIGINT or SIGTERM came; the state is saved.
+    """
+    settings.check()
+    run = prepare(settings, splits or load_data(settings), devices)
+    config = settings.as_dict()
+    with (
+        open_run(out, config, resume=resume, may_differ=("data_dir",)) as folder,
+        Checkpoints(folder.checkpoints, keep=settings.keep) as checkpoints,
+        _signals() as stop,
+    ):
+        started = time.monotonic()
+        state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
+        latest = checkpoints.latest_step()
+        if latest is None:
+            _check_model(run, state)
+            state = _place(run, state)
+        else:
+            state = checkpoints.restore(as_target(_place(run, state)), latest)
+        folder.truncate_after(-1 if latest is None else latest)
+        session = _Session(run, folder, checkpoints, writer, save_seconds, latest or 0)
+        state = session.go(state, stop, progress)
+        validation = session.final_validation(state)
+        checkpoints.wait()
+        best = checkpoints.best_step()
+        sparsity = float(measured_sparsity(run.slots.pruner.finish(state.trainable, state.prune)[1]))
+        return Trained(Path(folder.folder), int(state.step), sparsity, validation, best or 0, time.monotonic() - started)
+
+
+def finished_step(out: Path) -> int | None:
+    """The last step of a run that is complete, None if it is not (or never began)."""
+    checkpoints = Path(out) / "checkpoints"
+    if not checkpoints.is_dir():
+        return None
+    with Checkpoints(checkpoints, read_only=True) as found:
+        latest = found.latest_step()
+        return latest if latest is not None and found.metadata(latest).get("finished") else None
+
+
+class _Session:
+    """One process's part of a run: from the step it starts at to the end."""
+
+    def __init__(self, run: Run, folder, checkpoints: Checkpoints, writer, save_seconds: float, start: int):
+        self.run, self.folder, self.checkpoints, self.writer = run, folder, checkpoints, writer
+        per_epoch = steps_per_epoch(len(run.splits.train), run.settings.batch_size)
+        self.interval = SaveInterval(per_epoch, save_seconds, start=start)
+        self.start = start
+        self.step_fn = compiled_step(run.settings, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
+        self.validate_every = max(1, math.ceil(run.num_steps / run.settings.validations))
+        self.pending: list[tuple[int, jax.Array]] = []  # losses not yet looked at, so that the device is not waited for
+        self.last_validation: Validation | None = None
+        self.clock = (start, time.monotonic())
+
+    def go(self, state: TrainState, stop: Callable[[], bool], progress: Progress | None) -> TrainState:
+        run, total = self.run, self.run.num_steps
+        batches = train_batches(
+            run.splits.train,
+            seed=run.settings.seed,
+            batch_size=run.settings.batch_size,
+            start_step=self.start,
+            stop_step=total,
+        )
+        for done, batch in enumerate(batches, self.start + 1):
+            state, metrics = self.step_fn(state, batch if run.mesh is None else shard_batch(run.mesh, batch))
+            self.pending.append((done, metrics["loss"]))
+            log = done % run.settings.log_every == 0 or done == total
+            if log:
+                line = self.log(done, state, metrics)
+                if progress:
+                    progress(done, total, line)
+            validated = self.validate_at(done, state)
+            if validated is not None or self.interval.due(done) or done == total or stop():
+                self.save(done, state, validated)
+            if stop() and done < total:
+                raise Interrupted(f"stopped after step {done} of {total}; --resume goes on from there")
+        return state
+
+    def log(self, step: int, state: TrainState, metrics: dict) -> dict[str, float]:
+        self.check_losses()
+        line = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        line["sparsity"] = float(measured_sparsity(state.prune.masks))
+        then, now = self.clock, (step, time.monotonic())
+        self.clock = now
+        self.folder.log(step, **line, time_per_step=(now[1] - then[1]) / max(1, step - then[0]))
+        self.write(step, line)
+        return line
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+    def check_losses(self) -> None:
+        """Stops at the first loss that is not finite; nothing after the last good checkpoint is kept."""
+        losses = jax.device_get([loss for _, loss in self.pending])
+        for (step, _), loss in zip(self.pending, losses, strict=True):
+            if not np.isfinite(loss):
+                good = self.checkpoints.latest_step()
+                kept = "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
+                raise NonFiniteError(f"the loss of step {step} is {loss}; {kept}. A smaller --learning-rate may help")
+        self.pending.clear()
+
+    def validate_at(self, step: int, state: TrainState) -> Validation | None:
+        """Validation at fixed steps, from the end of the ramp on: a best checkpoint has to have its final sparsity."""
+        last = step == self.run.num_steps
+        ramped = step > self.run.settings.ramp(self.run.num_steps).end_step or self.run.settings.pruner != "magnitude"
+        if not last and (step % self.validate_every or not ramped):
+            return None
+        validation = validate(self.run, state)
+        self.last_validation = validation
+        named = validation.as_dict()
+        self.folder.log(step, **named)
+        self.write(step, named)
+        return validation
+
+    def save(self, step: int, state: TrainState, validation: Validation | None) -> None:
+        best = self.checkpoints.best_step()
+        best_metric = None if best is None else self.checkpoints.metadata(best)["metric"]
+        better = validation is not None and (best_metric is None or validation.mean > best_metric)
+        last = step == self.run.num_steps
+        due = last or better or validation is None
+        if not due:
+            return
+        self.check_losses()
+        params, masks = self.run.slots.pruner.finish(state.trainable, state.prune)
+        self.checkpoints.save(
+            step,
+            state,
+            network=Network(params, masks, state.model_state),
+            metric=None if validation is None else validation.mean,
+            metadata={"finished": last, "phase": 0},
+        )
+
+    def final_validation(self, state: TrainState) -> Validation:
+        return self.last_validation or validate(self.run, state)
+
+
+def _place(run: Run, state: TrainState) -> TrainState:
+    return state if run.mesh is None else replicate(run.mesh, state)
+
+
+def _check_model(run: Run, state: TrainState) -> None:
+    """Refuses a network whose shapes do not fit or whose outputs look like probabilities."""
+    images, _ = run.splits.train.read(np.arange(min(32, len(run.splits.train))))
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    params = run.slots.pruner.effective(state.trainable, state.prune)
+    outputs, _ = run.model.apply(params, state.model_state, jnp.asarray(images, jnp.float32) / scale, train=False)
+    logits, classes = np.asarray(outputs.logits), run.splits.train.num_classes
+    if logits.shape != (len(images), classes):
+        raise SettingError("--model", run.settings.model, f"logits of shape [B, {classes}], not {logits.shape}")
+    if logits.min() >= 0 and np.allclose(logits.sum(-1), 1.0, atol=1e-3):
+        raise SettingError("--model", run.settings.model, "a model that returns logits; these outputs look like probabilities")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM ask the loop to stop after the step it is in; a second one ends it at once."""
+    asked: list[int] = []
+
+    def ask(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: its owner decides what signals mean
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

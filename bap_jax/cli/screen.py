@@ -1,0 +1,75 @@
+"""What a person sees while a command works and when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def console() -> Console:
+    """Where results go: standard output, at its own width."""
+    return Console()
+
+
+@contextlib.contextmanager
+def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Callable[[int, str], None]]:
+    """A bar with the time left; the context gives ``update(done, what is being done)``.
+
+    Where output is no terminal, a line now and then instead.
+    """
+    if not screen.is_terminal:
+        yield _lines(task, total, screen)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Progress(*columns, console=screen, transient=True) as bar:
+        number = bar.add_task(task, total=total, now="")
+        yield lambda done, now: bar.update(number, completed=done, now=now)
+
+
+def _lines(task: str, total: int | None, screen: Console) -> Callable[[int, str], None]:
+    import time
+
+    began = last = time.monotonic()
+    first: int | None = None
+
+    def update(done: int, now: str) -> None:
+        nonlocal last, first
+        first = done if first is None else first
+        clock = time.monotonic()
+        if clock - last < 10 and done != total:
+            return
+        last = clock
+        rate = (done - first) / max(clock - began, 1e-9)
+        left = f", about {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
+        screen.print(f"{task}: {done} of {total if total else '?'}{left}  {now}", highlight=False)
+
+    return update
+
+
+def show_pairs(title: str, pairs: Sequence[tuple[str, str]], screen: Console) -> None:
+    """A table of names and values."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in pairs:
+        table.add_row(name, value)
+    screen.print(table)
+
+
+def show_checks(checks: Sequence[dict], screen: Console) -> None:
+    """The checks of an evaluation, the bad ones with what to do."""
+    counts = {status: sum(check["status"] == status for check in checks) for status in ("passed", "warned", "failed")}
+    screen.print("checks: " + ", ".join(f"{count} {status}" for status, count in counts.items()), highlight=False)
+    for check in checks:
+        if check["status"] != "passed":
+            screen.print(f"  {check['status']}: {check['name']}: {check['value']}. {check['advice']}", highlight=False)

@@ -1,0 +1,1 @@
+"""The experiments: one file per table or figure, run with ``python -m experiments.NAME``."""

@@ -1,0 +1,48 @@
+"""The parts of cutoff-scale on digits, and the choice of cutoff, scale and epsilon_max on validation data.
+
+Command: ``python -m experiments.digits_ablation``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+
+import numpy as np
+from rich.table import Table
+
+from bap_jax.cli.demo import BASE, PLAN, SPARSITIES
+from bap_jax.cli.grid import expand
+from bap_jax.cli.screen import console
+from experiments.common import arguments, run
+from experiments.digits_aer import RAMP_ENDS
+
+ARMS = (
+    {},  # the default: cutoff at the batch mean, scale 1.2, a fresh attack
+    {"scale": 0.8},
+    {"scale": 1.0},  # cut only
+    {"scale": 1.4},
+    {"cutoff": "off"},  # scale only
+    {"cutoff": "quantile:0.5"},
+    {"cutoff": "running-mean:0.99"},
+    {"cutoff": "constant:0.3"},
+    {"epsilon_max": 0.5},
+    {"search_steps": 2},
+    {"example": "rescaled"},
+    {"search": "deepfool", "example": "rescaled", "scale": 0.9, "norm": "rms"},  # the authors' way
+    {"search": "deepfool", "example": "rescaled", "scale": 1.0, "cutoff": "off", "norm": "rms"},  # unrestricted
+)
+
+if __name__ == "__main__":
+    given = arguments(__doc__)
+    cells = expand(BASE, ARMS, sparsities=SPARSITIES, ramp_ends=RAMP_ENDS, seeds=range(given.seeds))
+    plans = [dataclasses.replace(PLAN, split="validation"), PLAN]
+    records = run("digits_ablation", "The parts of cutoff-scale", given, cells, plans)
+    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in records:
+        arm = record["rows"][0]["arm"]
+        scores[arm, record["plan"]["split"]].append(100 * float(np.mean([row["accuracy"] for row in record["rows"]])))
+    table = Table("arm", "validation", "test", title="mean accuracy over the grid, %", title_justify="left")
+    for arm in dict.fromkeys(arm for arm, _ in scores):
+        table.add_row(arm, *(f"{np.mean(scores[arm, split]):.1f}" for split in ("validation", "test")))
+    console().print(table)
