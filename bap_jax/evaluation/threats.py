@@ -97,7 +97,7 @@ def deepfool_threat(
     num_steps: int = 100,
     num_candidates: int = 10,
     overshoot: float = 0.02,
-    early_stop: bool = False,
+    early_stop: bool = True,
     name: str | None = None,
 ) -> Threat:
     """DeepFool relative to the label, a minimal-norm attack: run once, its distances answer for every ε.
@@ -108,7 +108,7 @@ def deepfool_threat(
       num_steps: iterations at most.
       num_candidates: classes considered.
       overshoot: how much farther than the plane.
-      early_stop: stop a batch when all of it is fooled; saves most of the time on one device.
+      early_stop: stop a batch when all of it is fooled, which saves most of the time and changes nothing.
       name: as results show it; by default e.g. ``deepfool-l2``.
 
     Returns:

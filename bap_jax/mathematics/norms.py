@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
@@ -132,10 +133,7 @@ def steepest_direction(gradient: Array, norm: Norm, *, num_features: int = 1) ->
     flat = jnp.abs(gradient.reshape(gradient.shape[0], -1))
     if not 1 <= num_features <= flat.shape[1]:
         raise SettingError("num_features", num_features, f"an integer from 1 to {flat.shape[1]}")
-    if num_features == 1:
-        threshold = jnp.max(flat, axis=1, keepdims=True)
-    else:
-        threshold = jnp.sort(flat, axis=1)[:, flat.shape[1] - num_features, None]
+    threshold = jax.lax.top_k(flat, num_features)[0][:, -1:]
     moved = ((flat >= threshold) & (flat > 0)).reshape(gradient.shape)
     return normalize(jnp.where(moved, jnp.sign(gradient), 0), "l1")
 

@@ -72,7 +72,7 @@ def test_a_linear_networks_accuracies_are_the_analytic_ones():
 
 
 def test_batch_size_padding_and_a_mesh_change_nothing():
-    threats = [pgd_threat(num_steps=3, restarts=2, objective=margin_loss)]
+    threats = [pgd_threat(num_steps=3, restarts=2, objective=margin_loss), deepfool_threat(num_steps=5)]
     one = evaluate(linear, WEIGHTS, batches(21), threats, EPSILONS, KEY)
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
@@ -81,6 +81,7 @@ def test_batch_size_padding_and_a_mesh_change_nothing():
     for other in (spread, evaluate(linear, WEIGHTS, batches(8), threats, EPSILONS, KEY)):
         np.testing.assert_array_equal(other.success["pgd-3-linf-x2"], one.success["pgd-3-linf-x2"])
         np.testing.assert_array_equal(other.prediction, one.prediction)
+        np.testing.assert_allclose(other.distance["deepfool-l2"], one.distance["deepfool-l2"], rtol=1e-4)
         assert statuses(other) == statuses(one)
 
 
