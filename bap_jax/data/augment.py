@@ -34,14 +34,16 @@ def shift_image(image: Array, rows: Array | float, columns: Array | float) -> Ar
 
 
 def _shift_axis(image: Array, amount: Array | float, axis: int) -> Array:
+    # All pixels move alike, so two neighbouring windows of the edge-padded image do; a gather per pixel is 20 times slower on a CPU.
     size = image.shape[axis]
-    position = jnp.clip(jnp.arange(size, dtype=image.dtype) + amount, 0, size - 1)
-    below = jnp.floor(position)
-    index = below.astype(jnp.int32)
-    low, high = jnp.take(image, index, axis), jnp.take(image, jnp.minimum(index + 1, size - 1), axis)
-    part = jnp.expand_dims(position - below, [a for a in range(image.ndim) if a != axis])
+    amount = jnp.clip(jnp.asarray(amount, image.dtype), -size, size)
+    whole = jnp.floor(amount)
+    padding = [(size, size + 1) if a == axis else (0, 0) for a in range(image.ndim)]
+    window = jax.lax.dynamic_slice_in_dim(jnp.pad(image, padding, mode="edge"), whole.astype(jnp.int32) + size, size + 1, axis)
+    low = jax.lax.slice_in_dim(window, 0, size, axis=axis)
+    high = jax.lax.slice_in_dim(window, 1, size + 1, axis=axis)
     # Rounding must not carry a pixel over the edge of its bounds.
-    return jnp.clip(low + part * (high - low), jnp.minimum(low, high), jnp.maximum(low, high))
+    return jnp.clip(low + (amount - whole) * (high - low), jnp.minimum(low, high), jnp.maximum(low, high))
 
 
 def augment(keys: Array, images: Array, *, shift: float = 0.1, flip: bool = True) -> Array:
