@@ -34,7 +34,8 @@ def shift_image(image: Array, rows: Array | float, columns: Array | float) -> Ar
 
 
 def _shift_axis(image: Array, amount: Array | float, axis: int) -> Array:
-    # All pixels move alike, so two neighbouring windows of the edge-padded image do; a gather per pixel is 20 times slower on a CPU.
+    # All pixels move alike, so two neighbouring windows of the edge-padded image do; a gather per pixel is 20
+    # times slower on a CPU.
     size = image.shape[axis]
     amount = jnp.clip(jnp.asarray(amount, image.dtype), -size, size)
     whole = jnp.floor(amount)

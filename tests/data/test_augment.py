@@ -1,7 +1,5 @@
 """Augmentation against scipy's shift and against shifts by known amounts."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +9,7 @@ from scipy import ndimage
 from bap_jax.data import augment, shift_image
 from bap_jax.errors import SettingError
 
+jitted = jax.jit(augment, static_argnames=("shift", "flip"))
 IMAGE = np.random.RandomState(0).rand(6, 5, 2).astype(np.float32)
 
 
@@ -38,7 +37,7 @@ def test_augment_is_a_shift_and_a_flip_within_range():
     # An image that is its own column number tells how far it was moved and whether it was mirrored.
     width = 40
     ramp = jnp.broadcast_to(jnp.arange(width, dtype=jnp.float32)[None, None, :, None], (400, 8, width, 1))
-    out = np.asarray(jax.jit(augment)(jax.random.split(jax.random.key(0), 400), ramp))[:, 4, :, 0]
+    out = np.asarray(jitted(jax.random.split(jax.random.key(0), 400), ramp))[:, 4, :, 0]
     flipped = out[:, width // 2] < out[:, width // 2 - 1]
     straight = np.where(flipped[:, None], out[:, ::-1], out)
     moved = straight[:, width // 2] - width // 2
@@ -51,7 +50,7 @@ def test_augment_is_a_shift_and_a_flip_within_range():
 
 def test_rows_are_shifted_too():
     ramp = jnp.broadcast_to(jnp.arange(20, dtype=jnp.float32)[None, :, None, None], (64, 20, 3, 1))
-    out = np.asarray(jax.jit(augment)(jax.random.split(jax.random.key(1), 64), ramp))
+    out = np.asarray(jitted(jax.random.split(jax.random.key(1), 64), ramp))
     moved = out[:, 10, 1, 0] - 10
     assert moved.min() < -1.0 < 1.0 < moved.max()
     assert np.abs(moved).max() <= 2.0 + 1e-5
@@ -60,14 +59,14 @@ def test_rows_are_shifted_too():
 def test_each_row_depends_on_its_own_key_alone():
     keys = jax.random.split(jax.random.key(3), 4)
     images = jax.random.uniform(jax.random.key(4), (4, 6, 6, 1))
-    whole = augment(keys, images)
-    np.testing.assert_array_equal(augment(keys[2:], images[2:]), whole[2:])
+    whole = jitted(keys, images)
+    np.testing.assert_array_equal(jitted(keys[2:], images[2:]), whole[2:])
     assert not np.array_equal(whole[0], images[0])
 
 
 def test_bounds_are_kept_exactly():
     images = jnp.where(jax.random.bernoulli(jax.random.key(5), 0.5, (64, 7, 7, 3)), 1.0, 0.0)
-    out = np.asarray(jax.jit(functools.partial(augment, shift=0.5))(jax.random.split(jax.random.key(6), 64), images))
+    out = np.asarray(jitted(jax.random.split(jax.random.key(6), 64), images, shift=0.5))
     assert out.min() >= 0.0
     assert out.max() <= 1.0
 
@@ -75,8 +74,8 @@ def test_bounds_are_kept_exactly():
 def test_switched_off_it_changes_nothing():
     keys = jax.random.split(jax.random.key(0), 3)
     images = jax.random.uniform(jax.random.key(1), (3, 4, 4, 1))
-    np.testing.assert_array_equal(augment(keys, images, shift=0.0, flip=False), images)
-    flipped = np.asarray(augment(jax.random.split(jax.random.key(0), 30), jnp.tile(images[:1], (30, 1, 1, 1)), shift=0.0))
+    np.testing.assert_array_equal(jitted(keys, images, shift=0.0, flip=False), images)
+    flipped = np.asarray(jitted(jax.random.split(jax.random.key(0), 30), jnp.tile(images[:1], (30, 1, 1, 1)), shift=0.0))
     same = (flipped == np.asarray(images[0])).all((1, 2, 3))
     mirrored = (flipped == np.asarray(images[0, :, ::-1])).all((1, 2, 3))
     assert np.all(same ^ mirrored)
