@@ -1,11 +1,11 @@
 """Models: the networks of the experiments, and adapters that bring any Linen, NNX or plain JAX network into one convention."""
 
 from bap_jax.models.adapters import from_function, from_linen, from_nnx
-from bap_jax.models.build import NETWORKS, build, count_parameters
 from bap_jax.models.conv import conv_layer, fast_conv, max_pool
 from bap_jax.models.fitnet import FitNet4
 from bap_jax.models.lenet import LeNet5
 from bap_jax.models.mlp import MLP
+from bap_jax.models.registry import NETWORKS, build, count_parameters
 from bap_jax.models.resnet import ResidualBlock, ResNet, ResNet8, ResNet18, WideBlock, WideResNet
 from bap_jax.models.vgg import VGG16
 

@@ -43,6 +43,7 @@ def fast_conv(
     batch_group_count: int = 1,
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: Any = None,
 ) -> Array:
     """Two-dimensional convolution whose gradient with respect to the images is as fast inside a loop as outside.
 
@@ -68,6 +69,7 @@ def fast_conv(
       batch_group_count: must be 1.
       precision: as in ``lax.conv_general_dilated``.
       preferred_element_type: as in ``lax.conv_general_dilated``.
+      out_sharding: must be absent (it serves meshes with explicit axes).
 
     Returns:
       [B, H', W', F].
@@ -96,6 +98,8 @@ def fast_conv(
         raise SettingError("images", images.shape, expected)
     if lhs_dilation is not None and any(step != 1 for step in lhs_dilation):
         raise SettingError("lhs_dilation", lhs_dilation, "all ones; use lax.conv_general_dilated for other values")
+    if out_sharding is not None:
+        raise SettingError("out_sharding", out_sharding, "none; use lax.conv_general_dilated on a mesh with explicit axes")
     if batch_group_count != 1:
         raise SettingError("batch_group_count", batch_group_count, "1; use lax.conv_general_dilated for other values")
     _check_layout(images, kernel, dimension_numbers)
