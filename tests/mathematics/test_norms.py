@@ -45,6 +45,14 @@ def test_an_l1_step_may_be_shared_by_the_largest_features():
     np.testing.assert_allclose(steepest_direction(gradient, "l1", num_features=2), expected, rtol=1e-6)
 
 
+def test_the_features_that_share_a_step_are_exactly_the_largest():
+    gradient = np.random.RandomState(4).randn(5, 40).astype(np.float32) * np.float32(10.0) ** np.arange(-20, 20)
+    for count in (2, 7, 39, 40):
+        moved = np.asarray(steepest_direction(jnp.asarray(gradient), "l1", num_features=count)) != 0
+        for row, chosen in zip(np.abs(gradient), moved, strict=True):
+            np.testing.assert_array_equal(np.flatnonzero(chosen), np.sort(np.argsort(row)[-count:]))
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
 def test_normalize_survives_zeros_and_tiny_values(norm):
     delta = jnp.stack([jnp.zeros(6), jnp.full(6, 1e-30), jnp.arange(6.0)])
