@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from bap_jax.checkpoint import versions
-from bap_jax.cli.commands import write_runs_report
+from bap_jax.cli.commands import unique_rows, write_runs_report
 from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import run_grid
 from bap_jax.cli.main import set_up_process
@@ -56,18 +56,12 @@ def run(
         )
     tested = [record for record in records if record["plan"]["split"] == "test"]
     paths = write_runs_report(tested, given.out / name, title=title, notes=tuple(notes))
-    rows = [row for record in records for row in record["rows"]]
     if given.publish:
         RESULTS.mkdir(exist_ok=True)
         found = versions()
         stamp = {"versions": f"bap_jax {found['bap_jax']}, jax {found['jax']}, python {found['python']}"}
-        write_csv([{**row, **stamp} for row in unique(rows)], RESULTS / f"{name}.csv")
-    print_report([row for record in tested for row in record["rows"]], screen)
+        write_csv([{**row, **stamp} for row in unique_rows(records)], RESULTS / f"{name}.csv")
+    print_report(unique_rows(tested), screen)
     show_checks([check for record in records for check in record["checks"]], screen)
     screen.print(f"report: {paths['report.html']}", highlight=False)
     return records
-
-
-def unique(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without repeats: several evaluations of one run all bring its clean accuracy."""
-    return list({tuple(sorted((k, str(v)) for k, v in row.items())): row for row in rows}.values())

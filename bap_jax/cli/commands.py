@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.table import Table
 
 from bap_jax import data as data_layer
 from bap_jax import report as report_layer
 from bap_jax.cli import main as cli
 from bap_jax.cli.evaluating import FOLDER, AttackPlan, evaluate_run
-from bap_jax.cli.loop import Interrupted, Trained, load_data, train
+from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.validation import summary
@@ -23,6 +24,14 @@ INTERRUPTED = 130
 
 def run(command: Any) -> int:
     """Runs a parsed command and returns its exit status."""
+    try:
+        return _run(command)
+    except Interrupted as stopped:
+        console().print(f"[yellow]{stopped}[/yellow]", highlight=False)
+        return INTERRUPTED
+
+
+def _run(command: Any) -> int:
     if isinstance(command, cli.Train):
         return run_train(command)
     if isinstance(command, cli.Evaluate):
@@ -47,31 +56,36 @@ def settings_from(command: cli.Train) -> Settings:
     return Settings(**{name: getattr(command, name) for name in Settings.__dataclass_fields__})
 
 
+def devices_of(command: cli.Train | cli.Evaluate) -> int | None:
+    """How many devices to use: those asked for, else all accelerators (None), else one CPU device."""
+    if command.devices is not None:
+        return command.devices
+    return 1 if jax.default_backend() == "cpu" else None
+
+
 def run_train(command: cli.Train) -> int:
     """`bap train`."""
     screen = console()
-    settings = settings_from(command).check()
+    settings = settings_from(command)
+    check_out(settings, command.out, command.resume)
+    writer = TensorBoard(command.out) if command.tensorboard else None
     with progress_bar("reading data", None, screen) as update:
-        splits = load_data(settings, progress=lambda done, total: update(done, f"of {total}"))
-    writer = _tensorboard(command.out) if command.tensorboard else None
+        splits = load_data(settings, progress=lambda done, total: update(done, "", total))
     try:
         with progress_bar("training", None, screen) as update:
 
             def progress(done: int, total: int, metrics: dict[str, float]) -> None:
-                update(done, _now(total, metrics))
+                update(done, _now(metrics), total)
 
             trained = train(
                 settings,
                 command.out,
                 splits=splits,
                 resume=command.resume,
-                devices=command.devices if command.devices is not None else 1,
+                devices=devices_of(command),
                 writer=writer,
                 progress=progress,
             )
-    except Interrupted as stopped:
-        screen.print(f"[yellow]{stopped}[/yellow]")
-        return INTERRUPTED
     finally:
         if writer is not None:
             writer.close()
@@ -79,13 +93,21 @@ def run_train(command: cli.Train) -> int:
     return 0
 
 
-def _now(total: int, metrics: dict[str, float]) -> str:
-    parts = [f"of {total}", f"loss {metrics['loss']:.3f}", f"sparsity {metrics['sparsity']:.3f}"]
+def _now(metrics: dict[str, float]) -> str:
+    parts = [f"loss {metrics['loss']:.3f}", f"sparsity {metrics['sparsity']:.3f}"]
     parts += [f"epsilon {metrics['epsilon_mean']:.3f}"] if metrics.get("epsilon_mean") else []
     return "  ".join(parts)
 
 
 def _show_trained(settings: Settings, trained: Trained, screen) -> None:
+    if trained.resumed_from == trained.steps:
+        screen.print(f"this run was finished already, at step {trained.steps}; nothing was trained", highlight=False)
+    elif trained.resumed_from is not None:
+        screen.print(f"resumed from step {trained.resumed_from}", highlight=False)
+    for name, (then, now) in trained.changed_versions.items():
+        screen.print(
+            f"[yellow]{name} was {then} when the run was started, now {now}: results may differ[/yellow]", highlight=False
+        )
     pairs = [("steps", str(trained.steps)), ("sparsity", f"{trained.sparsity:.4f}")]
     pairs += [(f"validation, {name}", value) for name, value in summary(settings, trained.validation)]
     pairs += [
@@ -97,12 +119,29 @@ def _show_trained(settings: Settings, trained: Trained, screen) -> None:
     screen.print(f"next: bap evaluate {trained.folder}", highlight=False)
 
 
-def _tensorboard(out: Path):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise SettingError("--tensorboard", True, "the package tensorboardX: pip install 'bap_jax[tensorboard]'") from None
-    return SummaryWriter(str(out / "tensorboard"))
+class TensorBoard:
+    """A TensorBoard writer that makes its files at the first value: until then the run folder has to stay empty.
+
+    Raises:
+      SettingError: the package is missing.
+    """
+
+    def __init__(self, out: Path):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise SettingError("--tensorboard", True, "the package tensorboardX: pip install 'bap_jax[tensorboard]'") from None
+        self._make, self._folder = SummaryWriter, Path(out) / "tensorboard"
+        self._writer: Any = None
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        if self._writer is None:
+            self._writer = self._make(str(self._folder), purge_step=step)  # a resumed run repeats what comes after its step
+        self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def run_evaluate(command: cli.Evaluate) -> int:
@@ -115,7 +154,7 @@ def run_evaluate(command: cli.Evaluate) -> int:
             plan,
             data_dir=command.data_dir,
             batch_size=command.batch_size,
-            devices=command.devices if command.devices is not None else 1,
+            devices=devices_of(command),
             progress=lambda p: update(p.num_examples, f"examples  {p.threat} epsilon {p.epsilon:g}: {100 * p.accuracy:.1f} %"),
         )
     table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
@@ -137,7 +176,7 @@ def run_report(command: cli.Report) -> int:
         raise SettingError("RUNS", "", "at least one run folder")
     records = [record for run_folder in command.runs for record in evaluations_of(run_folder)]
     paths = write_runs_report(records, command.out, title=command.title)
-    report_layer.print_report([row for record in records for row in record["rows"]], console())
+    report_layer.print_report(unique_rows(records), console())
     console().print(f"report: {paths['report.html']}", highlight=False)
     return 0
 
@@ -151,16 +190,16 @@ def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
     paths = sorted((Path(run_folder) / FOLDER).glob("*.json"))
     if not paths:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    # the folder may have been moved since, or named from another place
+    return [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder)} for path in paths]
 
 
 def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, notes: tuple[str, ...] = ()) -> dict[str, Path]:
     """One report on the evaluations of several runs, with the training history and layers of one run per arm."""
     from bap_jax.cli.reporting import checks_of, histories_of, layers_of, settings_table
 
-    rows = _unique([row for record in records for row in record["rows"]])
     return report_layer.write_report(
-        rows,
+        unique_rows(records),
         out,
         title=title,
         settings=settings_table(records),
@@ -172,9 +211,14 @@ def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, n
     )
 
 
-def _unique(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without repeats: several evaluations of one run all bring its clean accuracy."""
-    return list({json.dumps(row, sort_keys=True): row for row in rows}.values())
+def unique_rows(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of all records; of a network's clean accuracies, which every evaluation brings, the one on most examples."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for row in (row for record in records for row in record["rows"]):
+        key = (*tuple(row[name] for name in report_layer.COLUMNS if name not in ("accuracy", "num_examples")), row["split"])
+        if key not in found or row["num_examples"] > found[key]["num_examples"]:
+            found[key] = row
+    return list(found.values())
 
 
 def run_prepare(command: cli.PrepareData) -> int:
@@ -189,7 +233,7 @@ def run_show(command: cli.ShowData) -> int:
     """`bap data show`."""
     screen = console()
     with progress_bar("reading data", None, screen) as update:
-        progress = lambda done, total: update(done, f"of {total}")  # noqa: E731
+        progress = lambda done, total: update(done, "", total)  # noqa: E731
         splits = data_layer.load(command.name, data_dir=command.data_dir, progress=progress)
     table = Table(title=command.name, title_justify="left")
     for column in ("split", "examples", "image", "classes", "mean", "std"):

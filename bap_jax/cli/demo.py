@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bap_jax import report as report_layer
-from bap_jax.cli.commands import write_runs_report
+from bap_jax.cli.commands import unique_rows, write_runs_report
 from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import expand, run_grid
 from bap_jax.cli.main import Demo
@@ -34,7 +34,7 @@ def demo(command: Demo) -> int:
     with progress_bar("cells", len(cells), screen) as update:
         records = run_grid(cells, [PLAN], command.out / "cells", told=lambda done, total, name: update(done, name))
     paths = write_runs_report(records, command.out, title="Blind adversarial pruning on digits")
-    report_layer.print_report([row for record in records for row in record["rows"]], screen)
+    report_layer.print_report(unique_rows(records), screen)
     show_checks([check for record in records for check in record["checks"]], screen)
     screen.print(f"report: {paths['report.html']}", highlight=False)
     return 0

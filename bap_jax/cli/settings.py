@@ -10,7 +10,16 @@ from typing import Any, Literal
 from bap_jax.budgets import parse_cutoff
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.schedules import SCHEDULES, Ramp, Schedule
-from bap_jax.plugins import is_import_path
+from bap_jax.models import NETWORKS
+from bap_jax.plugins import import_object, is_import_path
+
+PLUGINS: dict[str, tuple[str, ...]] = {  # settings that may name the user's own code, and the names known here
+    "model": tuple(NETWORKS),
+    "budget": ("cutoff-scale", "uniform", "none"),
+    "attack": ("pgd", "fgsm"),
+    "pruner": ("magnitude", "dense"),
+    "loss": ("auto", "mix", "clean"),
+}
 
 
 def parse_number(name: str, text: str) -> float:
@@ -152,6 +161,8 @@ class Settings:
         for name in ("initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end", "adversarial_weight", "label_smoothing"):
             _require(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
         _require(self, "ramp_end", self.ramp_end >= self.ramp_begin, f"at least --ramp-begin = {self.ramp_begin}")
+        rises = self.final_sparsity >= self.initial_sparsity
+        _require(self, "final_sparsity", rises, f"at least --initial-sparsity = {self.initial_sparsity}")
         counts = [
             "attack_steps",
             "epochs",
@@ -170,10 +181,11 @@ class Settings:
         for name in ("learning_rate", "scale", "epsilon_max", *(["step_size"] if self.step_size is not None else [])):
             _require(self, name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
         _require(self, "weight_decay", 0 <= self.weight_decay < math.inf, "a finite number of at least 0")
-        for name, known in (("budget", ("cutoff-scale", "uniform", "none")), ("attack", ("pgd", "fgsm"))):
-            _require(self, name, getattr(self, name) in known or is_import_path(getattr(self, name)), _one_of(known))
-        for name, known in (("pruner", ("magnitude", "dense")), ("loss", ("auto", "mix", "clean"))):
-            _require(self, name, getattr(self, name) in known or is_import_path(getattr(self, name)), _one_of(known))
+        for name, known in PLUGINS.items():
+            if is_import_path(getattr(self, name)):
+                import_object("--" + name, getattr(self, name))
+            else:
+                _require(self, name, getattr(self, name) in known, _one_of(known))
         parse_cutoff(self.cutoff)
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
         if self.budget == "uniform":
@@ -207,14 +219,33 @@ class Settings:
     def traced(self) -> Settings:
         """The same settings with everything neutral that compiled code takes from the state or never sees.
 
-        Two runs whose traced settings are equal share one compiled step.
+        Two runs whose traced settings are equal share one compiled step. A run with the user's own slots shares none: their
+        factories are given the settings, and may build any of them into the step.
         """
+        if any(is_import_path(getattr(self, name)) for name in PLUGINS if name != "model"):
+            return self
         neutral = Settings(budget="uniform", epsilon="0.1")
-        names = (
-            "data_dir limit initial_sparsity final_sparsity ramp_begin ramp_end frequency epochs steps scale epsilon_max seed "
-            "validation_limit validations log_every keep"
-        ).split()
-        if self.epsilon is not None and not is_import_path(self.budget):
+        names = ["data_dir", "limit", "epochs", "steps", "seed", "scale", "epsilon_max"]
+        names += ["initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end", "frequency"]
+        names += ["validation_limit", "validations", "log_every", "keep"]
+            "data_dir",
+            "limit",
+            "initial_sparsity",
+            "final_sparsity",
+            "ramp_begin",
+            "ramp_end",
+            "frequency",
+            "epochs",
+            "steps",
+            "scale",
+            "epsilon_max",
+            "seed",
+            "validation_limit",
+            "validations",
+            "log_every",
+            "keep",
+        ]
+        if self.epsilon is not None:
             names.append("epsilon")
         return dataclasses.replace(self, **{name: getattr(neutral, name) for name in names})
 

@@ -35,7 +35,11 @@ jitted_top_k = jax.jit(lambda a, b, k: top_k([a, b], k))
 
 @settings(max_examples=80, deadline=None)
 @given(
-    arrays(np.float32, (5, 7), elements=st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0]), st.floats(-(2.0**90), 2.0**90, width=32))),
+    arrays(
+        np.float32,
+        (5, 7),
+        elements=st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0]), st.floats(-(2.0**90), 2.0**90, width=32)),
+    ),
     arrays(np.float32, (11,), elements=st.sampled_from([0.0, 1.0, 2.0, 1e-40, -1e-40])),
     st.integers(-1, 47),
 )
@@ -103,7 +107,9 @@ def test_a_nan_in_a_pruned_weight_does_not_leak():
 
 def test_straight_through_passes_the_gradient_of_pruned_weights():
     weights, masks = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([True, False])}
-    through = jax.grad(lambda w: jnp.sum(apply_masks_straight_through(w, masks)["w"] ** 2 + apply_masks_straight_through(w, masks)["w"]))
+    through = jax.grad(
+        lambda w: jnp.sum(apply_masks_straight_through(w, masks)["w"] ** 2 + apply_masks_straight_through(w, masks)["w"])
+    )
     cut = jax.grad(lambda w: jnp.sum(apply_masks(w, masks)["w"] ** 2 + apply_masks(w, masks)["w"]))
     assert through(weights)["w"].tolist() == [7.0, 1.0]
     assert cut(weights)["w"].tolist() == [7.0, 0.0]

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ def test_the_ends_are_exact():
 def test_schedules_never_fall_and_trace(schedule):
     traced = jax.jit(lambda t, ramp: schedule(t, **ramp._asdict()))
     values = [float(traced(jnp.int32(t), RAMP)) for t in range(0, 140, 3)]
-    assert all(a <= b + 1e-7 for a, b in zip(values, values[1:], strict=False))
+    assert all(a <= b + 1e-7 for a, b in itertools.pairwise(values))
 
 
 def test_a_ramp_of_no_length_jumps():

@@ -1,0 +1,148 @@
+"""One contract for all budgets, and what is particular to each."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bap_jax import budgets
+from bap_jax.attacks import pgd
+from bap_jax.errors import SettingError
+from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.types import Batch, Bounds
+
+B, D, K = 8, 12, 3
+ATTACK = partial(pgd, norm="linf", num_steps=4)
+MARGIN = budgets.pgd_search(num_steps=2)
+
+
+def network():
+    """Two layers, trained by nobody but good enough: labels are its own predictions, save two."""
+    w1, w2 = jax.random.normal(jax.random.key(0), (D, 16)), jax.random.normal(jax.random.key(1), (16, K))
+    logits_fn = lambda x: jax.nn.relu(x @ w1) @ w2  # noqa: E731
+    images = jax.random.uniform(jax.random.key(2), (B, D))
+    labels = jnp.argmax(logits_fn(images), -1).at[0].add(1).at[1].add(1) % K
+    return logits_fn, Batch(images, labels, jnp.arange(B), jnp.ones(B))
+
+
+def every_budget():
+    yield "none", budgets.none()
+    yield "uniform", budgets.uniform(ATTACK, 0.1)
+    for cutoff in ("mean", "quantile:0.5", "running-mean:0.9", "constant:0.2", "off"):
+        yield f"fresh {cutoff}", budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.parse_cutoff(cutoff))
+    for norm in ("linf", "l2", "rms"):
+        search = budgets.pgd_search(norm=norm)
+        attack = partial(pgd, norm=norm, num_steps=4)
+        yield f"fresh {norm}", budgets.cutoff_scale(search, attack, norm=norm)
+        yield f"rescaled {norm}", budgets.cutoff_scale(search, None, norm=norm, scale=1.0)
+    yield "deepfool", budgets.cutoff_scale(budgets.deepfool_search(), None, norm="rms", scale=0.9)
+
+
+def run(budget, state=None, batch=None, keys=None):
+    logits_fn, default = network()
+    batch = batch or default
+    keys = keys if keys is not None else jax.random.split(jax.random.key(5), len(batch.labels))
+    state = budget.init(100) if state is None else state
+    perturb = jax.jit(lambda k, b, s: budget.perturb(k, logits_fn, b, s, step=jnp.int32(0), gather=lambda x: x))
+    return perturb(keys, batch, state)
+
+
+@pytest.mark.parametrize(("name", "budget"), list(every_budget()), ids=[name for name, _ in every_budget()])
+def test_contract(name, budget):
+    _logits_fn, batch = network()
+    adversarial, state = run(budget)
+    assert adversarial.images.shape == batch.images.shape and adversarial.images.dtype == batch.images.dtype
+    assert adversarial.epsilon.shape == (B,) and bool(jnp.all(adversarial.epsilon >= 0))
+    assert adversarial.targets.shape == (B, K) and adversarial.weight.shape == (B,)
+    assert bool(jnp.all((adversarial.images >= 0) & (adversarial.images <= 1)))
+    same = lambda a, b: a.shape == b.shape and a.dtype == b.dtype  # noqa: E731
+    assert jax.tree.all(jax.tree.map(same, budget.init(100), state))
+    # the example stays in its own ball
+    norm = "l2" if "l2" in name else "rms" if "rms" in name or name == "deepfool" else "linf"
+    moved = per_example_norm(adversarial.images - batch.images, norm)
+    assert bool(jnp.all(moved <= adversarial.epsilon * (1 + 1e-4) + 1e-6))
+
+
+def test_none_moves_nothing():
+    adversarial, _ = run(budgets.none())
+    np.testing.assert_array_equal(adversarial.images, network()[1].images)
+    assert float(adversarial.weight.sum()) == 0
+
+
+def test_blind_gives_nothing_to_the_misclassified_and_little_to_the_fragile():
+    adversarial, _state = run(budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.Cutoff("off"), scale=1.0))
+    logits_fn, batch = network()
+    assert adversarial.epsilon[:2].tolist() == [0.0, 0.0]
+    np.testing.assert_array_equal(adversarial.images[:2], batch.images[:2])
+    delta = MARGIN(logits_fn, None, batch.images, batch.labels, jnp.float32(1.0))[0]
+    np.testing.assert_allclose(adversarial.epsilon, per_example_norm(delta, "linf"), rtol=1e-5)
+    flips = jnp.argmax(logits_fn(batch.images + delta), -1) != batch.labels
+    assert bool(jnp.all(flips))
+
+
+def test_nothing_found_counts_as_epsilon_max():
+    constant_net = lambda x: jnp.stack([x[:, 0] * 0 + 1, x[:, 0] * 0], -1)  # noqa: E731
+    budget = budgets.cutoff_scale(MARGIN, None, cutoff=budgets.Cutoff("off"), scale=1.0, epsilon_max=0.7)
+    batch = Batch(jnp.full((2, 3), 0.5), jnp.array([0, 1]), jnp.arange(2), jnp.ones(2))
+    keys = jax.random.split(jax.random.key(0), 2)
+    adversarial, _ = budget.perturb(keys, constant_net, batch, budget.init(2), step=jnp.int32(0), gather=lambda x: x)
+    np.testing.assert_allclose(adversarial.epsilon, [0.7, 0.0])
+
+
+def test_the_cutoff_is_that_of_the_real_examples_and_is_carried():
+    _logits_fn, batch = network()
+    padded = Batch(*(jnp.concatenate([x, x[:4]]) for x in batch))._replace(weight=jnp.array([1.0] * B + [0.0] * 4))
+    budget = budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.parse_cutoff("running-mean:0.9"))
+    keys = jax.random.split(jax.random.key(5), B)
+    plain, state = run(budget, keys=keys)
+    with_padding, padded_state = run(budget, batch=padded, keys=jnp.concatenate([keys, keys[:4]]))
+    assert float(state.cutoff) == pytest.approx(float(padded_state.cutoff)) and int(state.running.count) == 1
+    np.testing.assert_allclose(plain.images, with_padding.images[:B], atol=1e-6)
+    again = run(budget, state=state, keys=keys)[1]
+    assert int(again.running.count) == 2
+
+
+def test_gather_decides_the_batch_that_the_cutoff_sees():
+    logits_fn, batch = network()
+    budget = budgets.cutoff_scale(MARGIN, ATTACK)
+    keys = jax.random.split(jax.random.key(5), B)
+    doubled = lambda x: jnp.concatenate([x, jnp.ones_like(x)])  # noqa: E731  as if another device held margins of 1
+    _, alone = budget.perturb(keys, logits_fn, batch, budget.init(B), step=jnp.int32(0), gather=lambda x: x)
+    _, among = budget.perturb(keys, logits_fn, batch, budget.init(B), step=jnp.int32(0), gather=doubled)
+    assert float(among.cutoff) == pytest.approx((float(alone.cutoff) + 1) / 2, rel=1e-5)
+
+
+def test_other_bounds():
+    bounds = Bounds(-1.0, 1.0)
+    attack = partial(pgd, norm="linf", num_steps=4, bounds=bounds)
+    budget = budgets.cutoff_scale(budgets.pgd_search(bounds=bounds), attack, scale=3.0, bounds=bounds)
+    _logits_fn, batch = network()
+    batch = batch._replace(images=batch.images * 2 - 1)
+    adversarial, _ = run(budget, batch=batch)
+    assert float(adversarial.images.min()) < 0 and bool(jnp.all(jnp.abs(adversarial.images) <= 1))
+
+
+def test_sweeps_may_batch_scale_and_epsilon():
+    logits_fn, batch = network()
+    keys = jax.random.split(jax.random.key(5), B)
+    budget = budgets.cutoff_scale(MARGIN, ATTACK)
+    states = jax.vmap(lambda scale: budget.init(B)._replace(scale=scale))(jnp.array([0.5, 1.0, 1.5]))
+    go = lambda s: budget.perturb(keys, logits_fn, batch, s, step=jnp.int32(0), gather=lambda x: x)[0].epsilon  # noqa: E731
+    np.testing.assert_allclose(jax.vmap(go)(states)[2], 3 * go(budget.init(B)._replace(scale=jnp.float32(0.5))), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: budgets.uniform(ATTACK, -0.1), "epsilon = -0.1"),
+        (lambda: budgets.cutoff_scale(MARGIN, ATTACK, scale=0.0), "scale"),
+        (lambda: budgets.cutoff_scale(MARGIN, ATTACK, epsilon_max=float("inf")), "epsilon_max"),
+        (lambda: budgets.cutoff_scale(MARGIN, ATTACK, norm="l0"), "norm"),
+        (lambda: budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.Cutoff("median")), "cutoff"),
+    ],
+)
+def test_refusals(make, name):
+    with pytest.raises(SettingError, match=name):
+        make()
