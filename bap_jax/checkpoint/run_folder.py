@@ -170,6 +170,28 @@ def open_run(
     return run
 
 
+def check_run(
+    folder: str | os.PathLike[str], config: Mapping[str, Any], resume: bool = False, *, may_differ: Collection[str] = ()
+) -> None:
+    """Refuse now what :func:`open_run` would refuse after data was read and a network built; touches nothing.
+
+    Args:
+      folder, config, resume, may_differ: as for :func:`open_run`, which looks again.
+
+    Raises:
+      SettingError: the folder is not empty and ``resume`` is False, or holds something else, or a run with another configuration.
+
+    >>> import tempfile
+    >>> check_run(tempfile.mkdtemp(), {"seed": 0})
+    """
+    path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+    if "://" in os.fspath(folder) or not os.path.exists(path):
+        return
+    _check_occupied(path, resume)
+    if os.path.exists(os.path.join(path, CONFIG)):
+        _check_config(path, check_json(config, "config"), may_differ)
+
+
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The configuration of the run in a folder.
 

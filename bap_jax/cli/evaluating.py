@@ -133,7 +133,7 @@ def evaluate_run(
     *,
     dataset: Source | None = None,
     data_dir: str | None = None,
-    batch_size: int = 250,
+    batch_size: int = 256,
     devices: int | None = 1,
     progress: Callable | None = None,
 ) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax import data as data_layer
-from bap_jax.checkpoint import Checkpoints, Network, SaveInterval, as_target, open_run
+from bap_jax.checkpoint import Checkpoints, Network, SaveInterval, as_target, check_run, open_run
 from bap_jax.cli.build import Slots, compiled_step, initial_state, model_of, slots_of
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.validation import Validation, validate
@@ -26,6 +27,7 @@ from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.training import TrainState
 from bap_jax.types import Model
 
+MAY_DIFFER = ("data_dir",)  # settings that a resumed run may have otherwise
 Progress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps in all, latest metrics)
 
 
@@ -42,6 +44,8 @@ class Trained(NamedTuple):
     validation: Validation
     best_step: int
     seconds: float
+    resumed_from: int | None  # the step that a resumed run went on from
+    changed_versions: dict[str, tuple[Any, Any]]  # what differs from the versions that a resumed run was started with
 
 
 class Run(NamedTuple):
@@ -81,7 +85,9 @@ def load_data(settings: Settings, progress=None) -> Splits:
     splits = data_layer.load(settings.data, data_dir=settings.data_dir, progress=progress)
     if settings.limit is None:
         return splits
-    return splits._replace(train=splits.train.take(settings.limit))  # type: ignore[attr-defined]
+    if not hasattr(splits.train, "take"):
+        raise SettingError("--limit", settings.limit, f"none: a {type(splits.train).__name__} has no take()")
+    return splits._replace(train=splits.train.take(settings.limit))
 
 
 def train(
@@ -113,22 +119,20 @@ def train(
       NonFiniteError: the loss is no longer finite.
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    settings.check()
+    check_out(settings, out, resume)
     run = prepare(settings, splits or load_data(settings), devices)
-    config = settings.as_dict()
+    state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
+    _check_model(run, state)  # before the folder is made, so that a corrected command finds it as it was
     with (
-        open_run(out, config, resume=resume, may_differ=("data_dir",)) as folder,
+        open_run(out, settings.as_dict(), resume=resume, may_differ=MAY_DIFFER) as folder,
         Checkpoints(folder.checkpoints, keep=settings.keep) as checkpoints,
         _signals() as stop,
     ):
         started = time.monotonic()
-        state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
         latest = checkpoints.latest_step()
-        if latest is None:
-            _check_model(run, state)
-            state = _place(run, state)
-        else:
-            state = checkpoints.restore(as_target(_place(run, state)), latest)
+        state = _place(run, state)
+        if latest is not None:
+            state = checkpoints.restore(as_target(state), latest)
         folder.truncate_after(-1 if latest is None else latest)
         session = _Session(run, folder, checkpoints, writer, save_seconds, latest or 0)
         state = session.go(state, stop, progress)
@@ -136,7 +140,18 @@ def train(
         checkpoints.wait()
         best = checkpoints.best_step()
         sparsity = float(measured_sparsity(run.slots.pruner.finish(state.trainable, state.prune)[1]))
-        return Trained(Path(folder.folder), int(state.step), sparsity, validation, best or 0, time.monotonic() - started)
+        seconds, changed = time.monotonic() - started, folder.changed_versions
+        return Trained(Path(folder.folder), int(state.step), sparsity, validation, best or 0, seconds, latest, changed)
+
+
+def check_out(settings: Settings, out: Path, resume: bool) -> None:
+    """Refuses settings that make no sense and a folder that this run cannot go into; cheap, before data is read.
+
+    Raises:
+      SettingError: see :func:`train`.
+    """
+    settings.check()
+    check_run(out, settings.as_dict(), resume, may_differ=MAY_DIFFER)
 
 
 def finished_step(out: Path) -> int | None:
@@ -181,9 +196,10 @@ class _Session:
                 if progress:
                     progress(done, total, line)
             validated = self.validate_at(done, state)
-            if validated is not None or self.interval.due(done) or done == total or stop():
+            stopping = stop()  # asked once: what is saved and what is said have to agree
+            if self.interval.due(done) or done == total or stopping or self.is_best(validated):
                 self.save(done, state, validated)
-            if stop() and done < total:
+            if stopping and done < total:
                 raise Interrupted(f"stopped after step {done} of {total}; --resume goes on from there")
         return state
 
@@ -207,10 +223,18 @@ class _Session:
         losses = jax.device_get([loss for _, loss in self.pending])
         for (step, _), loss in zip(self.pending, losses, strict=True):
             if not np.isfinite(loss):
-                good = self.checkpoints.latest_step()
-                kept = "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
-                raise NonFiniteError(f"the loss of step {step} is {loss}; {kept}. A smaller --learning-rate may help")
+                raise NonFiniteError(f"the loss of step {step} is {loss}; {self.last_good()}")
         self.pending.clear()
+
+    def check_state(self, step: int, state: TrainState) -> None:
+        """A loss is computed before the update: the update itself may still have left weights that are not finite."""
+        if not bool(_all_finite((state.trainable, state.model_state))):
+            raise NonFiniteError(f"step {step} left weights that are not finite; {self.last_good()}")
+
+    def last_good(self) -> str:
+        good = self.checkpoints.latest_step()
+        kept = "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
+        return f"{kept}. A smaller --learning-rate may help"
 
     def validate_at(self, step: int, state: TrainState) -> Validation | None:
         """Validation at fixed steps, from the end of the ramp on: a best checkpoint has to have its final sparsity."""
@@ -218,6 +242,7 @@ class _Session:
         ramped = step > self.run.settings.ramp(self.run.num_steps).end_step or self.run.settings.pruner != "magnitude"
         if not last and (step % self.validate_every or not ramped):
             return None
+        self.check_losses()
         validation = validate(self.run, state)
         self.last_validation = validation
         named = validation.as_dict()
@@ -225,26 +250,39 @@ class _Session:
         self.write(step, named)
         return validation
 
-    def save(self, step: int, state: TrainState, validation: Validation | None) -> None:
+    def is_best(self, validation: Validation | None) -> bool:
+        """Whether a validation is the best so far."""
+        if validation is None:
+            return False
         best = self.checkpoints.best_step()
-        best_metric = None if best is None else self.checkpoints.metadata(best)["metric"]
-        better = validation is not None and (best_metric is None or validation.mean > best_metric)
-        last = step == self.run.num_steps
-        due = last or better or validation is None
-        if not due:
-            return
+        return best is None or validation.mean > self.checkpoints.metadata(best)["metric"]
+
+    def save(self, step: int, state: TrainState, validation: Validation | None) -> None:
+        """Saves a state that is known to be good.
+
+        Only the best checkpoint so far and the last get a metric: one saved because of the clock or a signal must not become the
+        best one in a tie.
+        """
         self.check_losses()
+        self.check_state(step, state)
+        last = step == self.run.num_steps
         params, masks = self.run.slots.pruner.finish(state.trainable, state.prune)
         self.checkpoints.save(
             step,
             state,
             network=Network(params, masks, state.model_state),
-            metric=None if validation is None else validation.mean,
+            metric=validation.mean if validation is not None and (last or self.is_best(validation)) else None,
             metadata={"finished": last, "phase": 0},
         )
 
     def final_validation(self, state: TrainState) -> Validation:
         return self.last_validation or validate(self.run, state)
+
+
+@jax.jit
+def _all_finite(tree) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
 def _place(run: Run, state: TrainState) -> TrainState:
@@ -273,6 +311,7 @@ def _signals() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
+        os.write(2, b"bap: stopping after this step and saving; once more to stop at once\n")  # print is not safe here
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

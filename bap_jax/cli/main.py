@@ -1,12 +1,13 @@
 """The command line: `bap train`, `evaluate`, `report`, `data`, `bench`, `demo`.
 
-Only here are process-wide things set (number of CPU devices, XLA's threads, the compilation cache), before jax makes its first
-device, and said on screen. Each command lives in its own file, which is imported when it is called for.
+Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
+screen. Each command lives in its own file, which is imported when it is called for.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -68,7 +69,7 @@ class Evaluate(_Process):
     """`test` or `validation`."""
     checkpoint: str = "last"
     """`last`, `best` (on validation data), or a step."""
-    batch_size: int = 250
+    batch_size: int = 256
     """Examples attacked at once."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets, if it is not where the run found it."""
@@ -173,10 +174,12 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(_Command, args=arguments, prog="bap", description=__doc__.splitlines()[0])  # type: ignore[arg-type]
     try:
         status = _run(command)
-    except (SettingError, DataError, CheckpointError) as error:
-        sys.exit(_say("error", str(error), 2))
+    except (SettingError, DataError, CheckpointError, OSError) as error:
+        status = _say("error", str(error), 2)
     except NonFiniteError as error:
-        sys.exit(_say("stopped", str(error), 3))
+        status = _say("stopped", str(error), 3)
+    except KeyboardInterrupt:
+        status = _say("stopped", "interrupted", 130)
     sys.exit(status)
 
 
@@ -189,8 +192,9 @@ def _run(command) -> int:
 
 
 def set_up_process(devices: int | None) -> None:
-    """Process-wide settings, made before jax makes its first device."""
-    variables = environment(1 if devices is None else devices)
+    """Process-wide settings, made before jax makes its first device; without ``devices`` the environment's own number stays."""
+    set_already = "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    variables = environment(1 if devices is None and not set_already else devices)
     apply_environment(variables)
     if devices not in (None, 1):
         print("set " + " ".join(f"{name}={value}" for name, value in variables.items()), file=sys.stderr)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+
+class Update(Protocol):
+    """Tells a progress bar how far a task has come."""
+
+    def __call__(self, done: int, now: str, total: int | None = None) -> None: ...
 
 
 def console() -> Console:
@@ -16,8 +24,8 @@ def console() -> Console:
 
 
 @contextlib.contextmanager
-def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Callable[[int, str], None]]:
-    """A bar with the time left; the context gives ``update(done, what is being done)``.
+def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Update]:
+    """A bar with the time left; the context gives ``update(done, what is being done, total)``, the total being known by then.
 
     Where output is no terminal, a line now and then instead.
     """
@@ -35,17 +43,21 @@ def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Call
     )
     with Progress(*columns, console=screen, transient=True) as bar:
         number = bar.add_task(task, total=total, now="")
-        yield lambda done, now: bar.update(number, completed=done, now=now)
+
+        def update(done: int, now: str, total: int | None = None) -> None:
+            bar.update(number, completed=done, now=now, total=total)  # None leaves the total as it is
+
+        yield update
 
 
-def _lines(task: str, total: int | None, screen: Console) -> Callable[[int, str], None]:
-    import time
-
-    began = last = time.monotonic()
+def _lines(task: str, total: int | None, screen: Console) -> Update:
+    whole, began = total, time.monotonic()
+    last = began
     first: int | None = None
 
-    def update(done: int, now: str) -> None:
+    def update(done: int, now: str, total: int | None = None) -> None:
         nonlocal last, first
+        total = total or whole
         first = done if first is None else first
         clock = time.monotonic()
         if clock - last < 10 and done != total:
@@ -53,7 +65,7 @@ def _lines(task: str, total: int | None, screen: Console) -> Callable[[int, str]
         last = clock
         rate = (done - first) / max(clock - began, 1e-9)
         left = f", about {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
-        screen.print(f"{task}: {done} of {total if total else '?'}{left}  {now}", highlight=False)
+        screen.print(f"{task}: {done}{f' of {total}' if total else ''}{left}  {now}", highlight=False)
 
     return update
 

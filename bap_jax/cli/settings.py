@@ -228,23 +228,6 @@ class Settings:
         names = ["data_dir", "limit", "epochs", "steps", "seed", "scale", "epsilon_max"]
         names += ["initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end", "frequency"]
         names += ["validation_limit", "validations", "log_every", "keep"]
-            "data_dir",
-            "limit",
-            "initial_sparsity",
-            "final_sparsity",
-            "ramp_begin",
-            "ramp_end",
-            "frequency",
-            "epochs",
-            "steps",
-            "scale",
-            "epsilon_max",
-            "seed",
-            "validation_limit",
-            "validations",
-            "log_every",
-            "keep",
-        ]
         if self.epsilon is not None:
             names.append("epsilon")
         return dataclasses.replace(self, **{name: getattr(neutral, name) for name in names})
