@@ -1,7 +1,7 @@
 """Checkpoints and run folders. Importing this loads orbax; ``import bap_jax`` does not."""
 
 from bap_jax.checkpoint.interval import SaveInterval
-from bap_jax.checkpoint.layout import as_target
+from bap_jax.checkpoint.layout import as_target, check_layout, describe
 from bap_jax.checkpoint.manager import CHECKPOINTS, Checkpoints, Network, restore_network
 from bap_jax.checkpoint.run_folder import RunFolder, check_run, open_run, read_config, read_metrics, versions
 
@@ -12,7 +12,9 @@ __all__ = [
     "RunFolder",
     "SaveInterval",
     "as_target",
+    "check_layout",
     "check_run",
+    "describe",
     "open_run",
     "read_config",
     "read_metrics",

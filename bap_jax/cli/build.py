@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from bap_jax.attacks import fgsm, pgd
 from bap_jax.budgets import BudgetAttack, parse_cutoff
 from bap_jax.cli.settings import Settings, schedule_of
 from bap_jax.data import augment
+from bap_jax.errors import SettingError
 from bap_jax.mathematics.schedules import Ramp
 from bap_jax.models import build as build_model
 from bap_jax.parallel import jit_step
@@ -22,6 +23,7 @@ from bap_jax.plugins import import_object, is_import_path
 from bap_jax.training import TrainState, init_state, losses, make_train_step
 from bap_jax.types import Array, Batch, Bounds, Budget, Loss, Model, Pruner
 
+T = TypeVar("T")
 AUGMENT_STREAM = 2**31 - 1  # folded into the run's key, a number that no step has
 
 
@@ -50,6 +52,15 @@ def slots_of(settings: Settings, ramp: Ramp, bounds: Bounds) -> Slots:
     return Slots(_optimizer(settings), _pruner(settings, ramp), _budget(settings, bounds), _loss(settings))
 
 
+def _own(slot: str, settings: Settings, kind: type[T]) -> T:
+    """What the user's own factory makes for a slot."""
+    path = getattr(settings, slot)
+    made = import_object(f"--{slot}", path)(settings)
+    if not isinstance(made, kind):
+        raise SettingError(f"--{slot}", path, f"a factory that returns a {kind.__name__}, not a {type(made).__name__}")
+    return made
+
+
 def _optimizer(settings: Settings) -> optax.GradientTransformation:
     decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
     if settings.optimizer == "sgd":
@@ -59,7 +70,7 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
 
 def _pruner(settings: Settings, ramp: Ramp) -> Pruner:
     if is_import_path(settings.pruner):
-        return import_object("--pruner", settings.pruner)(settings)
+        return _own("pruner", settings, Pruner)
     if settings.pruner == "dense":
         return pruners.dense()
     return pruners.magnitude(
@@ -69,7 +80,7 @@ def _pruner(settings: Settings, ramp: Ramp) -> Pruner:
 
 def _attack(settings: Settings, bounds: Bounds) -> BudgetAttack:
     if is_import_path(settings.attack):
-        return import_object("--attack", settings.attack)(settings)
+        return _own("attack", settings, Callable)  # type: ignore[arg-type]
     if settings.attack == "fgsm":
 
         def one_step(logits_fn, keys, images, labels, *, epsilon):
@@ -96,7 +107,7 @@ def _attack(settings: Settings, bounds: Bounds) -> BudgetAttack:
 
 def _budget(settings: Settings, bounds: Bounds) -> Budget:
     if is_import_path(settings.budget):
-        return import_object("--budget", settings.budget)(settings)
+        return _own("budget", settings, Budget)
     if settings.budget == "none":
         return budgets.none()
     attack = _attack(settings, bounds)
@@ -121,7 +132,7 @@ def _budget(settings: Settings, bounds: Bounds) -> Budget:
 
 def _loss(settings: Settings) -> Loss:
     if is_import_path(settings.loss):
-        return import_object("--loss", settings.loss)(settings)
+        return _own("loss", settings, Loss)
     if settings.loss == "clean" or (settings.loss == "auto" and settings.budget == "none"):
         return losses.clean(label_smoothing=settings.label_smoothing)
     return losses.mix(adversarial_weight=settings.adversarial_weight, label_smoothing=settings.label_smoothing)

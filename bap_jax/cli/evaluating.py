@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import write_atomic
-from bap_jax.checkpoint import Checkpoints, Network, read_config, versions
+from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, read_config, versions
 from bap_jax.cli.build import model_of
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.settings import Settings, parse_epsilons, parse_number
@@ -59,6 +59,8 @@ class AttackPlan:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingError(f"--{name}", value, "a whole number of at least 1")
+        if self.step_size is not None and not parse_number("--step-size", self.step_size) > 0:
+            raise SettingError("--step-size", self.step_size, "a fraction of epsilon above 0")
         if self.checkpoint not in ("last", "best") and not self.checkpoint.isdigit():
             raise SettingError("--checkpoint", self.checkpoint, "last, best or a step")
         parse_epsilons("--epsilon", self.epsilon)
@@ -71,7 +73,10 @@ class AttackPlan:
 
     def _threat(self, name: str, bounds: Bounds) -> Threat:
         if is_import_path(name):
-            return import_object("--attack", name)(norm=self.norm, bounds=bounds)
+            threat = import_object("--attack", name)(norm=self.norm, bounds=bounds)
+            if not isinstance(threat, Threat):
+                raise SettingError("--attack", name, f"a factory that returns a Threat, not a {type(threat).__name__}")
+            return threat
         if name == "pgd":
             relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
             return pgd_threat(
@@ -100,16 +105,20 @@ def settings_of(run: Path) -> Settings:
     return Settings(**config)
 
 
-def restore_checkpoint(run: Path, which: str) -> tuple[Network, int, dict[str, Any]]:
+def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[str, Any]]:
     """The network of a run, the step it was saved at, and what is known about it.
 
     Raises:
       SettingError: the run has no such checkpoint.
     """
-    with Checkpoints(Path(run) / "checkpoints", read_only=True) as checkpoints:
+    folder = Path(run) / CHECKPOINTS
+    if not folder.is_dir():
+        raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has none yet")
+    with Checkpoints(folder, read_only=True) as checkpoints:
         step = {"last": checkpoints.latest_step, "best": checkpoints.best_step}.get(which, lambda: int(which))()
         if step is None:
-            raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has {checkpoints.steps() or 'none'}")
+            what = "no validated checkpoint yet, which the best one is chosen from" if checkpoints.steps() else "none yet"
+            raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has {what}")
         if step not in checkpoints.steps():
             raise SettingError("--checkpoint", which, f"one of {checkpoints.steps()}, last or best")
         return checkpoints.restore_network(step), step, checkpoints.metadata(step)
@@ -125,6 +134,21 @@ def predictor(model: str, num_classes: int) -> Callable:
         return apply(params, model_state, images, train=False)[0].logits
 
     return predict
+
+
+def fit(network: Network, model: str, num_classes: int, image_shape: tuple[int, ...], where: str) -> Network:
+    """The network in the structure that its model works with.
+
+    Raises:
+      CheckpointError: it is the network of another model, or of other data; the first leaf that differs is named.
+    """
+    images = jax.ShapeDtypeStruct((1, *image_shape), jax.numpy.float32)
+    params, model_state = jax.eval_shape(model_of(model, num_classes).init, jax.random.key(0), images)
+    wanted, stored = ({"params": p, "model_state": s} for p, s in ((params, model_state), (network.params, network.model_state)))
+    check_layout(describe(stored), describe(wanted), where)
+    leaves = dict(zip(describe(stored), jax.tree.leaves(stored), strict=True))
+    fitted = jax.tree.unflatten(jax.tree.structure(wanted), [leaves[path] for path in describe(wanted)])
+    return network._replace(**fitted)
 
 
 def evaluate_run(
@@ -153,6 +177,7 @@ def evaluate_run(
 
     Raises:
       SettingError: a plan or run that makes no sense.
+      CheckpointError: the checkpoint is not of the run's model; the first leaf that differs is named.
     """
     plan.check()
     settings = settings_of(run)
@@ -161,6 +186,8 @@ def evaluate_run(
     check_batch_size(batch_size, mesh, "--batch-size")
     if dataset is None:
         dataset = load_split(settings.data, plan.split, data_dir=data_dir or settings.data_dir)  # type: ignore[arg-type]
+    where = f"the checkpoint of step {step} in {run}"
+    network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
     weights = (network.params, network.model_state)
     result = evaluate(
@@ -232,7 +259,7 @@ def _rows(result: EvaluationResult, settings: Settings, network: Network, plan: 
 
 def _npz(result: EvaluationResult) -> bytes:
     """One entry per example: position, label, clean prediction, and per threat its success at every radius and distance."""
-    arrays = {"index": result.index, "label": result.label, "prediction": result.prediction}
+    arrays: dict[str, Any] = {"index": result.index, "label": result.label, "prediction": result.prediction}
     for threat, success in result.success.items():
         arrays[f"success/{threat}"] = success
         arrays[f"epsilon/{threat}"] = np.asarray(result.epsilons[threat])

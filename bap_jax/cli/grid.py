@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bap_jax.cli.evaluating import AttackPlan, evaluate_run, stored_evaluation
-from bap_jax.cli.loop import finished_step, load_data, train
+from bap_jax.cli.loop import check_out, finished_step, load_data, train
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.settings import Settings
 from bap_jax.data import Splits
@@ -82,6 +82,8 @@ def run_grid(
     Raises:
       SettingError: a cell that makes no sense, or a folder that holds the same cell with other settings.
     """
+    for settings in cells:
+        check_out(settings, Path(out) / cell_name(settings), resume=True)
     splits = splits or load_data(dataclasses.replace(cells[0], data_dir=data_dir or cells[0].data_dir))
     records = []
     for number, settings in enumerate(cells):

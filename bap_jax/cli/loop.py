@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax import data as data_layer
-from bap_jax.checkpoint import Checkpoints, Network, SaveInterval, as_target, check_run, open_run
+from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, SaveInterval, as_target, check_run, open_run
 from bap_jax.cli.build import Slots, compiled_step, initial_state, model_of, slots_of
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.validation import Validation, validate
@@ -156,7 +156,7 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
 
 def finished_step(out: Path) -> int | None:
     """The last step of a run that is complete, None if it is not (or never began)."""
-    checkpoints = Path(out) / "checkpoints"
+    checkpoints = Path(out) / CHECKPOINTS
     if not checkpoints.is_dir():
         return None
     with Checkpoints(checkpoints, read_only=True) as found:

@@ -35,7 +35,7 @@ def process_of(settings: Settings) -> str:
     if settings.pruner != "magnitude":
         return settings.pruner
     ramp = f"{100 * settings.ramp_begin:g}-{100 * settings.ramp_end:g}%"
-    extra = [] if settings.schedule == "gradual" else [settings.schedule]
+    extra: list[str] = [] if settings.schedule == "gradual" else [settings.schedule]
     extra += [settings.scope] if settings.scope != "layer" else []
     extra += [settings.distribution] if settings.distribution != "uniform" else []
     extra += [f"every {settings.frequency}"] if settings.frequency else []

@@ -39,7 +39,7 @@ def checks_of(records: list[Record]) -> list[dict[str, Any]]:
     """The checks of all evaluations, alike ones once, with how many evaluations they speak for; the worst value is shown."""
     order = ("failed", "warned", "passed")
     counts = Counter((check["name"], check["status"]) for record in records for check in record["checks"])
-    first = {}
+    first: dict[tuple[str, str], dict[str, Any]] = {}
     for record in records:
         for check in record["checks"]:
             first.setdefault((check["name"], check["status"]), check)
