@@ -50,13 +50,15 @@ def plain_model():
 MODELS = {"linen": lambda: from_linen(LinenNet()), "nnx": lambda: from_nnx(NnxNet), "function": plain_model}
 
 
-@pytest.fixture(params=MODELS)
-def model(request):
-    return MODELS[request.param]()
-
-
 def start(model):
     return jax.jit(model.init)(jax.random.key(0), IMAGES)
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def started(request):
+    """A model, its parameters and its state."""
+    model = MODELS[request.param]()
+    return model, *start(model)
 
 
 def is_plain(tree):
@@ -64,17 +66,17 @@ def is_plain(tree):
     return all(is_plain(v) for v in tree.values()) if isinstance(tree, dict) else isinstance(tree, jax.Array)
 
 
-def test_init_is_jittable_and_gives_plain_trees(model):
-    params, state = start(model)
+def test_init_is_jittable_and_gives_plain_trees(started):
+    model, params, state = started
     assert is_plain(params) and is_plain(state) and jax.tree.leaves(params)
-    again, _ = start(model)
-    jax.tree.map(np.testing.assert_array_equal, params, again)
-    other, _ = jax.jit(model.init)(jax.random.key(1), IMAGES)
+    init = jax.jit(model.init)
+    jax.tree.map(np.testing.assert_array_equal, init(jax.random.key(0), IMAGES)[0], params)
+    other, _ = init(jax.random.key(1), IMAGES)
     assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True))
 
 
-def test_evaluation_is_deterministic_and_leaves_the_state(model):
-    params, state = start(model)
+def test_evaluation_is_deterministic_and_leaves_the_state(started):
+    model, params, state = started
     run = jax.jit(lambda p, s, x: model.apply(p, s, x, train=False))
     outputs, after = run(params, state, IMAGES)
     assert isinstance(outputs, Outputs) and outputs.logits.shape == (6, 5) and set(outputs.taps) == {"conv"}
@@ -83,8 +85,8 @@ def test_evaluation_is_deterministic_and_leaves_the_state(model):
     np.testing.assert_allclose(run(params, state, IMAGES[2:3])[0].logits, outputs.logits[2:3], rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_to_params_and_images(model):
-    params, state = start(model)
+def test_gradients_to_params_and_images(started):
+    model, params, state = started
 
     def loss(params, images):
         outputs, moved = model.apply(params, state, images, train=True, key=jax.random.key(3))
@@ -96,24 +98,25 @@ def test_gradients_to_params_and_images(model):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(to_params))
     assert to_images.shape == IMAGES.shape and np.abs(to_images).max() > 0
     # a small step along the gradient changes the loss by what the gradient says
-    eager = loss(params, IMAGES)[0]
-    moved_params = jax.tree.map(lambda p, g: p - 1e-4 * g, params, to_params)
+    value = jax.jit(lambda p: loss(p, IMAGES)[0])
+    change = value(params) - value(jax.tree.map(lambda p, g: p - 1e-4 * g, params, to_params))
     predicted = 1e-4 * sum(jnp.sum(g**2) for g in jax.tree.leaves(to_params))
-    np.testing.assert_allclose(eager - loss(moved_params, IMAGES)[0], predicted, rtol=0.05, atol=2e-5 * float(jnp.abs(eager)))
+    np.testing.assert_allclose(change, predicted, rtol=0.05, atol=2e-5 * float(jnp.abs(value(params))))
 
 
-def test_the_key_rules_the_noise(model):
-    params, state = start(model)
+def test_the_key_rules_the_noise(started):
+    model, params, state = started
     run = jax.jit(lambda key: model.apply(params, state, IMAGES, train=True, key=key)[0].logits)
     np.testing.assert_array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
     assert not np.allclose(run(jax.random.key(1)), run(jax.random.key(2)))
 
 
-def test_vmap_over_params_and_scan_over_state(model):
-    params, state = start(model)
+def test_vmap_over_params_and_scan_over_state(started):
+    model, params, state = started
     many = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
-    logits = jax.vmap(lambda p: model.apply(p, state, IMAGES, train=False)[0].logits)(many)
-    np.testing.assert_allclose(logits[0], model.apply(params, state, IMAGES, train=False)[0].logits, rtol=1e-4, atol=1e-5)
+    run = lambda p: model.apply(p, state, IMAGES, train=False)[0].logits  # noqa: E731
+    logits, alone = jax.jit(lambda: (jax.vmap(run)(many), run(params)))()
+    np.testing.assert_allclose(logits[0], alone, rtol=1e-4, atol=1e-5)
 
     def step(state, key):
         outputs, state = model.apply(params, state, IMAGES, train=True, key=key)

@@ -53,9 +53,9 @@ def test_unused_taps_cost_nothing_under_jit():
 def test_fast_and_plain_attack_to_the_same_images():
     images, labels = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1)), jnp.arange(4)
     attacked = {}
+    params, state = jax.jit(build("lenet5", num_classes=10).init)(jax.random.key(0), images)
     for conv in ("fast", "plain"):
         model = build("lenet5", num_classes=10, conv=conv)
-        params, state = jax.jit(model.init)(jax.random.key(0), images)
 
         @jax.jit
         def attack(params, images, model=model, state=state):
@@ -71,9 +71,13 @@ def test_fast_and_plain_attack_to_the_same_images():
 
 def test_half_precision_computes_and_answers_in_float32():
     images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1))
-    wide = LeNet5(num_classes=10)
-    half = LeNet5(num_classes=10, dtype=jnp.bfloat16, conv="fast")
-    variables = wide.init(jax.random.key(0), images)
-    outputs = half.apply(variables, images)
+    wide, half = LeNet5(num_classes=10), LeNet5(num_classes=10, dtype=jnp.bfloat16, conv="fast")
+
+    @jax.jit
+    def run():
+        variables = wide.init(jax.random.key(0), images)
+        return wide.apply(variables, images), half.apply(variables, images)
+
+    expected, outputs = run()
     assert outputs.logits.dtype == jnp.float32 and outputs.taps["conv1"].dtype == jnp.bfloat16
-    np.testing.assert_allclose(outputs.logits, wide.apply(variables, images).logits, atol=0.05)
+    np.testing.assert_allclose(outputs.logits, expected.logits, atol=0.05)
