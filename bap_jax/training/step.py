@@ -51,8 +51,7 @@ def make_train_step(
     >>> import functools, jax, jax.numpy as jnp, optax
     >>> import bap_jax as bap
     >>> model = bap.models.from_function(
-    ...     lambda key, x: ({"w": jax.random.normal(key, (x.shape[-1], 3))}, {}),
-    ...     lambda params, state, x, *, train, key=None: (x @ params["w"], state))
+    ...     lambda key, x: {"w": jax.random.normal(key, (x.shape[-1], 3))}, lambda params, x: x @ params["w"])
     >>> pruner = bap.pruners.magnitude(bap.schedules.Ramp(0.0, 0.5, 0, 2, 1))
     >>> attack = functools.partial(bap.pgd, norm="linf", num_steps=3)
     >>> slots = optax.adam(1e-3), pruner, bap.budgets.cutoff_scale(bap.budgets.pgd_search(), attack), bap.losses.mix()
