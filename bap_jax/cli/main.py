@@ -187,7 +187,7 @@ def _run(command) -> int:
     from bap_jax.cli import commands
 
     if isinstance(command, (Train, Evaluate, Demo, Bench)):
-        set_up_process(command.devices)
+        set_up_process(None if isinstance(command, Bench) else command.devices)  # bench counts devices in other processes
     return commands.run(command)
 
 
