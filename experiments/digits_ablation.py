@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -17,7 +18,7 @@ from bap_jax.cli.screen import console
 from experiments.common import arguments, run
 from experiments.digits_aer import RAMP_ENDS
 
-ARMS = (
+ARMS: tuple[dict[str, Any], ...] = (
     {},  # the default: cutoff at the batch mean, scale 1.2, a fresh attack
     {"scale": 0.8},
     {"scale": 1.0},  # cut only

@@ -68,15 +68,15 @@ class RunningMean(NamedTuple):
     """A mean carried through training: plain while there are few batches, then exponential."""
 
     mean: Array  # float32 scalar
-    count: Array  # int32 scalar, batches seen
+    num_batches: Array  # int32 scalar
 
     @staticmethod
     def empty() -> RunningMean:
         return RunningMean(jnp.float32(0.0), jnp.int32(0))
 
     def add(self, value: Array, decay: float | Array) -> RunningMean:
-        keep = jnp.minimum(decay, self.count / (self.count + 1.0))
-        return RunningMean(keep * self.mean + (1.0 - keep) * value, self.count + 1)
+        keep = jnp.minimum(decay, self.num_batches / (self.num_batches + 1.0))
+        return RunningMean(keep * self.mean + (1.0 - keep) * value, self.num_batches + 1)
 
 
 def cutoff_value(norms: Array, weight: Array, cutoff: Cutoff, running: RunningMean) -> tuple[Array, RunningMean]:

@@ -92,9 +92,7 @@ def deepfool_search(*, num_steps: int = 5, num_candidates: int = 10, bounds: Bou
     """
 
     def search(logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon_max: Array) -> tuple[Array, Array]:
-        result = bap_deepfool(
-            logits_fn, keys, images, labels, num_steps=num_steps, num_candidates=num_candidates, bounds=bounds
-        )
+        result = bap_deepfool(logits_fn, keys, images, labels, num_steps=num_steps, num_candidates=num_candidates, bounds=bounds)
         return result.images - images, jnp.ones(labels.shape, bool)
 
     return search

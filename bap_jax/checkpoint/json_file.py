@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bap_jax.atomic import write_atomic
 from bap_jax.errors import SettingError
 
 
@@ -52,18 +52,7 @@ def write_json(path: str, value: Any) -> None:
     ...     json.load(file)
     {'seed': 0}
     """
-    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def replace_file(path: str, content: bytes) -> None:
-    """Put ``content`` in the place of a file, atomically."""
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

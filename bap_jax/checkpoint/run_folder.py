@@ -22,7 +22,8 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from bap_jax.checkpoint.json_file import check_json, flatten, replace_file, write_json
+from bap_jax.atomic import write_atomic
+from bap_jax.checkpoint.json_file import check_json, flatten, write_json
 from bap_jax.checkpoint.manager import CHECKPOINTS
 from bap_jax.errors import SettingError
 
@@ -92,7 +93,7 @@ class RunFolder:
         if self._lock is None or not os.path.exists(path):
             return
         self._close_metrics()
-        replace_file(path, b"".join(line for line, entry in _entries(path) if entry["step"] <= step))
+        write_atomic(path, b"".join(line for line, entry in _entries(path) if entry["step"] <= step))
 
     def close(self) -> None:
         """Close the metrics and let another process have the folder."""
@@ -357,7 +358,7 @@ def _cut_partial_line(path: str) -> None:
         with open(path, "rb") as file:
             content = file.read()
         if content and not content.endswith(b"\n"):
-            replace_file(path, content[: content.rfind(b"\n") + 1])
+            write_atomic(path, content[: content.rfind(b"\n") + 1])
 
 
 def _plain(value: Any) -> Any:

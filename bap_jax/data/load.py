@@ -6,9 +6,10 @@ from typing import Literal
 
 from bap_jax.data.dataset import Dataset, Source, Splits
 from bap_jax.data.digits import digits
-from bap_jax.data.factory import from_factory, is_import_path
+from bap_jax.data.factory import from_factory
 from bap_jax.data.prepared import PreparedSplit, Progress, read_prepared
 from bap_jax.errors import SettingError
+from bap_jax.plugins import is_import_path
 
 SplitName = Literal["train", "validation", "test"]
 

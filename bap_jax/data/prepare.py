@@ -6,10 +6,10 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from bap_jax.data.factory import import_object, is_import_path
 from bap_jax.data.folder import image_folder_builder
 from bap_jax.data.prepared import data_folder
 from bap_jax.errors import DataError
+from bap_jax.plugins import import_object, is_import_path
 
 
 class Prepared(NamedTuple):
@@ -67,7 +67,7 @@ def _builder(name: str, folder: str) -> Any:
     if os.path.isdir(os.path.expanduser(name)) and (os.sep in name or not _registered(name)):
         return image_folder_builder(os.path.expanduser(name), folder)
     if is_import_path(name):
-        builder = import_object(name)
+        builder = import_object("name", name)
         if not (isinstance(builder, type) and issubclass(builder, tfds.core.DatasetBuilder)):
             raise DataError(f"{name}: is no TFDS builder class (a subclass of tfds.core.GeneratorBasedBuilder)")
         return builder(data_dir=folder, file_format="array_record")

@@ -64,7 +64,9 @@ def full_masks(params: Params, prunable: Prunable = kernels) -> PyTree:
     """
     leaves, treedef = jax.tree.flatten(params)
     chosen = prunable_leaves(params, prunable)
-    return treedef.unflatten([jnp.ones(leaf.shape if yes else (), bool) for leaf, yes in zip(leaves, chosen, strict=True)])
+    return jax.tree.unflatten(
+        treedef, [jnp.ones(leaf.shape if yes else (), bool) for leaf, yes in zip(leaves, chosen, strict=True)]
+    )
 
 
 def top_k(scores: Sequence[Array], k: int | Array) -> list[Array]:
@@ -181,7 +183,7 @@ def masks_from_scores(
             counts = [kept_count(size, sparsity) for size in sizes]
         masks = [top_k([leaf], count)[0] for leaf, count in zip(picked, counts, strict=True)]
     found = iter(masks)
-    return treedef.unflatten([next(found) if yes else jnp.bool_(True) for yes in chosen])
+    return jax.tree.unflatten(treedef, [next(found) if yes else jnp.bool_(True) for yes in chosen])
 
 
 def magnitude_masks(params: Params, sparsity: float | Array, **options) -> PyTree:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -18,6 +17,7 @@ from bap_jax.models.lenet import LeNet5
 from bap_jax.models.mlp import MLP
 from bap_jax.models.resnet import ResNet8, ResNet18, WideResNet
 from bap_jax.models.vgg import VGG16
+from bap_jax.plugins import import_object, is_import_path
 from bap_jax.types import Model, Params
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -75,8 +75,8 @@ def build(
     kind = _decide(conv)
     settings = {"num_classes": num_classes, "conv": kind, "axis_name": axis_name, "mean": _tuple(mean), "std": _tuple(std)}
     settings |= {option: _tuple(value) for option, value in options.items()}
-    if ":" in name:
-        return _model(name, _factory(name)(**settings))
+    if is_import_path(name):
+        return _model(name, import_object("model", name)(**settings))
     if name not in NETWORKS:
         raise SettingError("model", name, f"one of {', '.join(NETWORKS)}, or package.module:factory")
     network = NETWORKS[name]
@@ -108,17 +108,6 @@ def _check_options(name: str, network: type[nn.Module], options: dict[str, Any])
     for option, value in options.items():
         if option not in known:
             raise SettingError(option, value, f"an option that {name} has: {', '.join(sorted(known))}")
-
-
-def _factory(name: str) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError("model", name, f"package.module:factory that can be imported ({error})") from error
-    if not callable(factory):
-        raise SettingError("model", name, "the name of a function that makes a model")
-    return factory
 
 
 def _model(name: str, made: Any) -> Model:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bap_jax.atomic import write_atomic
 from bap_jax.errors import SettingError
-from bap_jax.report.atomic import write_atomic
 from bap_jax.report.rows import COLUMNS, TEXT_COLUMNS, Row, in_order
 
 INTEGER_COLUMNS = ("seed", "num_examples")

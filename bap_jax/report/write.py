@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bap_jax.atomic import write_atomic
 from bap_jax.errors import SettingError
-from bap_jax.report.atomic import write_atomic
 from bap_jax.report.csv import write_csv
 from bap_jax.report.html import report_html
 from bap_jax.report.markdown import report_markdown

@@ -98,10 +98,10 @@ def test_the_cutoff_is_that_of_the_real_examples_and_is_carried():
     keys = jax.random.split(jax.random.key(5), B)
     plain, state = run(budget, keys=keys)
     with_padding, padded_state = run(budget, batch=padded, keys=jnp.concatenate([keys, keys[:4]]))
-    assert float(state.cutoff) == pytest.approx(float(padded_state.cutoff)) and int(state.running.count) == 1
+    assert float(state.cutoff) == pytest.approx(float(padded_state.cutoff)) and int(state.running.num_batches) == 1
     np.testing.assert_allclose(plain.images, with_padding.images[:B], atol=1e-6)
     again = run(budget, state=state, keys=keys)[1]
-    assert int(again.running.count) == 2
+    assert int(again.running.num_batches) == 2
 
 
 def test_gather_decides_the_batch_that_the_cutoff_sees():

@@ -54,8 +54,6 @@ def test_a_factory_is_called_once_and_checked(module):
         ("with_nan", "image 0 holds NaN"),
         ("with_labels_out_of_range", r"label 2 of example 2 lies outside \[0, 1\]"),
         ("nothing", "returned a NoneType, expected bap_jax.data.Splits"),
-        ("not_callable", "is a int, expected a function"),
-        ("absent", "has no 'absent'"),
     ],
 )
 def test_a_factory_that_is_unfit(module, attribute, message):
@@ -63,8 +61,14 @@ def test_a_factory_that_is_unfit(module, attribute, message):
         load(f"{module}:{attribute}")
 
 
+@pytest.mark.parametrize(("attribute", "message"), [("not_callable", "a function; .* is a int"), ("absent", "has no 'absent'")])
+def test_a_factory_that_cannot_be_called(module, attribute, message):
+    with pytest.raises(SettingError, match=message):
+        load(f"{module}:{attribute}")
+
+
 def test_a_module_that_is_absent():
-    with pytest.raises(DataError, match="No module named 'no_such_module'; the module has to be installed or on PYTHONPATH"):
+    with pytest.raises(SettingError, match="installed or on PYTHONPATH .*No module named 'no_such_module'"):
         load("no_such_module.data:rings")
 
 
