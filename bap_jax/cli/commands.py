@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bap_jax import data as data_layer
 from bap_jax import report as report_layer
+from bap_jax.checkpoint import read_config
 from bap_jax.cli import main as cli
 from bap_jax.cli.evaluating import FOLDER, AttackPlan, evaluate_run
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
@@ -185,8 +186,9 @@ def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
     """The records that :func:`evaluate_run` left in a run folder.
 
     Raises:
-      SettingError: there are none.
+      SettingError: there are none, or no run is there.
     """
+    read_config(run_folder)
     paths = sorted((Path(run_folder) / FOLDER).glob("*.json"))
     if not paths:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -151,6 +152,8 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
       SettingError: see :func:`train`.
     """
     settings.check()
+    if re.match(r"[A-Za-z0-9]+:/", str(out)):  # gs://bucket, of which pathlib leaves one slash
+        raise SettingError("--out", str(out), "a path in the file system")
     check_run(out, settings.as_dict(), resume, may_differ=MAY_DIFFER)
 
 

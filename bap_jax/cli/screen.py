@@ -51,21 +51,20 @@ def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Upda
 
 
 def _lines(task: str, total: int | None, screen: Console) -> Update:
-    whole, began = total, time.monotonic()
-    last = began
-    first: int | None = None
+    whole, first, began = total, 0, 0.0
+    last = time.monotonic()
 
     def update(done: int, now: str, total: int | None = None) -> None:
-        nonlocal last, first
-        total = total or whole
-        first = done if first is None else first
-        clock = time.monotonic()
+        nonlocal last, first, began
+        total, clock = total or whole, time.monotonic()
+        if not began:  # what came before the first call, compiling for instance, says nothing about the time left
+            first, began = done, clock
         if clock - last < 10 and done != total:
             return
         last = clock
         rate = (done - first) / max(clock - began, 1e-9)
         left = f", about {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
-        screen.print(f"{task}: {done}{f' of {total}' if total else ''}{left}  {now}", highlight=False)
+        screen.print(f"{task}: {done}{f' of {total}' if total else ''}{left}  {now}", highlight=False, soft_wrap=True)
 
     return update
 

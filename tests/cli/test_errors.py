@@ -115,8 +115,16 @@ def test_an_unwritable_folder_is_refused(folder, refused, tmp_path):
 
 def test_a_report_that_cannot_be_written_or_has_nothing_to_say(refused, bap, tmp_path):
     assert "at least one run folder" in refused("report", "--out", tmp_path / "report")
+    assert "config.json" in refused("report", tmp_path, "--out", tmp_path / "report")
+    (tmp_path / "config.json").write_text("{}")
     message = refused("report", tmp_path, "--out", tmp_path / "report")
     assert f"bap evaluate {tmp_path}" in message
+
+
+def test_an_address_is_no_run_folder(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "--out = 'gs:/bucket/x': expected a path in the file system" in refused("train", *SMALL, "--out", "gs://bucket/x")
+    assert not any(tmp_path.iterdir())
 
 
 def test_tensorboard_without_its_package_is_refused(refused, tmp_path, monkeypatch):
