@@ -50,14 +50,15 @@ def checks_of(records: list[Record]) -> list[dict[str, Any]]:
 
 
 def histories_of(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
-    """Arm → the lines of metrics.jsonl of one of its runs; without budgets where there are none."""
-    return {arm: [_history(line) for line in read_metrics(run)] for arm, run in one_run_per_arm(records).items()}
+    """Arm → the lines of metrics.jsonl of one of its runs."""
+    return {arm: _history(read_metrics(run)) for arm, run in one_run_per_arm(records).items()}
 
 
-def _history(line: dict[str, Any]) -> dict[str, Any]:
-    without_budget = not line.get("epsilon_mean")
-    kept = {name: value for name, value in line.items() if not (without_budget and name.startswith("epsilon"))}
-    return kept | ({"cutoff": line["budget_cutoff"]} if "budget_cutoff" in line else {})
+def _history(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines as a report draws them: budgets only where they differ among examples."""
+    blind = any(line.get("epsilon_q05") != line.get("epsilon_q95") for line in lines)
+    kept = [{name: value for name, value in line.items() if blind or not name.startswith("epsilon")} for line in lines]
+    return [line | ({"cutoff": line["budget_cutoff"]} if "budget_cutoff" in line else {}) for line in kept]
 
 
 def layers_of(records: list[Record]) -> dict[str, dict[str, float]]:
