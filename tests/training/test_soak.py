@@ -39,7 +39,8 @@ slots = optax.adam(1e-3), pruner, budget, bap.losses.mix()
 mesh = data_mesh()
 assert mesh.size == devices
 images = np.random.default_rng(0).uniform(size=(4, 32, 8, 8, 1)).astype(np.float32)
-whole = [bap.Batch(x, (np.arange(32) % 10).astype(np.int32), np.arange(32, dtype=np.int32), np.ones(32, np.float32)) for x in images]
+rows = np.arange(32, dtype=np.int32)
+whole = [bap.Batch(x, rows % 10, rows, np.ones(32, np.float32)) for x in images]
 batches = [shard_batch(mesh, batch) for batch in whole]
 state = bap.init_state(model, *slots, key=jax.random.key(0), images=jnp.zeros((1, 8, 8, 1)), num_examples=128)
 state = replicate(mesh, state)
