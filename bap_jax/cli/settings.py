@@ -92,8 +92,9 @@ class Settings:
     `off`."""
     scale: float = 1.2
     """Blind budget: the factor rho on the cut margins."""
-    epsilon_max: float = 1.0
-    """Blind budget: radius of the unrestricted search; the budget of an example that nothing fools."""
+    epsilon_max: float | None = None
+    """Blind budget: radius of the unrestricted search, and the margin of an example that nothing fools; by default half the
+    width of the box, within which every image can be turned into the same grey one."""
     loss: str = "auto"
     """`mix` (part clean, part adversarial), `clean`, `package.module:factory`; `auto` is mix, or clean with `--budget none`."""
     adversarial_weight: float = 0.5
@@ -178,7 +179,8 @@ class Settings:
             _require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _require(self, "num_bisections", self.num_bisections >= 0, "a whole number of at least 0")
         _require(self, "seed", 0 <= self.seed < 2**31, "a whole number in [0, 2^31)")
-        for name in ("learning_rate", "scale", "epsilon_max", *(["step_size"] if self.step_size is not None else [])):
+        given = [name for name in ("step_size", "epsilon_max") if getattr(self, name) is not None]
+        for name in ("learning_rate", "scale", *given):
             _require(self, name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
         _require(self, "weight_decay", 0 <= self.weight_decay < math.inf, "a finite number of at least 0")
         for name, known in PLUGINS.items():
@@ -194,6 +196,8 @@ class Settings:
             self.radius()
         elif self.epsilon is not None and not is_import_path(self.budget):
             raise SettingError("--epsilon", self.epsilon, f"nothing with --budget {self.budget}, which takes no radius")
+        if self.budget == "cutoff-scale" and self.norm in ("l2", "l1"):
+            _require(self, "epsilon_max", self.epsilon_max is not None, f"a radius, with --norm {self.norm}")
         if self.example == "rescaled" and self.norm == "l1":
             raise SettingError("--norm", self.norm, "linf, l2 or rms with --example rescaled")
         return self

@@ -35,8 +35,8 @@ def every_budget():
     for norm in ("linf", "l2", "rms"):
         search = budgets.pgd_search(norm=norm)
         attack = partial(pgd, norm=norm, num_steps=4)
-        yield f"fresh {norm}", budgets.cutoff_scale(search, attack, norm=norm)
-        yield f"rescaled {norm}", budgets.cutoff_scale(search, None, norm=norm, scale=1.0)
+        yield f"fresh {norm}", budgets.cutoff_scale(search, attack, norm=norm, epsilon_max=1.0)
+        yield f"rescaled {norm}", budgets.cutoff_scale(search, None, norm=norm, scale=1.0, epsilon_max=1.0)
     yield "deepfool", budgets.cutoff_scale(budgets.deepfool_search(), None, norm="rms", scale=0.9)
 
 
@@ -72,7 +72,7 @@ def test_none_moves_nothing():
 
 
 def test_blind_gives_nothing_to_the_misclassified_and_little_to_the_fragile():
-    adversarial, _state = run(budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.Cutoff("off"), scale=1.0))
+    adversarial, _state = run(budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.Cutoff("off"), scale=1.0, epsilon_max=1.0))
     logits_fn, batch = network()
     assert adversarial.epsilon[:2].tolist() == [0.0, 0.0]
     np.testing.assert_array_equal(adversarial.images[:2], batch.images[:2])
@@ -80,6 +80,11 @@ def test_blind_gives_nothing_to_the_misclassified_and_little_to_the_fragile():
     np.testing.assert_allclose(adversarial.epsilon, per_example_norm(delta, "linf"), rtol=1e-5)
     flips = jnp.argmax(logits_fn(batch.images + delta), -1) != batch.labels
     assert bool(jnp.all(flips))
+
+
+def test_the_search_goes_as_far_as_a_grey_image():
+    assert float(budgets.cutoff_scale(MARGIN, None).init(1).epsilon_max) == 0.5
+    assert float(budgets.cutoff_scale(MARGIN, None, bounds=Bounds(-1.0, 1.0)).init(1).epsilon_max) == 1.0
 
 
 def test_nothing_found_counts_as_epsilon_max():
@@ -140,6 +145,7 @@ def test_sweeps_may_batch_scale_and_epsilon():
         (lambda: budgets.cutoff_scale(MARGIN, ATTACK, scale=0.0), "scale"),
         (lambda: budgets.cutoff_scale(MARGIN, ATTACK, epsilon_max=float("inf")), "epsilon_max"),
         (lambda: budgets.cutoff_scale(MARGIN, ATTACK, norm="l0"), "norm"),
+        (lambda: budgets.cutoff_scale(MARGIN, ATTACK, norm="l2"), "epsilon_max = None"),
         (lambda: budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.Cutoff("median")), "cutoff"),
     ],
 )

@@ -69,7 +69,9 @@ ARMS = {
     "blind": (budgets.cutoff_scale(budgets.pgd_search(), ATTACK), losses.mix()),
     "blind quantile": (budgets.cutoff_scale(budgets.pgd_search(), ATTACK, cutoff=budgets.Cutoff("quantile", 0.7)), losses.mix()),
     "blind running": (
-        budgets.cutoff_scale(budgets.pgd_search(norm="l2"), None, cutoff=budgets.Cutoff("running-mean", 0.9), norm="l2"),
+        budgets.cutoff_scale(
+            budgets.pgd_search(norm="l2"), None, cutoff=budgets.Cutoff("running-mean", 0.9), norm="l2", epsilon_max=2.0
+        ),
         losses.mix(),
     ),
     "uniform": (budgets.uniform(ATTACK, 0.1), losses.mix(adversarial_weight=1.0)),
