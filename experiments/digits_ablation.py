@@ -27,7 +27,7 @@ ARMS: tuple[dict[str, Any], ...] = (
     {"cutoff": "quantile:0.5"},
     {"cutoff": "running-mean:0.99"},
     {"cutoff": "constant:0.3"},
-    {"epsilon_max": 1.0},
+    {"epsilon_max": 0.5},
     {"search_steps": 2},
     {"example": "rescaled"},
     {"search": "deepfool", "example": "rescaled", "scale": 0.9, "norm": "rms"},  # the authors' way

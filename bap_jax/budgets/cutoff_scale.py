@@ -121,9 +121,8 @@ def cutoff_scale(
       cutoff: where norms are cut, see :class:`bap_jax.budgets.cutoff.Cutoff`. The batch is the global batch.
       scale: rho, above 0.
       norm: of n_i, c and epsilon_i: ``"linf"``, ``"l2"``, ``"l1"`` or ``"rms"``.
-      epsilon_max: radius of the unrestricted search, in ``norm``. By default half the width of the box for L-infinity and RMS:
-        within that radius every image can be turned into the same grey one, so no margin is larger. L2 and L1, where that
-        radius depends on the size of the image, need one.
+      epsilon_max: radius of the unrestricted search, in ``norm``. By default the width of the box for L-infinity and RMS: the
+        search is not restricted at all. L2 and L1, where that radius depends on the size of the image, need one.
       bounds: the box of the images.
 
     Raises:
@@ -131,7 +130,7 @@ def cutoff_scale(
 
     >>> state = cutoff_scale(pgd_search(), None, scale=1.0).init(100)
     >>> float(state.epsilon_max), float(state.cutoff)
-    (0.5, 0.0)
+    (1.0, 0.0)
 
     References:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913; Blind adversarial training, arXiv 2004.05914. The fresh
@@ -143,7 +142,7 @@ def cutoff_scale(
     if epsilon_max is None:
         if norm not in ("linf", "rms"):
             raise SettingError("epsilon_max", None, f"a radius, with norm = {norm!r}")
-        epsilon_max = 0.5 * float(bounds.upper - bounds.lower)
+        epsilon_max = float(bounds.upper - bounds.lower)
     for name, value in (("scale", scale), ("epsilon_max", epsilon_max)):
         if not 0 < value < float("inf"):
             raise SettingError(name, value, "a finite number above 0")

@@ -93,8 +93,8 @@ class Settings:
     scale: float = 1.2
     """Blind budget: the factor rho on the cut margins."""
     epsilon_max: float | None = None
-    """Blind budget: radius of the unrestricted search, and the margin of an example that nothing fools; by default half the
-    width of the box, within which every image can be turned into the same grey one."""
+    """Blind budget: radius of the unrestricted search, and the margin of an example that nothing fools; by default the
+    width of the box, so that the search is not restricted."""
     loss: str = "auto"
     """`mix` (part clean, part adversarial), `clean`, `package.module:factory`; `auto` is mix, or clean with `--budget none`."""
     adversarial_weight: float = 0.5

@@ -82,9 +82,9 @@ def test_blind_gives_nothing_to_the_misclassified_and_little_to_the_fragile():
     assert bool(jnp.all(flips))
 
 
-def test_the_search_goes_as_far_as_a_grey_image():
-    assert float(budgets.cutoff_scale(MARGIN, None).init(1).epsilon_max) == 0.5
-    assert float(budgets.cutoff_scale(MARGIN, None, bounds=Bounds(-1.0, 1.0)).init(1).epsilon_max) == 1.0
+def test_the_search_is_unrestricted_by_default():
+    assert float(budgets.cutoff_scale(MARGIN, None).init(1).epsilon_max) == 1.0
+    assert float(budgets.cutoff_scale(MARGIN, None, bounds=Bounds(-1.0, 1.0)).init(1).epsilon_max) == 2.0
 
 
 def test_nothing_found_counts_as_epsilon_max():
