@@ -83,6 +83,7 @@ def _settings(command: Bench) -> Settings:
         raise SettingError("--rounds", command.rounds, "a whole number of at least 1")
     if command.devices is not None and command.devices < 1:
         raise SettingError("--devices", command.devices, "a whole number of at least 1")
+    check_batch_size(command.batch_size, _Count(_device_count(command)), "--batch-size")  # type: ignore[arg-type]
     return Settings(
         data=command.data,
         data_dir=command.data_dir,
@@ -107,8 +108,8 @@ def _arms(settings: Settings, ramp: Ramp) -> Arms:
         steps[other] = step(settings, conv=kind)
     if not fast_is_default and settings.model in NETWORKS:
         steps[BFLOAT16] = step(settings, dtype=jnp.bfloat16)
-    slots, state = steps[BLIND].slots, steps[BLIND].state
-    masks = {QUIET: mask_work(slots, state, int(ramp.begin_step) + 1), UPDATE: mask_work(slots, state, int(ramp.end_step))}
+    work = mask_work(steps[BLIND].slots, steps[BLIND].state)
+    masks = {QUIET: work(int(ramp.begin_step) + 1), UPDATE: work(int(ramp.end_step))}
     return Arms(steps, masks)
 
 
@@ -123,9 +124,8 @@ def _devices(command: Bench, settings: Settings):
     if jax.default_backend() != "cpu":
         yield _accelerators(command, settings)
         return
-    count = cores() if command.devices is None else command.devices
-    check_batch_size(settings.batch_size, _Count(count), "--batch-size")  # type: ignore[arg-type]
     with contextlib.ExitStack() as stack:
+        count = _device_count(command)
         counts = [1, count] if count > 1 else []
         yield {device_arm(n): stack.enter_context(StepProcess(n, settings.as_dict())).time for n in counts}
 
@@ -134,11 +134,16 @@ class _Count(NamedTuple):
     size: int
 
 
+def _device_count(command: Bench) -> int:
+    if command.devices is not None:
+        return command.devices
+    return cores() if jax.default_backend() == "cpu" else len(jax.devices())
+
+
 def _accelerators(command: Bench, settings: Settings) -> dict[str, Timed]:
     mesh = data_mesh(command.devices)
     if mesh.size == 1:
         return {}
-    check_batch_size(settings.batch_size, mesh, "--batch-size")
     source = read_data(settings)
     ramp, model = settings.ramp(RAMP_STEPS), network(settings, source)
     return {

@@ -13,7 +13,7 @@ import numpy as np
 from bap_jax import data as data_layer
 from bap_jax.cli.build import Slots, initial_state, slots_of
 from bap_jax.cli.settings import Settings
-from bap_jax.cli.timing import Sample, calls_for, sample
+from bap_jax.cli.timing import Sample, Timed, calls_for, sample
 from bap_jax.data import Source, train_batches
 from bap_jax.mathematics.schedules import Ramp
 from bap_jax.models import build
@@ -81,8 +81,8 @@ def _resident(batch: Batch, mesh) -> Batch:
     return jax.device_put(own) if mesh is None else shard_batch(mesh, own)
 
 
-def mask_work(slots: Slots, state: TrainState, step: int) -> Callable[[], Sample]:
-    """Times what pruning adds to the step of that number: masked weights, the schedule, the masks if due, pruned weights to 0.
+def mask_work(slots: Slots, state: TrainState) -> Callable[[int], Timed]:
+    """What pruning adds to the step of a number: masked weights, the schedule, the masks if due, pruned weights to 0.
 
     It is timed on its own, within a whole step it drowns in the noise; and repeated inside one program, so that starting the
     program, which a step does anyway, hardly counts.
@@ -102,12 +102,12 @@ def mask_work(slots: Slots, state: TrainState, step: int) -> Callable[[], Sample
     def repeated(number: Array, trainable, prune):
         return jax.lax.fori_loop(0, MASK_REPEATS, lambda _, held: once(number, *held), (trainable, prune))
 
-    arguments = jnp.int32(step), *jax.tree.map(jnp.copy, (state.trainable, state.prune))  # a step gives its state's memory away
-    call = lambda: jax.block_until_ready(repeated(*arguments))  # noqa: E731
-    call()
-    calls = calls_for(sample(call).wall, at_least=SAMPLE_SECONDS / 4)
+    held = jax.tree.map(jnp.copy, (state.trainable, state.prune))  # a step gives its state's memory away
 
-    def timed() -> Sample:
-        return Sample(*(seconds / MASK_REPEATS for seconds in sample(call, calls)))
+    def at(step: int) -> Timed:
+        call = lambda: jax.block_until_ready(repeated(jnp.int32(step), *held))  # noqa: E731
+        call()
+        calls = calls_for(sample(call).wall, at_least=SAMPLE_SECONDS / 4)
+        return lambda: Sample(*(seconds / MASK_REPEATS for seconds in sample(call, calls)))
 
-    return timed
+    return at
