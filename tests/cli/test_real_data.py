@@ -1,43 +1,43 @@
-"""MNIST and CIFAR-10 through the command line."""
+"""MNIST and CIFAR-10, trained, killed, resumed and evaluated."""
 
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from bap_jax.checkpoint import read_metrics
+from bap_jax.cli.loop import load_data, train
+from bap_jax.cli.settings import Settings
 
 pytestmark = [pytest.mark.data, pytest.mark.soak]
+HERE = Path(__file__).parent
+LIGHT = Settings(attack_steps=2, validation_limit=32, validation_steps=2, validations=2, limit=128, log_every=1)
 
 
-def train(name: str, run: Path, data_dir: str, *more) -> list[str]:
-    common = ("--data", name, "--data-dir", data_dir, "--log-every", 1, "--attack-steps", 2, "--out", run)
-    light = ("--validation-limit", 32, "--validation-steps", 2, "--validations", 2, "--limit", 512)
-    return ["train", *(str(argument) for argument in (*common, *light, *more))]
-
-
-def test_cifar_is_killed_and_resumed(bap, left, test_data_dir, python, environment, tmp_path):
-    steps = ("--model", "resnet8", "--augment", "--steps", 24, "--batch-size", 8, "--ramp-end", 0.2)
-    killed = train("cifar10", tmp_path / "killed", test_data_dir, *steps)
-    process = subprocess.Popen([python, "-m", "bap_jax", *killed], env=environment, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 240
-    while not any(path.name.isdigit() for path in (tmp_path / "killed" / "checkpoints").glob("*")):
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
+def test_cifar_is_killed_and_resumed(left, test_data_dir, python, environment, tmp_path):
+    cifar = {"data": "cifar10", "data_dir": test_data_dir, "model": "resnet8", "augment": True, "batch_size": 8}
+    settings = Settings(**{**LIGHT.as_dict(), **cifar, "steps": 24, "ramp_end": 0.2})
+    command = [python, str(HERE / "train_in_steps.py"), json.dumps(settings.as_dict()), str(tmp_path / "killed")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    for _ in range(19):  # an epoch, and so a checkpoint, is 16 steps
+        assert process.stdout.readline()
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    code, output, error = bap(*killed, "--resume")
-    assert code == 0 and "resumed from step" in output, error
-    assert bap(*train("cifar10", tmp_path / "whole", test_data_dir, *steps))[0] == 0
+    process.stdout.close()
+    splits = load_data(settings)
+    trained = train(settings, tmp_path / "killed", splits=splits, resume=True)
+    assert trained.resumed_from and trained.resumed_from < 24
+    train(settings, tmp_path / "whole", splits=splits)
     left(tmp_path / "killed").same_as(left(tmp_path / "whole"))
 
 
 def test_mnist_is_trained_and_evaluated(bap, test_data_dir, monkeypatch, tmp_path):
     run = tmp_path / "run"
-    assert bap(*train("mnist", run, test_data_dir, "--model", "lenet5", "--steps", 10, "--batch-size", 32))[0] == 0
+    light = ("--attack-steps", 2, "--validation-limit", 32, "--validation-steps", 2, "--validations", 1)
+    size = ("--steps", 10, "--batch-size", 32)
+    assert bap("train", "--data", "mnist", "--model", "lenet5", "--data-dir", test_data_dir, *light, *size, "--out", run)[0] == 0
     assert read_metrics(run)[-1]["step"] == 10
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"data_dir": "/no/such/folder"}))
