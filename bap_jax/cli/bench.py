@@ -306,7 +306,7 @@ def _ratios(title: str, rows: list[Row]) -> Table:
     for column in ("ratio", "clock", "processor time", "goal"):
         table.add_column(column, justify="left" if column == "ratio" else "right")
     for row in rows:
-        goal = "" if row.goal is None else f"≤ {row.goal:g}"
+        goal = "" if row.goal is None else f"≤ {row.goal:g}" if row.goal >= 0.1 else f"≤ {100 * row.goal:g} %"
         table.add_row(row.what, _ratio_text(row.ratio), "" if row.processor is None else _ratio_text(row.processor), goal)
     return table
 
