@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from bap_jax.checkpoint import versions
-from bap_jax.cli.commands import unique_rows, write_runs_report
+from bap_jax.cli.commands import write_runs_report
 from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import run_grid
 from bap_jax.cli.main import set_up_process
+from bap_jax.cli.reporting import rows_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.cli.settings import Settings
 from bap_jax.report import print_report, write_csv
@@ -58,10 +59,29 @@ def run(
     paths = write_runs_report(tested, given.out / name, title=title, notes=tuple(notes))
     if given.publish:
         RESULTS.mkdir(exist_ok=True)
-        found = versions()
-        stamp = {"versions": f"bap_jax {found['bap_jax']}, jax {found['jax']}, python {found['python']}"}
-        write_csv([{**row, **stamp} for row in unique_rows(records)], RESULTS / f"{name}.csv")
-    print_report(unique_rows(tested), screen)
+        write_csv(rows_of([stamped(record) for record in records]), RESULTS / f"{name}.csv")
+    print_report(rows_of(tested), screen)
     show_checks([check for record in records for check in record["checks"]], screen)
     screen.print(f"report: {paths['report.html']}", highlight=False)
+    check_learnt(records)
     return records
+
+
+def stamped(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with its versions in every row: those that measured it, not those of today."""
+    found = record["versions"]
+    text = f"bap_jax {found['bap_jax']}, jax {found['jax']}, python {found['python']}"
+    return {**record, "rows": [{**row, "versions": text} for row in record["rows"]]}
+
+
+def check_learnt(records: Sequence[dict[str, Any]], least: float = 0.5) -> None:
+    """Ends the experiment with an error if a network did not learn: comparing with it would mean nothing.
+
+    Args:
+      records: all evaluations.
+      least: the clean accuracy that every network has to reach.
+    """
+    clean = {record["run"]: row["accuracy"] for record in records for row in record["rows"] if row["attack"] == "clean"}
+    failed = [f"{run}: {accuracy:.3f}" for run, accuracy in clean.items() if accuracy < least]
+    if failed:
+        sys.exit(f"INVALID: clean accuracy below {least} in\n" + "\n".join(failed))

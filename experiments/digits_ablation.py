@@ -30,6 +30,7 @@ ARMS: tuple[dict[str, Any], ...] = (
     {"epsilon_max": 0.5},
     {"search_steps": 2},
     {"example": "rescaled"},
+    {"search": "deepfool"},  # another source of the margins, the same fresh attack
     {"search": "deepfool", "example": "rescaled", "scale": 0.9, "norm": "rms"},  # the authors' way
     {"search": "deepfool", "example": "rescaled", "scale": 1.0, "cutoff": "off", "norm": "rms"},  # unrestricted
 )

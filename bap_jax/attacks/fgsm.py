@@ -15,6 +15,7 @@ from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
 def fgsm(
     logits_fn: LogitsFn,
+    keys: Array | None,
     images: Array,
     labels: Array,
     *,
@@ -31,6 +32,7 @@ def fgsm(
 
     Args:
       logits_fn: images [B, ...] to logits [B, K].
+      keys: ignored, nothing here is random; it stands here so that attacks are called alike.
       images: [B, ...] floats inside ``bounds``.
       labels: [B] integers: the true classes, or the wanted ones if ``targeted``.
       epsilon: radius in the norm's units, a scalar or [B]; may be traced.
@@ -41,8 +43,7 @@ def fgsm(
 
     Returns:
       AttackResult: ``found`` is true where the image itself or the result is adversarial (the forward pass behind it vanishes
-        under ``jit`` if
-      unused); ``loss`` [1, B] is the objective at the image.
+        under ``jit`` if unused); ``loss`` [1, B] is the objective at the image.
 
     Raises:
       SettingError: a shape, dtype or setting that cannot be.
@@ -51,7 +52,7 @@ def fgsm(
       >>> import jax.numpy as jnp
       >>> def linear(images):
       ...     return images @ jnp.array([[1.0, -1.0], [1.0, -1.0]])
-      >>> fgsm(linear, jnp.array([[0.75, 0.5]]), jnp.array([0]), epsilon=0.25).images
+      >>> fgsm(linear, None, jnp.array([[0.75, 0.5]]), jnp.array([0]), epsilon=0.25).images
       Array([[0.5 , 0.25]], dtype=float32)
 
     References:

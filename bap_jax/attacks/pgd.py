@@ -59,7 +59,7 @@ def pgd(
       step_size: α in the norm's units, a scalar or [B]; default 2.5·ε/num_steps.
       random_start: begin at a point uniform in the ball (then clipped to the box) instead of at the image.
       restarts: how often to start anew. Each example gets the restart whose point is adversarial, among equals the one with the
-        better objective at that point.
+        better objective at its last iterate.
       targeted: make the network answer ``labels`` instead of anything else.
       objective: (logits, labels) to [B], larger = the label less believed; maximised, or minimised if ``targeted``.
       keep: ``"last"`` returns the last iterate (as in training); ``"adversarial"`` the latest adversarial iterate where there
@@ -68,8 +68,7 @@ def pgd(
 
     Returns:
       AttackResult: ``found`` is true where any iterate, the start included, was adversarial; ``loss`` [num_steps, B] is the
-        objective before
-      each step, of the chosen restart.
+        objective before each step, of the chosen restart.
 
     Raises:
       SettingError: a shape, dtype or setting that cannot be.

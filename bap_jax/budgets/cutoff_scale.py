@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bap_jax.attacks import bap_deepfool, pgd
 from bap_jax.budgets.cutoff import (
@@ -29,8 +30,8 @@ from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, Log
 class Search(Protocol):
     """An unrestricted search: the perturbation that just suffices to misclassify each example, and whether it does.
 
-    ``(logits_fn, keys, images, labels, epsilon_max) -> (perturbation [B, ...], found [B])``; the perturbation is zero where the
-    image itself is misclassified.
+    ``(logits_fn, keys, images, labels, epsilon_max) -> (perturbation [B, ...], found [B])``. A search
+    says itself what it does with an image that is misclassified already.
     """
 
     def __call__(
@@ -116,7 +117,7 @@ def cutoff_scale(
     perturbation itself, cut and scaled as the authors do (:func:`bap_jax.budgets.cutoff.cutoff_scale_perturbation`).
 
     Args:
-      search: see :class:`Search`.
+      search: see :class:`Search`; a PGD search has to be in ``norm``.
       attack: a :class:`bap_jax.budgets.uniform.BudgetAttack` in ``norm``, or None to rescale.
       cutoff: where norms are cut, see :class:`bap_jax.budgets.cutoff.Cutoff`. The batch is the global batch.
       scale: rho, above 0.
@@ -142,7 +143,7 @@ def cutoff_scale(
     if epsilon_max is None:
         if norm not in ("linf", "rms"):
             raise SettingError("epsilon_max", None, f"a radius, with norm = {norm!r}")
-        epsilon_max = float(bounds.upper - bounds.lower)
+        epsilon_max = float(np.max(np.asarray(bounds.upper) - np.asarray(bounds.lower)))
     for name, value in (("scale", scale), ("epsilon_max", epsilon_max)):
         if not 0 < value < float("inf"):
             raise SettingError(name, value, "a finite number above 0")

@@ -58,7 +58,8 @@ def margin_search(
     ([0.5, 0.0, 1.0], [True, True, False])
 
     References:
-      Ours, for the card's PGD in place of DeepFool in Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913.
+      Ours: PGD and a search along its path, in place of the DeepFool of Xie et al., Blind adversarial pruning, 2020, arXiv
+      2004.05913.
     """
     if direction.shape != images.shape:
         raise SettingError("direction", direction.shape, f"the shape of the images, {images.shape}")

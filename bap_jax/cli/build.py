@@ -48,14 +48,16 @@ def _cached_model(name: str, num_classes: int) -> Model:
 
 
 def slots_of(settings: Settings, ramp: Ramp, bounds: Bounds) -> Slots:
-    """Optimiser, pruner, budget and loss. A ``package.module:factory`` is called with the settings and returns the slot."""
-    return Slots(_optimizer(settings), _pruner(settings, ramp), _budget(settings, bounds), _loss(settings))
+    """Optimiser, pruner, budget and loss. A ``package.module:factory`` is called as ``factory(settings, ramp, bounds)``, with the
+    ramp in steps and the bounds of the images, and returns the slot."""
+    given = settings, ramp, bounds
+    return Slots(_optimizer(settings), _pruner(*given), _budget(*given), _loss(*given))
 
 
-def _own(slot: str, settings: Settings, kind: type[T]) -> T:
+def _own(slot: str, settings: Settings, ramp: Ramp, bounds: Bounds, kind: type[T]) -> T:
     """What the user's own factory makes for a slot."""
     path = getattr(settings, slot)
-    made = import_object(f"--{slot}", path)(settings)
+    made = import_object(f"--{slot}", path)(settings, ramp, bounds)
     if not isinstance(made, kind):
         raise SettingError(f"--{slot}", path, f"a factory that returns a {kind.__name__}, not a {type(made).__name__}")
     return made
@@ -68,9 +70,9 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
     return optax.chain(*decay, optax.adam(settings.learning_rate))
 
 
-def _pruner(settings: Settings, ramp: Ramp) -> Pruner:
+def _pruner(settings: Settings, ramp: Ramp, bounds: Bounds) -> Pruner:
     if is_import_path(settings.pruner):
-        return _own("pruner", settings, Pruner)
+        return _own("pruner", settings, ramp, bounds, Pruner)
     if settings.pruner == "dense":
         return pruners.dense()
     return pruners.magnitude(
@@ -78,13 +80,13 @@ def _pruner(settings: Settings, ramp: Ramp) -> Pruner:
     )
 
 
-def _attack(settings: Settings, bounds: Bounds) -> BudgetAttack:
+def _attack(settings: Settings, ramp: Ramp, bounds: Bounds) -> BudgetAttack:
     if is_import_path(settings.attack):
-        return _own("attack", settings, Callable)  # type: ignore[arg-type]
+        return _own("attack", settings, ramp, bounds, Callable)  # type: ignore[arg-type]
     if settings.attack == "fgsm":
 
         def one_step(logits_fn, keys, images, labels, *, epsilon):
-            return fgsm(logits_fn, images, labels, epsilon=epsilon, norm=settings.norm, bounds=bounds)
+            return fgsm(logits_fn, keys, images, labels, epsilon=epsilon, norm=settings.norm, bounds=bounds)
 
         return one_step
 
@@ -105,12 +107,12 @@ def _attack(settings: Settings, bounds: Bounds) -> BudgetAttack:
     return several_steps
 
 
-def _budget(settings: Settings, bounds: Bounds) -> Budget:
+def _budget(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
     if is_import_path(settings.budget):
-        return _own("budget", settings, Budget)
+        return _own("budget", settings, ramp, bounds, Budget)
     if settings.budget == "none":
         return budgets.none()
-    attack = _attack(settings, bounds)
+    attack = _attack(settings, ramp, bounds)
     if settings.budget == "uniform":
         return budgets.uniform(attack, settings.radius())
     if settings.search == "deepfool":
@@ -130,9 +132,9 @@ def _budget(settings: Settings, bounds: Bounds) -> Budget:
     )
 
 
-def _loss(settings: Settings) -> Loss:
+def _loss(settings: Settings, ramp: Ramp, bounds: Bounds) -> Loss:
     if is_import_path(settings.loss):
-        return _own("loss", settings, Loss)
+        return _own("loss", settings, ramp, bounds, Loss)
     if settings.loss == "clean" or (settings.loss == "auto" and settings.budget == "none"):
         return losses.clean(label_smoothing=settings.label_smoothing)
     return losses.mix(adversarial_weight=settings.adversarial_weight, label_smoothing=settings.label_smoothing)
@@ -149,15 +151,23 @@ def initial_state(model: Model, slots: Slots, settings: Settings, image_shape: t
     )
 
 
-def compiled_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> Callable:
-    """The jitted train step; runs that differ only in what the state carries share one, and one compile."""
+def compiled_step(settings: Settings, slots: Slots, num_classes: int, bounds: Bounds, mesh) -> Callable:
+    """The jitted train step; runs that differ only in what the state carries share one, and one compile.
+
+    A run with the user's own slots shares none: a factory may build any setting into its slot.
+    """
+    if settings.own_slots():
+        return _compile(settings, slots, num_classes, mesh)
     return _cached_step(settings.traced(), num_classes, bounds, mesh)
 
 
 @functools.lru_cache(maxsize=64)
 def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> Callable:
-    model = model_of(settings.model, num_classes)
-    step = make_train_step(model.apply, *slots_of(settings, settings.ramp(2), bounds))
+    return _compile(settings, slots_of(settings, settings.ramp(2), bounds), num_classes, mesh)
+
+
+def _compile(settings: Settings, slots: Slots, num_classes: int, mesh) -> Callable:
+    step = make_train_step(model_of(settings.model, num_classes).apply, *slots)
     return jit_step(augmented(step) if settings.augment else step, mesh)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from bap_jax import data as data_layer
 from bap_jax import report as report_layer
 from bap_jax.checkpoint import read_config
 from bap_jax.cli import main as cli
-from bap_jax.cli.evaluating import FOLDER, AttackPlan, evaluate_run
+from bap_jax.cli.evaluating import FOLDER, AttackPlan, evaluate_run, settings_of
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
+from bap_jax.cli.reporting import checks_of, histories_of, layers_of, rows_of, settings_table
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.validation import summary
@@ -53,8 +55,15 @@ def _run(command: Any) -> int:
 
 
 def settings_from(command: cli.Train) -> Settings:
-    """The part of a train command that is configuration."""
-    return Settings(**{name: getattr(command, name) for name in Settings.__dataclass_fields__})
+    """The part of a train command that is configuration: over that of ``--config``, if there is one."""
+    given = {name: getattr(command, name) for name in Settings.__dataclass_fields__}
+    if command.config is None:
+        return Settings(**given)
+    if not command.config.is_file():
+        raise SettingError("--config", str(command.config), "a config.json, as a run folder holds one")
+    stored, default = settings_of(command.config.parent), Settings()
+    changed = {name: value for name, value in given.items() if value != getattr(default, name)}
+    return dataclasses.replace(stored, **changed)
 
 
 def devices_of(command: cli.Train | cli.Evaluate) -> int | None:
@@ -176,8 +185,10 @@ def run_report(command: cli.Report) -> int:
     if not command.runs:
         raise SettingError("RUNS", "", "at least one run folder")
     records = [record for run_folder in command.runs for record in evaluations_of(run_folder)]
+    tested = [record for record in records if record["plan"]["split"] == "test"]
+    records = tested or records  # validation is no result where there is a test
     paths = write_runs_report(records, command.out, title=command.title)
-    report_layer.print_report(unique_rows(records), console())
+    report_layer.print_report(rows_of(records), console())
     console().print(f"report: {paths['report.html']}", highlight=False)
     return 0
 
@@ -198,10 +209,8 @@ def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
 
 def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, notes: tuple[str, ...] = ()) -> dict[str, Path]:
     """One report on the evaluations of several runs, with the training history and layers of one run per arm."""
-    from bap_jax.cli.reporting import checks_of, histories_of, layers_of, settings_table
-
     return report_layer.write_report(
-        unique_rows(records),
+        rows_of(records),
         out,
         title=title,
         settings=settings_table(records),
@@ -211,16 +220,6 @@ def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, n
         histories=histories_of(records),
         layers=layers_of(records),
     )
-
-
-def unique_rows(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of all records; of a network's clean accuracies, which every evaluation brings, the one on most examples."""
-    found: dict[tuple, dict[str, Any]] = {}
-    for row in (row for record in records for row in record["rows"]):
-        key = (*tuple(row[name] for name in report_layer.COLUMNS if name not in ("accuracy", "num_examples")), row["split"])
-        if key not in found or row["num_examples"] > found[key]["num_examples"]:
-            found[key] = row
-    return list(found.values())
 
 
 def run_prepare(command: cli.PrepareData) -> int:

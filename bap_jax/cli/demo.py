@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bap_jax import report as report_layer
-from bap_jax.cli.commands import unique_rows, write_runs_report
+from bap_jax.cli.commands import write_runs_report
 from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import expand, run_grid
 from bap_jax.cli.main import Demo
+from bap_jax.cli.reporting import rows_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
@@ -32,9 +33,11 @@ def demo(command: Demo) -> int:
     screen = console()
     cells = expand(BASE, ARMS, sparsities=SPARSITIES, ramp_ends=(FAST, SLOW), seeds=range(command.seeds))
     with progress_bar("cells", len(cells), screen) as update:
-        records = run_grid(cells, [PLAN], command.out / "cells", told=lambda done, total, name: update(done, name))
+        records = run_grid(
+            cells, [PLAN], command.out / "cells", devices=command.devices or 1, told=lambda done, total, name: update(done, name)
+        )
     paths = write_runs_report(records, command.out, title="Blind adversarial pruning on digits")
-    report_layer.print_report(unique_rows(records), screen)
+    report_layer.print_report(rows_of(records), screen)
     show_checks([check for record in records for check in record["checks"]], screen)
     screen.print(f"report: {paths['report.html']}", highlight=False)
     return 0

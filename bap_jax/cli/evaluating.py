@@ -7,7 +7,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from bap_jax.cli.settings import Settings, parse_epsilons, parse_number
 from bap_jax.data import Source, evaluation_batches, load_split
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import EvaluationResult, deepfool_threat, evaluate, fgsm_threat, pgd_threat
-from bap_jax.mathematics.masks import compression_ratio, count_kept, measured_sparsity
+from bap_jax.mathematics.masks import compression_ratio, measured_sparsity
+from bap_jax.models import count_parameters
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.types import Bounds, Norm, Threat
@@ -79,8 +80,15 @@ class AttackPlan:
             return threat
         if name == "pgd":
             relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
+            name = f"pgd-{self.steps}" + (f"-x{self.restarts}" if self.restarts > 1 else "")
+            name += f"-step-{self.step_size}" if self.step_size is not None else ""
             return pgd_threat(
-                norm=self.norm, bounds=bounds, num_steps=self.steps, relative_step_size=relative, restarts=self.restarts
+                norm=self.norm,
+                bounds=bounds,
+                num_steps=self.steps,
+                relative_step_size=relative,
+                restarts=self.restarts,
+                name=f"{name}-{self.norm}",
             )
         if name == "fgsm":
             return fgsm_threat(norm=self.norm, bounds=bounds)
@@ -185,16 +193,24 @@ def evaluate_run(
     mesh = data_mesh(devices)
     check_batch_size(batch_size, mesh, "--batch-size")
     if dataset is None:
-        dataset = load_split(settings.data, plan.split, data_dir=data_dir or settings.data_dir)  # type: ignore[arg-type]
+        dataset = load_split(
+            settings.data,
+            plan.split,  # type: ignore[arg-type]
+            data_dir=data_dir or settings.data_dir,
+            image_size=settings.image_size,
+            train_split=settings.train_split,
+            test_split=settings.test_split,
+        )
     where = f"the checkpoint of step {step} in {run}"
     network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
     weights = (network.params, network.model_state)
+    threats = plan.threats(dataset.bounds)
     result = evaluate(
         predictor(settings.model, dataset.num_classes),
         replicate(mesh, weights) if mesh.size > 1 else weights,
         evaluation_batches(dataset, batch_size, limit=plan.limit),
-        plan.threats(dataset.bounds),
+        threats,
         parse_epsilons("--epsilon", plan.epsilon),
         jax.random.key(plan.seed),
         put=functools.partial(shard_batch, mesh) if mesh.size > 1 else None,
@@ -205,7 +221,7 @@ def evaluate_run(
         "step": step,
         "finished": bool(about.get("finished")),
         "plan": dataclasses.asdict(plan),
-        "rows": _rows(result, settings, network, plan),
+        "rows": _rows(result, settings, network, plan, threats),
         "checks": [check._asdict() for check in result.checks],
         "versions": versions(),
     }
@@ -233,11 +249,13 @@ def plan_name(plan: AttackPlan) -> str:
     return f"{readable}-{plan.norm}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _rows(result: EvaluationResult, settings: Settings, network: Network, plan: AttackPlan) -> list[dict[str, Any]]:
+def _rows(
+    result: EvaluationResult, settings: Settings, network: Network, plan: AttackPlan, threats: Sequence[Threat]
+) -> list[dict[str, Any]]:
     common = {
         "data": settings.data,
         "model": settings.model,
-        "arm": arm_of(settings),
+        "arm": arm_of(settings) + ("" if plan.checkpoint == "last" else f", checkpoint {plan.checkpoint}"),
         "process": process_of(settings),
         "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
         "seed": settings.seed,
@@ -245,10 +263,11 @@ def _rows(result: EvaluationResult, settings: Settings, network: Network, plan: 
         "num_examples": result.num_examples,
         "sparsity_measured": float(measured_sparsity(network.masks)),
         "compression_ratio": float(compression_ratio(network.masks)),
-        "nonzero": int(count_kept(network.masks)),
+        "num_parameters": count_parameters(network.params),
+        "nonzero": sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(network.params)),
     }
     rows = [{**common, "attack": "clean", "norm": "", "epsilon": 0.0, "accuracy": result.clean_accuracy}]
-    norms = {threat.name: threat.norm for threat in plan.threats(Bounds())}
+    norms = {threat.name: threat.norm for threat in threats}
     for threat, accuracies in result.robust_accuracy.items():
         for epsilon, accuracy in zip(result.epsilons[threat], accuracies, strict=True):
             if epsilon > 0:

@@ -83,7 +83,14 @@ def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
 
 def load_data(settings: Settings, progress=None) -> Splits:
     """The three splits that the settings name."""
-    splits = data_layer.load(settings.data, data_dir=settings.data_dir, progress=progress)
+    splits = data_layer.load(
+        settings.data,
+        data_dir=settings.data_dir,
+        image_size=settings.image_size,
+        train_split=settings.train_split,
+        test_split=settings.test_split,
+        progress=progress,
+    )
     if settings.limit is None:
         return splits
     if not hasattr(splits.train, "take"):
@@ -175,7 +182,7 @@ class _Session:
         per_epoch = steps_per_epoch(len(run.splits.train), run.settings.batch_size)
         self.interval = SaveInterval(per_epoch, save_seconds, start=start)
         self.start = start
-        self.step_fn = compiled_step(run.settings, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
+        self.step_fn = compiled_step(run.settings, run.slots, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
         self.validate_every = max(1, math.ceil(run.num_steps / run.settings.validations))
         self.pending: list[tuple[int, jax.Array]] = []  # losses not yet looked at, so that the device is not waited for
         self.last_validation: Validation | None = None
@@ -242,7 +249,7 @@ class _Session:
     def validate_at(self, step: int, state: TrainState) -> Validation | None:
         """Validation at fixed steps, from the end of the ramp on: a best checkpoint has to have its final sparsity."""
         last = step == self.run.num_steps
-        ramped = step > self.run.settings.ramp(self.run.num_steps).end_step or self.run.settings.pruner != "magnitude"
+        ramped = step > self.run.settings.ramp(self.run.num_steps).end_step or self.run.settings.pruner == "dense"
         if not last and (step % self.validate_every or not ramped):
             return None
         self.check_losses()

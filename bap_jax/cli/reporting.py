@@ -1,4 +1,4 @@
-"""From evaluation records to the extras of a report: settings, checks, histories, layers."""
+"""From evaluation records to a report: rows, settings, checks, histories, layers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ from typing import Any
 
 from bap_jax.checkpoint import read_config, read_metrics
 from bap_jax.cli.evaluating import restore_checkpoint, settings_of
-from bap_jax.cli.naming import arm_of
+from bap_jax.cli.naming import arm_of, short_names
 from bap_jax.mathematics.masks import layer_sparsity
+from bap_jax.report import COLUMNS
 
 Record = dict[str, Any]
+
+
+def rows_of(records: list[Record]) -> list[dict[str, Any]]:
+    """The rows of all records as a report takes them: arms named as shortly as they can be told apart, and of a network's clean
+    accuracies, which every evaluation brings, the one on most examples."""
+    rows: list[dict[str, Any]] = []
+    clean: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in (row for record in records for row in record["rows"]):
+        key = tuple(row[name] for name in (*COLUMNS, "split") if name not in ("accuracy", "num_examples"))
+        if row["attack"] != "clean":
+            rows.append(row)
+        elif key not in clean or row["num_examples"] > clean[key]["num_examples"]:
+            clean[key] = row
+    short = short_names(row["arm"] for row in clean.values())
+    return [{**row, "arm": short[row["arm"]]} for row in (*clean.values(), *rows)]
 
 
 def one_run_per_arm(records: list[Record]) -> dict[str, str]:
@@ -21,7 +37,8 @@ def one_run_per_arm(records: list[Record]) -> dict[str, str]:
         arm, sparsity = arm_of(settings), settings.final_sparsity
         if arm not in chosen or sparsity > chosen[arm][0]:
             chosen[arm] = (sparsity, record["run"])
-    return {arm: run for arm, (_, run) in chosen.items()}
+    short = short_names(chosen)
+    return {short[arm]: run for arm, (_, run) in chosen.items()}
 
 
 def settings_table(records: list[Record]) -> dict[str, Any]:

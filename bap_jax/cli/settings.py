@@ -33,7 +33,7 @@ def parse_number(name: str, text: str) -> float:
     """
     try:
         return float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise SettingError(name, text, "a number or a fraction such as 8/255") from None
 
 
@@ -63,6 +63,12 @@ class Settings:
     """Folder with prepared TFDS data sets; else the environment variable TFDS_DATA_DIR."""
     limit: int | None = None
     """Only the first so many training examples."""
+    image_size: int | None = None
+    """Resize the shorter side of TFDS images to this and cut out the middle square; needed where sizes differ."""
+    train_split: str = "train"
+    """The TFDS split or slice that training and validation data come from, e.g. `train[:80%]`."""
+    test_split: str | None = None
+    """The TFDS split or slice to test on; by default the data set's own test split."""
     model: str = "mlp"
     """`mlp`, `lenet5`, `fitnet4`, `vgg16`, `resnet8`, `resnet18`, `wideresnet`, or `package.module:factory`."""
     budget: str = "cutoff-scale"
@@ -104,7 +110,7 @@ class Settings:
     pruner: str = "magnitude"
     """`magnitude`, `dense` (no pruning), or `package.module:factory`."""
     initial_sparsity: float = 0.0
-    """Sparsity at the begin of the ramp: zeros / prunable weights."""
+    """Sparsity at the begin of the ramp: zeros / prunable weights. Before the ramp the network is dense."""
     final_sparsity: float = 0.9
     """Sparsity at the end of the ramp."""
     schedule: Literal["gradual", "one-shot", "iterative", "constant"] = "gradual"
@@ -142,7 +148,7 @@ class Settings:
     validation_limit: int = 500
     """Validate on at most so many examples."""
     validations: int = 10
-    """How often to validate during training."""
+    """Validate after every so-manyth part of training, from the end of the ramp on."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     keep: int = 2
@@ -174,7 +180,9 @@ class Settings:
             "log_every",
             "keep",
         ]
-        counts += [name for name in ("steps", "search_steps", "frequency", "limit") if getattr(self, name) is not None]
+        counts += [
+            name for name in ("steps", "search_steps", "frequency", "limit", "image_size") if getattr(self, name) is not None
+        ]
         for name in counts:
             _require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _require(self, "num_bisections", self.num_bisections >= 0, "a whole number of at least 0")
@@ -213,6 +221,7 @@ class Settings:
     def ramp(self, num_steps: int) -> Ramp:
         """The ramp in steps; it ends at the last step at the latest, so that its final sparsity is reached."""
         begin, end = (min(round(fraction * num_steps), num_steps - 1) for fraction in (self.ramp_begin, self.ramp_end))
+        end = begin if self.schedule == "one-shot" else end  # nothing is chosen again after the one shot
         frequency = self.frequency or max(1, min(100, (end - begin) // 20))
         return Ramp(self.initial_sparsity, self.final_sparsity, begin, end, frequency)
 
@@ -220,16 +229,28 @@ class Settings:
         """Plain values, as `config.json` holds them."""
         return dataclasses.asdict(self)
 
+    def own_slots(self) -> bool:
+        """Whether a slot of the train step is the user's own."""
+        return any(is_import_path(getattr(self, name)) for name in PLUGINS if name != "model")
+
     def traced(self) -> Settings:
         """The same settings with everything neutral that compiled code takes from the state or never sees.
 
-        Two runs whose traced settings are equal share one compiled step. A run with the user's own slots shares none: their
-        factories are given the settings, and may build any of them into the step.
+        Two runs whose traced settings are equal share one compiled step.
         """
-        if any(is_import_path(getattr(self, name)) for name in PLUGINS if name != "model"):
-            return self
-        neutral = Settings(budget="uniform", epsilon="0.1")
-        names = ["data_dir", "limit", "epochs", "steps", "seed", "scale", "epsilon_max"]
+        neutral = Settings(budget="uniform", epsilon="0.1", epsilon_max=1.0)
+        names = [
+            "data_dir",
+            "limit",
+            "epochs",
+            "steps",
+            "seed",
+            "scale",
+            "epsilon_max",
+            "image_size",
+            "train_split",
+            "test_split",
+        ]
         names += ["initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end", "frequency"]
         names += ["validation_limit", "validations", "log_every", "keep"]
         if self.epsilon is not None:

@@ -158,7 +158,9 @@ class _Fgsm:
     objective: Objective
 
     def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
-        return fgsm(logits_fn, images, labels, epsilon=epsilon, norm=self.norm, bounds=self.bounds, objective=self.objective)
+        return fgsm(
+            logits_fn, keys, images, labels, epsilon=epsilon, norm=self.norm, bounds=self.bounds, objective=self.objective
+        )
 
 
 @dataclass(frozen=True)

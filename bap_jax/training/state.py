@@ -45,6 +45,9 @@ def init_state(
       images: [B, ...] an example batch; only its shape and dtype matter.
       num_examples: size of the training set, for budgets that keep a table.
 
+    Returns:
+      The :class:`TrainState`; no two leaves share a buffer, so that it may be donated.
+
     >>> import jax, jax.numpy as jnp, optax
     >>> from bap_jax import budgets, pruners
     >>> from bap_jax.training import losses
@@ -59,6 +62,8 @@ def init_state(
     model_key, prune_key, run_key = jax.random.split(key, 3)
     params, model_state = model.init(model_key, images)
     trainable, prune = pruner.init(prune_key, params)
+    # a frozen teacher or frozen weights may be the very arrays that are trained: a donated buffer must not appear twice
+    prune, loss_state = jax.tree.map(jnp.copy, (prune, loss.init(params, model_state)))
     return TrainState(
         step=jnp.int32(0),
         trainable=trainable,
@@ -66,6 +71,6 @@ def init_state(
         opt_state=optimizer.init(trainable),
         prune=prune,
         budget=budget.init(num_examples),
-        loss=loss.init(params, model_state),
+        loss=loss_state,
         key=run_key,
     )

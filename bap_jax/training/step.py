@@ -80,6 +80,8 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         attack_key, forward_key, prune_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+        if axis_name is not None:  # dropout draws for this device's part of the batch
+            forward_key = jax.random.fold_in(forward_key, jax.lax.axis_index(axis_name))
         rows = first_row(batch) + jnp.arange(batch.labels.shape[0])
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(attack_key, rows)
 

@@ -26,12 +26,12 @@ def linear(images):
 ])  # fmt: skip
 def test_on_a_linear_network_the_step_is_the_best_one(norm, direction):
     labels, epsilons = jnp.zeros(5, int), jnp.linspace(0, 0.4, 5)
-    result = fgsm(linear, IMAGES, labels, epsilon=epsilons, norm=norm)
+    result = fgsm(linear, None, IMAGES, labels, epsilon=epsilons, norm=norm)
     expected = jnp.clip(IMAGES + epsilons[:, None] * direction[None], 0, 1)
     np.testing.assert_allclose(result.images, expected, atol=1e-6)
     np.testing.assert_array_equal(result.images[0], IMAGES[0])
     assert result.loss.shape == (1, 5)
-    towards = fgsm(linear, IMAGES, labels + 1, epsilon=epsilons, norm=norm, targeted=True)
+    towards = fgsm(linear, None, IMAGES, labels + 1, epsilon=epsilons, norm=norm, targeted=True)
     np.testing.assert_allclose(towards.images, expected, atol=1e-6)
 
 
@@ -41,7 +41,7 @@ def test_it_is_pgd_of_one_full_step(norm):
     one = pgd(
         linear, None, IMAGES, labels, epsilon=0.2, step_size=0.2, num_steps=1, norm=norm, random_start=False, bounds=Bounds(-9, 9)
     )
-    fast = fgsm(linear, IMAGES, labels, epsilon=0.2, norm=norm, bounds=Bounds(-9, 9))
+    fast = fgsm(linear, None, IMAGES, labels, epsilon=0.2, norm=norm, bounds=Bounds(-9, 9))
     np.testing.assert_allclose(fast.images, one.images, atol=1e-6)
     np.testing.assert_array_equal(fast.found, one.found)
     np.testing.assert_allclose(per_example_norm(fast.images - IMAGES, norm), 0.2, rtol=1e-4)
@@ -50,4 +50,4 @@ def test_it_is_pgd_of_one_full_step(norm):
 @pytest.mark.parametrize("change", [{"epsilon": -1.0}, {"norm": "l0"}, {"epsilon": jnp.ones(3)}])
 def test_what_cannot_be_is_refused(change):
     with pytest.raises(SettingError):
-        fgsm(linear, IMAGES, jnp.zeros(5, int), **{"epsilon": 0.1, **change})
+        fgsm(linear, None, IMAGES, jnp.zeros(5, int), **{"epsilon": 0.1, **change})

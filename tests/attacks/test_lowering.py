@@ -20,7 +20,7 @@ def network(images):
     lambda keys, images: pgd(network, keys, images, LABELS, epsilon=0.1, num_steps=3, restarts=2),
     lambda keys, images: pgd(network, keys, images, LABELS, epsilon=0.1, num_steps=3, norm="l2"),
     lambda keys, images: pgd(network, keys, images, LABELS, epsilon=0.1, num_steps=3, norm="l1"),
-    lambda keys, images: fgsm(network, images, LABELS, epsilon=0.1),
+    lambda keys, images: fgsm(network, None, images, LABELS, epsilon=0.1),
     lambda keys, images: bap_deepfool(network, None, images, LABELS),
 ])  # fmt: skip
 def test_attacks_lower(attack, platform):

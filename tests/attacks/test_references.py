@@ -44,7 +44,7 @@ def test_pgd():
 
 
 def test_fgsm():
-    same(fgsm(network, IMAGES, LABELS, epsilon=0.1).images, "fgsm")
+    same(fgsm(network, None, IMAGES, LABELS, epsilon=0.1).images, "fgsm")
 
 
 def test_deepfool():

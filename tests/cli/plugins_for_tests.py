@@ -71,7 +71,7 @@ def nan_gradient(num_classes, **options):
     return model._replace(apply=apply)
 
 
-def own_attack(settings):
+def own_attack(settings, ramp, bounds):
     """One step of the length of the budget, away from the middle of the box."""
 
     def attack(logits_fn, keys, images, labels, *, epsilon):
@@ -87,25 +87,25 @@ def own_threat(norm, bounds):
     """The same as a threat, for evaluation."""
 
     def attack(logits_fn, keys, images, labels, epsilon):
-        return own_attack(None)(logits_fn, keys, images, labels, epsilon=epsilon)
+        return own_attack(None, None, bounds)(logits_fn, keys, images, labels, epsilon=epsilon)
 
     return Threat("away", norm, bounds, False, attack)
 
 
-def own_pruner(settings):
+def own_pruner(settings, ramp, bounds):
     seen.append(settings.final_sparsity)
     return bap.pruners.magnitude(bap.schedules.Ramp(0.0, settings.final_sparsity, 0, 2, 1))
 
 
-def own_budget(settings):
+def own_budget(settings, ramp, bounds):
     return bap.budgets.uniform(functools.partial(bap.pgd, norm="linf", num_steps=1), float(settings.epsilon or 0.05))
 
 
-def own_loss(settings):
+def own_loss(settings, ramp, bounds):
     return bap.losses.mix(adversarial_weight=1.0)
 
 
-def not_a_slot(settings):
+def not_a_slot(settings, ramp, bounds):
     return 3
 
 

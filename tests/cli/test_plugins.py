@@ -33,7 +33,7 @@ def test_the_users_own_attack_in_blind_training(bap, left, tmp_path):
 
 
 def cells(**changes):
-    base = Settings(data=f"{OWN}:blobs", model=f"{OWN}:small", batch_size=8, steps=6, attack="fgsm", **changes)
+    base = Settings(**{"data": f"{OWN}:blobs", "model": f"{OWN}:small", "batch_size": 8, "steps": 6, "attack": "fgsm"} | changes)
     arms = [{"budget": "none"}, {"budget": "uniform", "epsilon": "0.1"}]
     return grid.expand(base, arms, sparsities=[0.5, 0.8], ramp_ends=[0.5], seeds=[0])
 
@@ -41,12 +41,12 @@ def cells(**changes):
 def test_a_grid_leaves_out_what_is_done_and_refuses_what_differs(tmp_path, monkeypatch):
     plans = [AttackPlan(attack="fgsm", epsilon="0,0.1")]
     records = grid.run_grid(cells(), plans, tmp_path)
-    assert [record["rows"][0]["arm"] for record in records] == ["clean"] * 2 + ["uniform 0.1, fgsm"] * 2
+    assert [record["rows"][0]["arm"] for record in records] == ["clean"] * 2 + ["uniform 0.1, attack fgsm"] * 2
     measured = [record["rows"][0]["sparsity_measured"] for record in records]
     assert measured == pytest.approx([0.5, 0.8, 0.5, 0.8], abs=0.01)  # though the cells share a compiled step
     with monkeypatch.context() as patch:
         for name in ("train", "evaluate_run"):
             patch.setattr(grid, name, lambda *_, **__: pytest.fail("computed again"))
         assert grid.run_grid(cells(), plans, tmp_path) == records
-    with pytest.raises(SettingError, match=r"learning_rate = 0\.1: expected 0\.001"):
-        grid.run_grid(cells(learning_rate=0.1), plans, tmp_path)
+    with pytest.raises(SettingError, match=r"batch_size = 4: expected"):
+        grid.run_grid(cells(batch_size=4), plans, tmp_path)

@@ -68,7 +68,7 @@ def test_a_factory_that_cannot_be_called(module, attribute, message):
 
 
 def test_a_module_that_is_absent():
-    with pytest.raises(SettingError, match="installed or on PYTHONPATH .*No module named 'no_such_module'"):
+    with pytest.raises(SettingError, match=r"installed or on PYTHONPATH .*No module named 'no_such_module'"):
         load("no_such_module.data:rings")
 
 

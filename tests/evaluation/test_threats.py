@@ -33,7 +33,7 @@ def test_they_run_what_their_settings_say():
             pgd_threat(num_steps=2, step_size=0.03, random_start=False),
             pgd(network, None, IMAGES, LABELS, epsilon=0.2, step_size=0.03, num_steps=2, random_start=False, **kept),
         ),
-        (fgsm_threat(norm="l1", bounds=BOX), fgsm(network, IMAGES, LABELS, epsilon=0.2, norm="l1", bounds=BOX)),
+        (fgsm_threat(norm="l1", bounds=BOX), fgsm(network, None, IMAGES, LABELS, epsilon=0.2, norm="l1", bounds=BOX)),
         (deepfool_threat(num_steps=3), deepfool(network, None, IMAGES, LABELS, num_steps=3, reference="label")),
     ]
     for threat, expected in pairs:

@@ -5,11 +5,10 @@ import os
 
 import numpy as np
 import pytest
-
-from bap_jax import atomic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bap_jax import atomic
 from bap_jax.errors import SettingError
 from bap_jax.report.csv import read_csv, write_csv
 

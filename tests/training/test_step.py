@@ -292,3 +292,15 @@ def test_the_step_lowers_for_accelerators(arm, platform):
 def test_refusals(make, name):
     with pytest.raises(ValueError, match=name):
         make()
+
+
+def test_a_teacher_that_is_the_trained_network_itself_may_be_donated():
+    plain = losses.clean()
+
+    def value(forward, batch, adversarial, teacher, **options):
+        return plain.value(forward, batch, adversarial, (), **options)
+
+    model, filled = models.from_function(plain_network, plain_apply), slots(loss=plain._replace(init=lambda p, s: p, value=value))
+    state = start(model, filled)
+    new, _ = jax.jit(make_train_step(model.apply, *filled), donate_argnums=0)(state, next(batches(1)))
+    chex.assert_trees_all_equal(new.loss, start(model, filled).trainable)
