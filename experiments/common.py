@@ -14,12 +14,13 @@ from bap_jax.cli.commands import write_runs_report
 from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import run_grid
 from bap_jax.cli.main import set_up_process
-from bap_jax.cli.reporting import rows_of
+from bap_jax.cli.reporting import checks_of, rows_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.cli.settings import Settings
-from bap_jax.report import print_report, write_csv
+from bap_jax.report import COLUMNS, print_report, write_csv
 
 RESULTS = Path(__file__).parent / "results"
+PUBLISHED = (*COLUMNS, "split", "sparsity_measured", "compression_ratio")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,17 +62,17 @@ def run(
         RESULTS.mkdir(exist_ok=True)
         write_csv(rows_of([stamped(record) for record in records]), RESULTS / f"{name}.csv")
     print_report(rows_of(tested), screen)
-    show_checks([check for record in records for check in record["checks"]], screen)
+    show_checks(checks_of(records), screen)
     screen.print(f"report: {paths['report.html']}", highlight=False)
     check_learnt(records)
     return records
 
 
 def stamped(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with its versions in every row: those that measured it, not those of today."""
+    """The record with the columns to publish, and the versions that measured it (not those of today) in every row."""
     found = record["versions"]
     text = f"bap_jax {found['bap_jax']}, jax {found['jax']}, python {found['python']}"
-    return {**record, "rows": [{**row, "versions": text} for row in record["rows"]]}
+    return {**record, "rows": [{name: row[name] for name in PUBLISHED} | {"versions": text} for row in record["rows"]]}
 
 
 def check_learnt(records: Sequence[dict[str, Any]], least: float = 0.5) -> None:

@@ -7,7 +7,7 @@ from bap_jax.cli.commands import write_runs_report
 from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import expand, run_grid
 from bap_jax.cli.main import Demo
-from bap_jax.cli.reporting import rows_of
+from bap_jax.cli.reporting import checks_of, rows_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
@@ -38,6 +38,6 @@ def demo(command: Demo) -> int:
         )
     paths = write_runs_report(records, command.out, title="Blind adversarial pruning on digits")
     report_layer.print_report(rows_of(records), screen)
-    show_checks([check for record in records for check in record["checks"]], screen)
+    show_checks(checks_of(records), screen)
     screen.print(f"report: {paths['report.html']}", highlight=False)
     return 0

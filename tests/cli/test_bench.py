@@ -3,6 +3,7 @@
 import json
 import math
 
+import jax
 import pytest
 
 from bap_jax.cli import bench, bench_process, bench_step
@@ -69,6 +70,7 @@ def test_ratios_steps_and_figures(bap, tmp_path, monkeypatch):
     (tmp_path / "network_of_this_test.py").write_text(WITH_CONVOLUTION)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    jax.devices()  # XLA reads its flags once: this process, and every test after this one, keeps those it has
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0", prepend=" ")  # the other processes compile sooner
     out = tmp_path / "there" / "bench.json"
     arguments = ("--model", "network_of_this_test:network", "--batch-size", 8, "--attack-steps", 1, "--rounds", 2)

@@ -4,6 +4,7 @@ import pytest
 
 from bap_jax.cli import grid
 from bap_jax.cli.evaluating import AttackPlan
+from bap_jax.cli.naming import arm_of
 from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
 
@@ -41,7 +42,7 @@ def cells(**changes):
 def test_a_grid_leaves_out_what_is_done_and_refuses_what_differs(tmp_path, monkeypatch):
     plans = [AttackPlan(attack="fgsm", epsilon="0,0.1")]
     records = grid.run_grid(cells(), plans, tmp_path)
-    assert [record["rows"][0]["arm"] for record in records] == ["clean"] * 2 + ["uniform 0.1, attack fgsm"] * 2
+    assert [record["rows"][0]["arm"] for record in records] == [arm_of(cell) for cell in cells()]
     measured = [record["rows"][0]["sparsity_measured"] for record in records]
     assert measured == pytest.approx([0.5, 0.8, 0.5, 0.8], abs=0.01)  # though the cells share a compiled step
     with monkeypatch.context() as patch:
