@@ -58,6 +58,19 @@ def pgd_search(
       num_steps: PGD steps of size ``2.5 * epsilon_max / num_steps``; one or two suffice.
       num_bisections, grid: see :func:`bap_jax.budgets.margin.margin_search`.
       bounds: the box of the images.
+
+    Returns:
+      A :class:`Search` whose perturbation is zero where the image itself is misclassified.
+
+    Raises:
+      SettingError: when called, what :func:`bap_jax.attacks.pgd` and :func:`bap_jax.budgets.margin.margin_search` refuse.
+
+    >>> import jax.numpy as jnp
+    >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
+    >>> images, labels = jnp.array([[0.5], [0.1]]), jnp.array([0, 0])
+    >>> perturbation, found = pgd_search(num_bisections=10)(logits_fn, None, images, labels, jnp.float32(1.0))
+    >>> [round(abs(float(row[0])), 2) for row in perturbation], found.tolist()
+    ([0.2, 0.0], [True, True])
     """
 
     def search(logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon_max: Array) -> tuple[Array, Array]:
@@ -87,6 +100,12 @@ def deepfool_search(*, num_steps: int = 5, num_candidates: int = 10, bounds: Bou
     Args:
       num_steps, num_candidates: iterations, and how many of the largest logits are candidates.
       bounds: the box of the images.
+
+    Returns:
+      A :class:`Search` that always says it found; ``epsilon_max`` does not restrict it.
+
+    Raises:
+      SettingError: when called, what :func:`bap_jax.attacks.deepfool` refuses.
 
     References:
       Xie et al., Blind adversarial pruning, 2020; public repository Lixin-Qian/BAP.

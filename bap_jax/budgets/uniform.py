@@ -30,6 +30,9 @@ def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
       attack: see :class:`BudgetAttack`.
       epsilon: radius in input units, at least 0.
 
+    Returns:
+      A :class:`bap_jax.types.Budget` whose state is a :class:`UniformState`.
+
     Raises:
       SettingError: a negative or non-finite epsilon.
 

@@ -187,7 +187,7 @@ def masks_from_scores(
 
 
 def magnitude_masks(params: Params, sparsity: float | Array, **options) -> PyTree:
-    """Masks that keep the weights of largest magnitude; options as in :func:`masks_from_scores`.
+    """Masks that keep the weights of largest magnitude: :func:`masks_from_scores` of ``|params|``, with its options and errors.
 
     >>> import jax.numpy as jnp
     >>> params = {"a": jnp.array([[-4.0, 1.0]]), "b": jnp.array([[2.0, 3.0]])}
@@ -199,6 +199,13 @@ def magnitude_masks(params: Params, sparsity: float | Array, **options) -> PyTre
 
 def apply_masks(params: Params, masks: PyTree) -> Params:
     """Sets pruned weights to zero, by selection and not by product: a NaN in a pruned weight does not leak.
+
+    Args:
+      params: a pytree of arrays.
+      masks: of the same structure, see :func:`full_masks`.
+
+    Returns:
+      ``params`` with exact zeros where a mask is False.
 
     >>> import jax.numpy as jnp
     >>> apply_masks({"w": jnp.array([1.0, jnp.nan])}, {"w": jnp.array([True, False])})["w"].tolist()

@@ -57,7 +57,8 @@ def check_ramp(ramp: Ramp) -> Ramp:
 def progress(step: Number, *, begin_step: Number, end_step: Number) -> Array:
     """How far a ramp has come: 0 until ``begin_step``, 1 from ``end_step`` on, linear in between.
 
-    A ramp of no length jumps from 0 to 1 at ``begin_step``.
+    A ramp of no length jumps from 0 to 1 at ``begin_step``. Arguments are scalars, in steps, and may be traced; returns a float32
+    scalar in [0, 1].
 
     >>> [float(progress(t, begin_step=10, end_step=20)) for t in (0, 10, 15, 20, 30)]
     [0.0, 0.0, 0.5, 1.0, 1.0]
@@ -159,6 +160,7 @@ def due(step: Number, *, begin_step: Number, end_step: Number, frequency: Number
     """Whether the masks change at ``step``: every ``frequency`` steps inside the ramp, and always once at its end.
 
     Without the last clause a ramp whose length is no multiple of ``frequency`` would stop short of its final sparsity.
+    Arguments are scalars, in steps, and may be traced; returns a bool scalar.
 
     >>> [t for t in range(12) if due(t, begin_step=2, end_step=9, frequency=3)]
     [2, 5, 8, 9]

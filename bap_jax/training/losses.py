@@ -31,6 +31,12 @@ def clean(*, label_smoothing: float = 0.1) -> Loss:
 
     Raises:
       SettingError: label smoothing outside [0, 1].
+
+    Returns:
+      A :class:`bap_jax.types.Loss` without state. Its metrics: ``clean_accuracy``.
+
+    >>> clean().init(None, None)
+    ()
     """
     _check_fraction("label_smoothing", label_smoothing)
 
@@ -54,6 +60,13 @@ def mix(*, adversarial_weight: float = 0.5, label_smoothing: float = 0.1) -> Los
 
     Raises:
       SettingError: a number outside its range.
+
+    Returns:
+      A :class:`bap_jax.types.Loss` without state. Its metrics: ``adversarial_loss``, ``adversarial_accuracy``, and for a < 1
+      ``clean_loss`` and ``clean_accuracy``.
+
+    >>> mix(adversarial_weight=1.0).init(None, None)
+    ()
 
     References:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913; Madry et al., 2018.
