@@ -50,7 +50,7 @@ def prepare(name: str, data_dir: str | None = None) -> Prepared:
         raise
     except ImportError as error:
         missing = _missing_module(error)
-        package = {"tensorflow": "'bap_jax[data]'", "importlib_resources": "'bap_jax[data]'"}.get(missing, missing)
+        package = {"tensorflow": "'bap_jax[data]'"}.get(missing, missing)
         raise DataError(f"preparing {name} needs the module {missing}: pip install {package}") from error
     except Exception as error:  # no network, files to download by hand, an example that TFDS refuses, a full disk
         hint = ""
