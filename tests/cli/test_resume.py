@@ -112,9 +112,8 @@ def test_a_run_that_was_killed(left, uninterrupted, environment, python, tmp_pat
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("settings", [BLIND, VARIED], ids=["blind", "varied"])
-def test_a_run_that_was_killed_often(seed, settings, left, uninterrupted, environment, python, tmp_path):
+@pytest.mark.parametrize(("settings", "seed"), [(BLIND, 1), (VARIED, 2)], ids=["blind", "varied"])
+def test_a_run_that_was_killed_often(settings, seed, left, uninterrupted, environment, python, tmp_path):
     digits = {"data": "digits", "model": "mlp", "batch_size": 32, "limit": 128, "validation_limit": 64}
     settings = Settings(**{**settings.as_dict(), **digits, "steps": 150, "seed": seed})
     run = tmp_path / "run"
