@@ -11,9 +11,9 @@ from typing import Any
 import tyro
 
 from bap_jax.cli.commands import write_runs_report
-from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import run_grid
 from bap_jax.cli.main import set_up_process
+from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.reporting import checks_of, rows_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.cli.settings import Settings

@@ -5,8 +5,8 @@ Command: ``python -m experiments.mnist_lenet5 --data-dir DIR --seeds 1`` (DIR ho
 
 from __future__ import annotations
 
-from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import expand
+from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from experiments.common import arguments, run
 

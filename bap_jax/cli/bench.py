@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bap_jax.atomic import write_atomic
+from bap_jax.cli.arguments import Bench
 from bap_jax.cli.bench_process import RAMP_STEPS, Stalled, StepProcess
 from bap_jax.cli.bench_step import TimedStep, mask_work, network, read_data
-from bap_jax.cli.main import Bench
 from bap_jax.cli.screen import console, progress_bar
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.timing import Ratio, Sample, Timed, in_turn, median, ratio, sample

@@ -13,9 +13,10 @@ from rich.table import Table
 from bap_jax import data as data_layer
 from bap_jax import report as report_layer
 from bap_jax.checkpoint import read_config
-from bap_jax.cli import main as cli
-from bap_jax.cli.evaluating import FOLDER, AttackPlan, evaluate_run, settings_of
+from bap_jax.cli import arguments as cli
+from bap_jax.cli.evaluating import FOLDER, evaluate_run, settings_of
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
+from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.reporting import checks_of, histories_of, layers_of, rows_of, settings_table
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bap_jax import report as report_layer
+from bap_jax.cli.arguments import Demo
 from bap_jax.cli.commands import write_runs_report
-from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.grid import expand, run_grid
-from bap_jax.cli.main import Demo
+from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.reporting import checks_of, rows_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.cli.settings import Settings

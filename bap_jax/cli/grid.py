@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bap_jax.cli.evaluating import AttackPlan, evaluate_run, stored_evaluation
+from bap_jax.cli.evaluating import evaluate_run, stored_evaluation
 from bap_jax.cli.loop import check_out, finished_step, load_data, train
 from bap_jax.cli.naming import arm_of, process_of
+from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.data import Splits
 

@@ -1,179 +1,24 @@
 """The command line: `bap train`, `evaluate`, `report`, `data`, `bench`, `demo`.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
-screen. Each command lives in its own file, which is imported when it is called for.
+screen. The arguments are in ``arguments.py``, what the commands do in ``commands.py``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from bap_jax.cli.settings import Settings
+from bap_jax.cli import arguments as spoken
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError
 from bap_jax.parallel.devices import apply_environment, environment
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Process:
-    """Where a command runs."""
-
-    devices: Annotated[int | None, tyro.conf.arg(name="devices")] = None
-    """How many devices to spread batches over. Default: all accelerators, or one CPU device."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(_Process, Settings):
-    """Train a network while pruning it, and leave a run folder with checkpoints, metrics and the full configuration.
-
-    Example: bap train --data mnist --model lenet5 --budget cutoff-scale --final-sparsity 0.9 --epochs 3 --out runs/x
-    """
-
-    out: Path
-    """The run folder to write; absent or empty, unless --resume."""
-    config: Path | None = None
-    """Take the settings from this config.json of another run; those given on the command line besides take precedence."""
-    resume: bool = False
-    """Go on with the run in --out from its newest checkpoint; starts one where there is none."""
-    tensorboard: bool = False
-    """Write TensorBoard event files beside metrics.jsonl (needs tensorboardX)."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate(_Process):
-    """Attack a trained network and measure its accuracy.
-
-    Example: bap evaluate runs/x --attack pgd --norm linf --epsilon 0,0.1,0.2,0.3
-    """
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """A run folder."""
-    attack: str = "pgd"
-    """`pgd`, `fgsm`, `deepfool`, a comma list of them, or `package.module:factory` that returns a Threat."""
-    norm: str = "linf"
-    """`linf`, `l2`, `l1` or `rms`."""
-    epsilon: str = "0,0.1,0.2,0.3"
-    """Radii in pixel units in [0, 1], a comma list; fractions such as 8/255 allowed."""
-    steps: int = 20
-    """Steps of PGD."""
-    step_size: str | None = None
-    """Step of PGD as a fraction of epsilon; by default 2.5 / steps."""
-    restarts: int = 1
-    """Random restarts of PGD."""
-    limit: int | None = None
-    """Only the first so many examples."""
-    split: str = "test"
-    """`test` or `validation`."""
-    checkpoint: str = "last"
-    """`last`, `best` (on validation data), or a step."""
-    batch_size: int = 256
-    """Examples attacked at once."""
-    data_dir: str | None = None
-    """Folder with prepared TFDS data sets, if it is not where the run found it."""
-    seed: int = 0
-    """Seed of random starts."""
-    strict: bool = False
-    """Exit with status 1 if a check failed."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
-    """Gather the evaluations of runs into one report: HTML, Markdown, CSV and pictures.
-
-    Example: bap report runs/x runs/y --out runs/report
-    """
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders that `bap evaluate` has looked at."""
-    out: Path
-    """Where to write the report."""
-    title: str = "Accuracy, efficiency, robustness"
-    """The report's title."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PrepareData:
-    """Prepare a TFDS data set once, in the format that training reads without TensorFlow. Needs the extra `data`.
-
-    Example: bap data prepare mnist --data-dir DIR
-    """
-
-    name: Annotated[str, tyro.conf.Positional]
-    """A TFDS name such as `mnist`, a folder of images (split/class/image.png), or `package.module:Builder`."""
-    data_dir: str | None = None
-    """Where to put it; else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShowData:
-    """Describe a data set that is there: sizes, shape, classes, mean and standard deviation of its pixels.
-
-    Example: bap data show digits
-    """
-
-    name: Annotated[str, tyro.conf.Positional] = "digits"
-    """`digits`, a prepared TFDS data set, or `package.module:factory`."""
-    data_dir: str | None = None
-    """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Time training steps against each other, interleaved, and print the ratios.
-
-    Example: bap bench --data mnist --model lenet5
-    """
-
-    data: str = "digits"
-    """`digits` or a prepared TFDS data set."""
-    data_dir: str | None = None
-    """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
-    model: str = "lenet5"
-    """Which network."""
-    batch_size: int = 128
-    """Examples in a batch."""
-    attack_steps: int = 7
-    """PGD steps of the training attack, the same for the uniform and the blind step."""
-    rounds: int = 7
-    """How often each step is timed, in turn."""
-    devices: int | None = None
-    """CPU devices of the several-device arm; one per core by default."""
-    out: Path | None = None
-    """Write the figures as JSON too."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Demo(_Process):
-    """The main job on the embedded digits: five ways to train, three sparsities, two pruning processes, one report."""
-
-    seeds: int = 1
-    """Seeds per cell."""
-    out: Path = Path("runs/demo")
-    """Where runs and report go. Finished cells are not computed again."""
-
-
-_Data = Annotated[
-    Annotated[PrepareData, tyro.conf.subcommand("prepare")] | Annotated[ShowData, tyro.conf.subcommand("show")],
-    tyro.conf.subcommand("data", description="Prepare a data set, or describe one."),
-]
-_Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | _Data
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Reads the command, runs it, and turns the errors a user can mend into one line and exit status 2."""
-    command = tyro.cli(_Command, args=arguments, prog="bap", description=__doc__.splitlines()[0])  # type: ignore[arg-type]
+    command = tyro.cli(spoken.Command, args=arguments, prog="bap", description=__doc__.splitlines()[0])  # type: ignore[arg-type]
     try:
         status = _run(command)
     except (SettingError, DataError, CheckpointError, OSError) as error:
@@ -188,8 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(command) -> int:
     from bap_jax.cli import commands
 
-    if isinstance(command, (Train, Evaluate, Demo, Bench)):
-        set_up_process(None if isinstance(command, Bench) else command.devices)  # bench counts devices in other processes
+    if isinstance(command, (spoken.Train, spoken.Evaluate, spoken.Demo, spoken.Bench)):
+        set_up_process(None if isinstance(command, spoken.Bench) else command.devices)  # bench counts devices in other processes
     return commands.run(command)
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from bap_jax.cli import grid
-from bap_jax.cli.evaluating import AttackPlan
 from bap_jax.cli.naming import arm_of
+from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
 

@@ -1,0 +1,144 @@
+"""The command line's vocabulary: every command with its arguments and their help, and nothing that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from bap_jax.cli.plan import AttackPlan
+from bap_jax.cli.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Process:
+    """Where a command runs."""
+
+    devices: Annotated[int | None, tyro.conf.arg(name="devices")] = None
+    """How many devices to spread batches over. Default: all accelerators, or one CPU device."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(_Process, Settings):
+    """Train a network while pruning it, and leave a run folder with checkpoints, metrics and the full configuration.
+
+    Example: bap train --data mnist --model lenet5 --budget cutoff-scale --final-sparsity 0.9 --epochs 3 --out runs/x
+    """
+
+    out: Path
+    """The run folder to write; absent or empty, unless --resume."""
+    config: Path | None = None
+    """Take the settings from this config.json of another run; those given on the command line besides take precedence."""
+    resume: bool = False
+    """Go on with the run in --out from its newest checkpoint; starts one where there is none."""
+    tensorboard: bool = False
+    """Write TensorBoard event files beside metrics.jsonl (needs tensorboardX)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate(_Process, AttackPlan):
+    """Attack a trained network and measure its accuracy.
+
+    Example: bap evaluate runs/x --attack pgd --norm linf --epsilon 0,0.1,0.2,0.3
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder."""
+    batch_size: int = 256
+    """Examples attacked at once."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets, if it is not where the run found it."""
+    strict: bool = False
+    """Exit with status 1 if a check failed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """Gather the evaluations of runs into one report: HTML, Markdown, CSV and pictures.
+
+    Example: bap report runs/x runs/y --out runs/report
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders that `bap evaluate` has looked at."""
+    out: Path
+    """Where to write the report."""
+    title: str = "Accuracy, efficiency, robustness"
+    """The report's title."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrepareData:
+    """Prepare a TFDS data set once, in the format that training reads without TensorFlow. Needs the extra `data`.
+
+    Example: bap data prepare mnist --data-dir DIR
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A TFDS name such as `mnist`, a folder of images (split/class/image.png), or `package.module:Builder`."""
+    data_dir: str | None = None
+    """Where to put it; else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowData:
+    """Describe a data set that is there: sizes, shape, classes, mean and standard deviation of its pixels.
+
+    Example: bap data show digits
+    """
+
+    name: Annotated[str, tyro.conf.Positional] = "digits"
+    """`digits`, a prepared TFDS data set, or `package.module:factory`."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time training steps against each other, interleaved, and print the ratios.
+
+    Example: bap bench --data mnist --model lenet5
+    """
+
+    data: str = "digits"
+    """`digits` or a prepared TFDS data set."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
+    model: str = "lenet5"
+    """Which network."""
+    batch_size: int = 128
+    """Examples in a batch."""
+    attack_steps: int = 7
+    """PGD steps of the training attack, the same for the uniform and the blind step."""
+    rounds: int = 7
+    """How often each step is timed, in turn."""
+    devices: int | None = None
+    """CPU devices of the several-device arm; one per core by default."""
+    out: Path | None = None
+    """Write the figures as JSON too."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo(_Process):
+    """The main job on the embedded digits: five ways to train, three sparsities, two pruning processes, one report."""
+
+    seeds: int = 1
+    """Seeds per cell."""
+    out: Path = Path("runs/demo")
+    """Where runs and report go. Finished cells are not computed again."""
+
+
+_Data = Annotated[
+    Annotated[PrepareData, tyro.conf.subcommand("prepare")] | Annotated[ShowData, tyro.conf.subcommand("show")],
+    tyro.conf.subcommand("data", description="Prepare a data set, or describe one."),
+]
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | _Data
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
