@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.mathematics.padded import mean_of_real, quantile_of_real
 from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, Norm
 
@@ -102,15 +103,13 @@ def cutoff_value(norms: Array, weight: Array, cutoff: Cutoff, running: RunningMe
       and the running mean are ours.
     """
     check_cutoff(cutoff)
-    real = weight > 0
     if cutoff.kind == "off":
         return jnp.float32(jnp.inf), running
     if cutoff.kind == "constant":
         return jnp.float32(cutoff.value), running
     if cutoff.kind == "quantile":
-        level = jnp.nanquantile(jnp.where(real, norms, jnp.nan), cutoff.value)
-        return jnp.where(jnp.any(real), level, 0.0).astype(jnp.float32), running
-    mean = jnp.sum(jnp.where(real, norms, 0.0)) / jnp.maximum(jnp.sum(real), 1)
+        return quantile_of_real(norms, weight, cutoff.value), running
+    mean = mean_of_real(norms, weight)
     if cutoff.kind == "mean":
         return mean, running
     running = running.add(mean, cutoff.value)

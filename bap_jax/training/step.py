@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bap_jax.mathematics.padded import mean_of_real, quantile_of_real
 from bap_jax.training.state import TrainState
 from bap_jax.types import Apply, Array, Batch, Budget, Loss, Outputs, Pruner
 
@@ -146,11 +147,9 @@ def interleave(images: tuple[Array, ...]) -> Array:
 
 def budget_metrics(epsilon: Array, weight: Array, budget_state, gather: Callable[[Array], Array]) -> Metrics:
     """Mean and quantiles of the per-example budgets of the global batch, and the scalars of the budget's state."""
-    epsilon, real = gather(epsilon), gather(weight) > 0
-    any_real = jnp.any(real)
-    mean = jnp.sum(jnp.where(real, epsilon, 0.0)) / jnp.maximum(jnp.sum(real), 1)
-    quantiles = jnp.nanquantile(jnp.where(real, epsilon, jnp.nan), jnp.array(EPSILON_QUANTILES))
+    epsilon, weight = gather(epsilon), gather(weight)
+    quantiles = quantile_of_real(epsilon, weight, jnp.array(EPSILON_QUANTILES))
     names = [f"epsilon_q{round(100 * level):02d}" for level in EPSILON_QUANTILES]
-    metrics = {"epsilon_mean": mean} | {name: jnp.where(any_real, q, 0.0) for name, q in zip(names, quantiles, strict=True)}
+    metrics = {"epsilon_mean": mean_of_real(epsilon, weight)} | dict(zip(names, quantiles, strict=True))
     fields = budget_state._asdict() if hasattr(budget_state, "_asdict") else {}
     return metrics | {f"budget_{name}": x.astype(jnp.float32) for name, x in fields.items() if getattr(x, "shape", None) == ()}
