@@ -205,7 +205,10 @@ def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
     if not paths:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
     # the folder may have been moved since, or named from another place
-    return [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder)} for path in paths]
+    records = [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder)} for path in paths]
+    newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
+    # training went on after an earlier evaluation of its last checkpoint: that one is out of date
+    return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
 
 
 def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, notes: tuple[str, ...] = ()) -> dict[str, Path]:

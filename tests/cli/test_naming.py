@@ -1,9 +1,11 @@
 """Runs that were trained differently have different names."""
 
 import dataclasses
+import json
 
 import pytest
 
+from bap_jax.cli.commands import evaluations_of
 from bap_jax.cli.grid import cell_name
 from bap_jax.cli.naming import arm_of, process_of, short_names
 from bap_jax.cli.reporting import rows_of
@@ -50,3 +52,12 @@ def test_clean_accuracy_is_that_on_most_examples_and_nothing_else_is_dropped():
     rows = rows_of(records)
     assert [r["accuracy"] for r in rows if r["attack"] == "clean"] == [0.6]
     assert sorted(r["accuracy"] for r in rows if r["attack"] == "pgd-20") == [0.1, 0.5]  # a report refuses the two, it hides none
+
+
+def test_an_evaluation_that_training_has_overtaken_is_left_out(tmp_path):
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    for name, step, checkpoint in (("old", 5, "last"), ("new", 9, "last"), ("best", 5, "best")):
+        record = {"name": name, "step": step, "plan": {"checkpoint": checkpoint}}
+        (tmp_path / "evaluations" / f"{name}.json").write_text(json.dumps(record))
+    assert sorted(record["name"] for record in evaluations_of(tmp_path)) == ["best", "new"]
