@@ -1,0 +1,22 @@
+"""What is compiled for a run can be built from its traced settings, whatever the norm."""
+
+import pytest
+
+from bap_jax.cli.build import slots_of
+from bap_jax.cli.settings import Settings
+from bap_jax.types import Bounds
+
+RADII = {"linf": None, "rms": None, "l2": 3.0, "l1": 20.0}
+
+
+@pytest.mark.parametrize("norm", RADII)
+def test_the_blind_step_of_every_norm_can_be_built_for_compiling(norm):
+    settings = Settings(norm=norm, epsilon_max=RADII[norm]).check().traced()
+    budget = slots_of(settings, settings.ramp(2), Bounds()).budget
+    assert float(budget.init(1).epsilon_max) > 0
+
+
+def test_runs_that_differ_in_what_the_state_carries_share_a_step():
+    one = Settings(norm="l2", epsilon_max=3.0, scale=1.0, final_sparsity=0.5, seed=1)
+    other = Settings(norm="l2", epsilon_max=2.0, scale=1.4, final_sparsity=0.9, seed=2)
+    assert one.traced() == other.traced() != Settings().traced()
