@@ -10,12 +10,13 @@ from hypothesis.extra import numpy as hnp
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.projections import clip_to_bounds, project_ball, uniform_in_ball
+from bap_jax.mathematics.projections import clip_to_bounds, project_ball, project_l1_ball_in_box, uniform_in_ball
 from bap_jax.types import Bounds
 
 NORMS = ["linf", "l2", "l1", "rms"]
 values = st.floats(-10, 10, width=32, allow_subnormal=False)  # XLA flushes subnormal numbers to zero
 project = jax.jit(project_ball, static_argnames="norm")
+project_in_box = jax.jit(project_l1_ball_in_box)
 
 
 def sorted_l1_projection(row: np.ndarray, radius: float) -> np.ndarray:
@@ -75,6 +76,62 @@ def test_zero_radius_gives_exactly_zero(norm):
     np.testing.assert_array_equal(project_ball(delta, jnp.zeros(3), norm), 0)
 
 
+def kinked_l1_projection(delta: np.ndarray, room: np.ndarray, radius: float) -> np.ndarray:
+    """On the L1 ball and the box, in float64: the threshold lies between two kinks, where the norm is linear in it."""
+    magnitude = np.abs(delta).astype(np.float64)
+    cut = lambda alpha: np.clip(magnitude - alpha, 0, room)  # noqa: E731
+    if cut(0).sum() <= radius:
+        return np.sign(delta) * cut(0)
+    kinks = np.unique(np.concatenate([[0], magnitude, np.maximum(magnitude - room, 0)]))
+    norms = np.array([cut(kink).sum() for kink in kinks])
+    alpha = np.interp(-radius, -norms, kinks)
+    return np.sign(delta) * cut(alpha) if radius > 0 else 0 * magnitude
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    delta=hnp.arrays(np.float32, (3, 7), elements=values),
+    images=hnp.arrays(np.float32, (3, 7), elements=st.floats(-1, 2, width=32)),
+    radii=hnp.arrays(np.float32, 3, elements=st.floats(0, 8, width=32)),
+)
+def test_l1_in_the_box_is_the_exact_projection(delta, images, radii):
+    bounds = Bounds(jnp.full(7, -1.0), jnp.arange(7) * 0.5 + 2)
+    found = np.asarray(project_in_box(jnp.asarray(delta), jnp.asarray(images), jnp.asarray(radii), bounds))
+    upper = np.arange(7) * 0.5 + 2
+    for row in range(3):
+        room = np.where(delta[row] > 0, upper - images[row], images[row] + 1)
+        np.testing.assert_allclose(found[row], kinked_l1_projection(delta[row], room, radii[row]), atol=1e-4)
+    assert np.all(np.abs(found).sum(axis=1) <= radii + 1e-4)
+    assert np.all((images + found >= -1 - 1e-6) & (images + found <= upper + 1e-6))
+
+
+@pytest.mark.parametrize("radius", [0.125, 3.0, 12.0])
+def test_l1_in_the_box_is_exact_for_many_features(radius):
+    random = np.random.RandomState(0)
+    images, delta = (
+        random.rand(4, 3000).astype(np.float32),
+        np.exp(random.randn(4, 3000) * 2 - 2) * np.sign(random.randn(4, 3000)),
+    )
+    delta = delta.astype(np.float32)
+    found = project_in_box(jnp.asarray(delta), jnp.asarray(images), radius, Bounds())
+    room = np.where(delta > 0, 1 - images, images)
+    expected = np.stack([kinked_l1_projection(*rows, radius) for rows in zip(delta, room, strict=True)])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(np.abs(found).sum(axis=1), radius, rtol=1e-4)
+
+
+def test_without_walls_the_box_changes_nothing_and_walls_are_not_simply_cut_off():
+    random = np.random.RandomState(1)
+    images, delta = jnp.asarray(random.rand(3, 20), jnp.float32), jnp.asarray(random.randn(3, 20), jnp.float32)
+    free = project_in_box(delta, images, 2.0, Bounds(-jnp.inf, jnp.inf))
+    np.testing.assert_allclose(free, project_ball(delta, 2.0, "l1"), atol=1e-5)
+    walled = project_in_box(delta, images, 2.0, Bounds())
+    np.testing.assert_allclose(per_example_norm(walled, "l1"), 2.0, rtol=1e-5)
+    cut_off = per_example_norm(clip_to_bounds(images + free, Bounds()) - images, "l1")
+    np.testing.assert_array_equal(cut_off[:2] < 1.6, True)
+    np.testing.assert_array_equal(project_in_box(delta, images, jnp.zeros(3), Bounds()), 0)
+
+
 def test_bounds_may_be_numbers_or_one_value_per_channel():
     images = jnp.array([[[[-1.0, 0.5, 2.0]]]])
     np.testing.assert_array_equal(clip_to_bounds(images, Bounds()), [[[[0, 0.5, 1]]]])
@@ -96,6 +153,8 @@ def test_points_are_uniform_in_the_ball(norm, moment):
     lambda: project_ball(jnp.ones((2, 3)), float("nan"), "l2"),
     lambda: project_ball(jnp.ones((2, 3)), jnp.ones(3), "l2"),
     lambda: project_ball(jnp.ones((2, 3)), 1.0, "l0"),
+    lambda: project_l1_ball_in_box(jnp.ones((2, 3)), jnp.ones((2, 3)), -1.0, Bounds()),
+    lambda: project_l1_ball_in_box(jnp.ones((2, 3)), jnp.ones((2, 3)), jnp.ones(3), Bounds()),
     lambda: uniform_in_ball(jax.random.key(0), (2,), "l0"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(call):
