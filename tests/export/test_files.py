@@ -1,0 +1,78 @@
+"""Files: whole or refused, the same bytes for the same tensors."""
+
+import json
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from bap_jax.errors import SettingError
+from bap_jax.export import read_tensors, write_tensors
+
+TENSORS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([True, False]), "n": np.array(3)}
+
+
+def test_every_type_comes_back(tmp_path):
+    tensors = dict(TENSORS)
+    for dtype in ("float64", "float16", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"):
+        tensors[dtype] = np.array([1, 2], dtype)
+    write_tensors(tmp_path / "x.safetensors", tensors, {"layout": "jax"})
+    found, about = read_tensors(tmp_path / "x.safetensors")
+    assert about == {"layout": "jax"} and found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype and found[name].shape == tensor.shape and np.array_equal(found[name], tensor)
+    assert safetensors.numpy.load_file(tmp_path / "x.safetensors").keys() == tensors.keys()
+
+
+def test_the_same_tensors_are_the_same_bytes(tmp_path):
+    about = {name: "x" for name in "abcdefgh"}
+    files = {write_tensors(tmp_path / f"{i}.safetensors", TENSORS, about) for i in range(4)}
+    assert len(files) == 1
+
+
+def test_transposed_tensors_are_written_as_they_look(tmp_path):
+    write_tensors(tmp_path / "x.safetensors", {"t": TENSORS["b"].T}, {})
+    assert read_tensors(tmp_path / "x.safetensors")[0]["t"].tolist() == TENSORS["b"].T.tolist()
+
+
+def test_bfloat16_is_read(tmp_path):
+    values = np.array([1.0, -2.5]).astype(jnp.bfloat16)
+    header = json.dumps({"h": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + values.tobytes())
+    assert read_tensors(tmp_path / "x.safetensors")[0]["h"].astype(np.float32).tolist() == [1.0, -2.5]
+
+
+def test_metadata_of_others_is_no_card(tmp_path):
+    for metadata in ({"format": "pt"}, {"bap_jax": "{"}, {"bap_jax": "3"}, None):
+        safetensors.numpy.save_file(TENSORS, tmp_path / "x.safetensors", metadata=metadata)
+        assert read_tensors(tmp_path / "x.safetensors")[1] == {}
+
+
+@pytest.mark.parametrize("cut", [0, 4, 60, -1])
+def test_a_file_that_is_not_whole_is_refused(tmp_path, cut):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, TENSORS, {})
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(SettingError, match=r"x\.safetensors'.* whole safetensors file"):
+        read_tensors(path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    for name in ("x.safetensors", "x.pt", ""):
+        with pytest.raises(SettingError, match=r"FILE = .*state dict"):
+            read_tensors(tmp_path / name)
+
+
+def test_without_torch_a_state_dict_names_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "x.pth").write_bytes(b"PK")
+    with pytest.raises(SettingError, match="safetensors file, or PyTorch"):
+        read_tensors(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module.", "net."])
+def test_what_wrappers_put_before_names_falls_away(prefix, tmp_path):
+    write_tensors(tmp_path / "x.safetensors", {prefix + name: tensor for name, tensor in TENSORS.items()}, {})
+    assert read_tensors(tmp_path / "x.safetensors")[0].keys() == TENSORS.keys()
