@@ -50,6 +50,8 @@ class Evaluate(_Process, AttackPlan):
     """Examples attacked at once."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets, if it is not where the run found it."""
+    save_examples: bool = False
+    """Keep the attacked images as well, in evaluations/NAME.examples.npz."""
     strict: bool = False
     """Exit with status 1 if a check failed."""
 
@@ -67,6 +69,58 @@ class Report:
     """Where to write the report."""
     title: str = "Accuracy, efficiency, robustness"
     """The report's title."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a trained network's weights, masks and model card, for PyTorch or whatever else reads safetensors.
+
+    Example: bap export runs/x --format safetensors --layout torch
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder."""
+    format: str = "safetensors"
+    """The format of the files: `safetensors`."""
+    layout: str = "auto"
+    """Names and axes: `torch` (NCHW, the network's common names in PyTorch), `jax` (NHWC, our own), or `auto`: torch where
+    the network's names there are known. docs/weights.md lists them."""
+    architecture: str | None = None
+    """Whose names the layout torch takes, if the model is your own `package.module:factory`: e.g. `resnet18`."""
+    checkpoint: str = "last"
+    """`last`, `best` (on validation data), or a step."""
+    out: Path | None = None
+    """The file of the weights; masks and card go beside it. By default export/model.safetensors in the run folder."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets, if it is not where the run found it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Import:
+    """Make a run folder of weights from elsewhere, so that they can be evaluated: safetensors, or a PyTorch state dict.
+
+    Example: bap import resnet18.safetensors --model resnet18 --data cifar10 --out runs/y
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """A .safetensors file, or a state dict that PyTorch saved (read with weights_only, if PyTorch is installed)."""
+    model: str
+    """The network they belong to: as for bap train."""
+    data: str
+    """What it classifies: as for bap train."""
+    out: Path
+    """The run folder to write; absent or empty."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
+    image_size: int | None = None
+    """Resize the shorter side of TFDS images to this and cut out the middle square."""
+    layout: str = "auto"
+    """Names and axes in the file: `torch`, `jax`, or `auto`, by what the names look like."""
+    architecture: str | None = None
+    """Whose names the layout torch takes, if the model is your own `package.module:factory`: e.g. `resnet18`."""
+    masks: str = "file"
+    """Which weights are pruned: those that the masks beside the `file` (or in it) say, none where there are no masks; or
+    `nonzero`: every weight that is zero."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +192,8 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
     | _Data
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
+from rich.console import Console
 from rich.table import Table
 
 from bap_jax import data as data_layer
@@ -15,6 +17,7 @@ from bap_jax import report as report_layer
 from bap_jax.checkpoint import read_config
 from bap_jax.cli import arguments as cli
 from bap_jax.cli.evaluating import FOLDER, evaluate_run, settings_of
+from bap_jax.cli.exporting import export_run, import_run
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.reporting import checks_of, histories_of, layers_of, rows_of, settings_table
@@ -22,6 +25,7 @@ from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.validation import summary
 from bap_jax.errors import SettingError
+from bap_jax.evaluation import Progress
 
 INTERRUPTED = 130
 
@@ -42,6 +46,10 @@ def _run(command: Any) -> int:
         return run_evaluate(command)
     if isinstance(command, cli.Report):
         return run_report(command)
+    if isinstance(command, cli.Export):
+        return run_export(command)
+    if isinstance(command, cli.Import):
+        return run_import(command)
     if isinstance(command, cli.PrepareData):
         return run_prepare(command)
     if isinstance(command, cli.ShowData):
@@ -166,19 +174,53 @@ def run_evaluate(command: cli.Evaluate) -> int:
             data_dir=command.data_dir,
             batch_size=command.batch_size,
             devices=devices_of(command),
-            progress=lambda p: update(p.num_examples, f"examples  {p.threat} epsilon {p.epsilon:g}: {100 * p.accuracy:.1f} %"),
+            save_examples=command.save_examples,
+            progress=lambda told: update(round(1000 * told.fraction), _attacking(told), 1000),
         )
     table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
-    for column in ("attack", "epsilon", "accuracy", "examples"):
+    for column in ("attack", "epsilon", "accuracy", "95 % interval", "examples"):
         table.add_column(column, justify="left" if column == "attack" else "right")
     for row in record["rows"]:
         name = " ".join(part for part in (row["attack"], row["norm"]) if part)
-        table.add_row(name, f"{row['epsilon']:.4g}", f"{100 * row['accuracy']:.2f} %", str(row["num_examples"]))
+        interval = f"{100 * row['low']:.1f} – {100 * row['high']:.1f}"
+        table.add_row(name, f"{row['epsilon']:.4g}", f"{100 * row['accuracy']:.2f} %", interval, str(row["num_examples"]))
     screen.print(table)
+    _show_stages(record["stages"], screen)
+    _show_distances(record["distances"], screen)
     show_checks(record["checks"], screen)
     if not record["finished"]:
         screen.print("[yellow]this run is not finished[/yellow]")
     return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
+
+
+def _attacking(told: Progress) -> str:
+    at = "" if math.isinf(told.epsilon) else f" at epsilon {told.epsilon:.4g}"
+    return f"per mille  {told.threat}{at}: {told.done} of {told.total} examples, {100 * told.accuracy:.1f} % robust"
+
+
+def _show_stages(stages: dict[str, list[dict[str, Any]]], screen: Console) -> None:
+    """Robust accuracy after each attack of a cascade."""
+    for name, rows in stages.items():
+        table = Table(title=f"{name}, robust accuracy after each attack", title_justify="left")
+        for column in ("after", "epsilon", "accuracy"):
+            table.add_column(column, justify="left" if column == "after" else "right")
+        for row in sorted(rows, key=lambda row: row["epsilon"]):
+            table.add_row(row["stage"], f"{row['epsilon']:.4g}", f"{100 * row['accuracy']:.2f} %")
+        screen.print(table)
+
+
+def _show_distances(distances: dict[str, dict[str, Any]], screen: Console) -> None:
+    """Quartiles of minimal distances over the examples that were right."""
+    if not distances:
+        return
+    table = Table(title="smallest adversarial perturbations of correct examples", title_justify="left")
+    for column in ("attack", "25 %", "median", "75 %", "not found", "examples"):
+        table.add_column(column, justify="left" if column == "attack" else "right")
+    for name, found in distances.items():
+        quartiles = (found[which] for which in ("quarter", "median", "three_quarters"))
+        cells = ["none" if value is None else f"{value:.4g}" for value in quartiles]
+        table.add_row(name, *cells, str(found["not_found"]), str(found["attacked"]))
+    screen.print(table)
 
 
 def run_report(command: cli.Report) -> int:
@@ -224,6 +266,61 @@ def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, n
         histories=histories_of(records),
         layers=layers_of(records),
     )
+
+
+def run_export(command: cli.Export) -> int:
+    """`bap export`."""
+    screen = console()
+    files, card = export_run(
+        command.run,
+        out=command.out,
+        file_format=command.format,
+        layout=command.layout,
+        architecture=command.architecture,
+        checkpoint=command.checkpoint,
+        data_dir=command.data_dir,
+    )
+    weights, images = card["weights"], card["input"]
+    pairs = [
+        ("network", f"{card['architecture']}, {card['num_classes']} classes, step {card['step']}"),
+        ("layout", f"{card['layout']}, images {images['axes']} {'×'.join(map(str, images['shape']))}"),
+        ("normalisation", _normalisation(card["normalisation"])),
+        ("parameters", f"{weights['parameters']:,}, {weights['nonzero']:,} not zero"),
+        ("sparsity", f"{weights['sparsity']:.4f}"),
+    ]
+    show_pairs("exported", pairs, screen)
+    for name, path in files._asdict().items():
+        screen.print(f"{name}: {path} ({path.stat().st_size / 1e3:,.0f} kB)", highlight=False, soft_wrap=True)
+    return 0
+
+
+def run_import(command: cli.Import) -> int:
+    """`bap import`."""
+    screen = console()
+    given = {name: getattr(command, name) for name in ("model", "data", "out", "data_dir", "image_size", "layout")}
+    imported = import_run(command.file, **given, architecture=command.architecture, masks=command.masks)
+    pairs = [
+        ("layout", imported.layout),
+        ("normalisation", _normalisation(imported.normalisation)),
+        ("parameters", f"{imported.num_parameters:,}"),
+        ("masks", imported.masks),
+        ("sparsity", f"{imported.sparsity:.4f}"),
+    ]
+    show_pairs("imported", pairs, screen)
+    for dtype in dict.fromkeys(imported.converted.values()):
+        count = sum(other == dtype for other in imported.converted.values())
+        screen.print(f"[yellow]{count} tensors were {dtype} and are float32 now[/yellow]", highlight=False)
+    screen.print(f"next: bap evaluate {imported.run}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _normalisation(normalisation: dict[str, Any] | None) -> str:
+    if normalisation is None:
+        return "not known: the model's own"
+    mean, std = normalisation["mean"], normalisation["std"]
+    if not any(mean) and all(value == 1 for value in std):
+        return "none: the network takes pixels as they are"
+    return f"inside the network, mean {mean}, std {std}"
 
 
 def run_prepare(command: cli.PrepareData) -> int:
