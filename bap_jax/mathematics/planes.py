@@ -14,7 +14,7 @@ _NEGLIGIBLE = 1e-8  # of the largest |w|: features with less do not move
 
 
 def step_to_plane(points: Array, normals: Array, residuals: Array, norm: Norm, bounds: Bounds) -> Array:
-    """The shortest δ, in a norm, that takes each point x to its plane without leaving the box: ⟨w, δ⟩ = −c, lower ≤ x + δ ≤ upper.
+    """The shortest δ that takes each point x to its plane without leaving the box: ⟨w, δ⟩ = −c, lower ≤ x + δ ≤ upper.
 
     The plane is {x' : ⟨w, x'⟩ = b}, given by the residual c = ⟨w, x⟩ − b at the point; a linearised function of value f and
     gradient w at x is zero on the plane with c = f. With room_i the way from x_i to the wall in direction −sgn(c·w_i), feature i
