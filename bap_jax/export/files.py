@@ -50,7 +50,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
     content = safetensors.numpy.save(
         {name: np.array(tensor, order="C") for name, tensor in tensors.items()}, metadata={KEY: json.dumps(about)}
     )
-    write_atomic(path, content)
+    write_atomic(Path(path), content)
     return content
 
 

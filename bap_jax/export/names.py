@@ -166,7 +166,7 @@ def entries(
 
 
 def _torch_entries(shapes: Mapping[str, tuple[int, ...]], architecture: str | None, image_shape: tuple[int, ...]) -> list[Entry]:
-    if architecture not in ARCHITECTURES:
+    if architecture is None or architecture not in ARCHITECTURES:
         expected = f"one of {', '.join(ARCHITECTURES)}; the layout jax holds any network"
         raise SettingError("architecture", architecture, expected)
     if len(image_shape) != 3:

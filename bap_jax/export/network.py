@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def export_network(
     kept = _leaves({"params": masks})
     tensors, mask_tensors = {}, {}
     for entry in found:
-        tensor, mask = leaves[entry.path], kept.get(entry.path, np.True_)
+        tensor, mask = leaves[entry.path], kept.get(entry.path, np.array(True))
         tensors[entry.name] = arrange(np.where(mask, tensor, np.zeros((), tensor.dtype)), entry.arranged)
         if mask.ndim:
             mask_tensors[entry.name] = arrange(mask, entry.arranged)
@@ -175,7 +175,7 @@ def _converted(tensor: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
     return tensor
 
 
-def _leaves(tree: PyTree) -> dict[str, np.ndarray]:
+def _leaves(tree: PyTree) -> dict[str, Any]:
     """Every leaf by its path, as numpy arrays where it is an array, as it is where it is only a shape."""
     values = (leaf if isinstance(leaf, jax.ShapeDtypeStruct) else np.asarray(leaf) for leaf in jax.tree.leaves(tree))
     return dict(zip(leaf_paths(tree), values, strict=True))
