@@ -1,0 +1,74 @@
+"""What minimal-norm attacks share: the nearest adversarial point met so far, and how far there is to go at most."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bap_jax.errors import SettingError
+from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.mathematics.rows import choose
+from bap_jax.types import Array, AttackResult, Bounds, Norm
+
+
+class Nearest(NamedTuple):
+    """The nearest adversarial point of every example."""
+
+    images: Array  # [B, ...] the image itself while there is none
+    distance: Array  # [B] infinite while there is none
+
+
+def none_yet(images: Array) -> Nearest:
+    """The record before any adversarial point was met."""
+    return Nearest(images, jnp.full_like(images, jnp.inf, shape=images.shape[:1]))
+
+
+def keep_nearer(nearest: Nearest, hit: Array, images: Array, distance: Array) -> Nearest:
+    """Take over the rows that are adversarial (``hit`` [B]) and nearer than what is on record; a distance that is NaN never is.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> record = none_yet(jnp.zeros((2, 3)))
+      >>> keep_nearer(record, jnp.array([True, False]), jnp.ones((2, 3)), jnp.array([1.0, 1.0])).distance
+      Array([ 1., inf], dtype=float32)
+    """
+    nearer = hit & (distance < nearest.distance)
+    return Nearest(choose(nearer, images, nearest.images), jnp.where(nearer, distance, nearest.distance))
+
+
+def attack_result(nearest: Nearest, losses: Array) -> AttackResult:
+    """The record as an attack's result, cut off from gradients."""
+    result = AttackResult(nearest.images, jnp.isfinite(nearest.distance), losses)
+    return jax.tree.map(jax.lax.stop_gradient, result)
+
+
+def farthest(images: Array, bounds: Bounds, norm: Norm) -> Array:
+    """The norm of the longest perturbation that stays in the box, ‖max(upper − x, x − lower)‖, [B]; infinite without a box.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> farthest(jnp.array([[0.25, 1.0]]), Bounds(0.0, 1.0), "l1")
+      Array([1.75], dtype=float32)
+    """
+    lower, upper = (jnp.broadcast_to(jnp.asarray(side, images.dtype), images.shape) for side in bounds)
+    return per_example_norm(jnp.maximum(upper - images, images - lower), norm)
+
+
+def cosine(step: Array, num_steps: int, initial: float | Array, final: float | Array) -> Array:
+    """Cosine annealing, final + (initial − final)·(1 + cos(π·step/num_steps))/2."""
+    return final + (initial - final) * (1 + jnp.cos(math.pi * step / num_steps)) / 2
+
+
+def check_steps(name: str, value: object) -> None:
+    """Raise SettingError unless the value is an integer ≥ 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SettingError(name, value, "an integer ≥ 1")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise SettingError for a Python number that is not positive and finite; traced and array values pass."""
+    if isinstance(value, (int, float)) and not (math.isfinite(value) and value > 0):
+        raise SettingError(name, value, "a finite number > 0")
