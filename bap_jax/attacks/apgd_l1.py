@@ -51,7 +51,8 @@ def sparse_start(point: Array, images: Array, radius: Array, *, given: bool) -> 
 def sparse_step(current: Array, gradient: Array, pace: SparsePace, images: Array, radius: Array, bounds: Bounds) -> Array:
     """x ← P(x + η·s/‖s‖₁), s the signs of the largest |g_i|, P the projection on the L1 ball and the box at once.
 
-    The largest: those not below the ascending-sorted |g| at index clamp(⌊(1 − q)·D⌋, 0, D − 1).
+    The largest: those not below the ascending-sorted |g| at index clamp(⌊(1 − q)·D⌋, 0, D − 1). As published, a best point of two
+    features is moved along two again: a perturbation of one feature is not found from there.
 
     Args:
       current: [B, ...] x.
