@@ -78,7 +78,10 @@ class Threat(NamedTuple):
     """An attack with its settings, as evaluation takes it.
 
     ``attack(logits_fn, keys, images, labels, epsilon) -> AttackResult``. A minimal-norm attack (``minimal=True``) ignores
-    ``epsilon``: it returns the nearest adversarial point that it found, in ``norm``.
+    ``epsilon``: it returns the nearest adversarial point that it found, in ``norm``. What the checks make use of:
+    ``black_box`` attacks take no gradients, so a gradient attack has to be at least as strong; ``stronger`` is the same attack
+    with more steps or restarts, which should change nothing. ``cost`` is the run time relative to other threats (about the number
+    of forward and backward passes), for progress only.
     """
 
     name: str
@@ -86,6 +89,9 @@ class Threat(NamedTuple):
     bounds: Bounds
     minimal: bool
     attack: Callable[[LogitsFn, Array, Array, Array, Array], AttackResult]
+    black_box: bool = False
+    stronger: Callable[[LogitsFn, Array, Array, Array, Array], AttackResult] | None = None
+    cost: float = 1.0
 
 
 class Adversarial(NamedTuple):

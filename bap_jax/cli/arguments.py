@@ -50,6 +50,8 @@ class Evaluate(_Process, AttackPlan):
     """Examples attacked at once."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets, if it is not where the run found it."""
+    save_examples: bool = False
+    """Keep the attacked images as well, in evaluations/NAME.examples.npz."""
     strict: bool = False
     """Exit with status 1 if a check failed."""
 

@@ -17,12 +17,14 @@ import numpy as np
 from bap_jax.atomic import write_atomic
 from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, read_config, versions
 from bap_jax.cli.build import model_of
+from bap_jax.cli.journal import Journal
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings, parse_epsilons
+from bap_jax.cli.settings import Settings
 from bap_jax.data import Source, evaluation_batches, load_split
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import EvaluationResult, evaluate
+from bap_jax.evaluation import Cascade, EvaluationResult, evaluate, wilson_interval
+from bap_jax.evaluation import Source as AttackedOn
 from bap_jax.mathematics.masks import compression_ratio, measured_sparsity
 from bap_jax.models import count_parameters
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
@@ -99,9 +101,12 @@ def evaluate_run(
     data_dir: str | None = None,
     batch_size: int = 256,
     devices: int | None = 1,
+    save_examples: bool = False,
     progress: Callable | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run's network and writes ``evaluations/NAME.json`` and ``.npz`` (one entry per example) into its folder.
+
+    What is found on the way is kept in ``evaluations/NAME.partial/`` until it is done: the same call goes on where it stopped.
 
     Args:
       run: a run folder.
@@ -110,6 +115,7 @@ def evaluate_run(
       data_dir: where prepared data sets are, if not where the run found them.
       batch_size: examples attacked at once.
       devices: how many devices; None for all.
+      save_examples: write the attacked images too, ``evaluations/NAME.examples.npz``.
       progress: see :func:`bap_jax.evaluation.evaluate`.
 
     Returns:
@@ -138,13 +144,23 @@ def evaluate_run(
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
     weights = (network.params, network.model_state)
     threats = plan.threats(dataset.bounds)
+    place = functools.partial(replicate, mesh) if mesh.size > 1 else lambda weights: weights
+    name, folder = plan_name(plan), Path(run) / FOLDER
+    header = {"plan": dataclasses.asdict(plan), "step": step, "batch_size": batch_size, "devices": mesh.size}
+    header |= {"examples": save_examples, "versions": versions(), "weights": _fingerprint(weights)}
+    journal = Journal(folder / f"{name}.partial", header)
     result = evaluate(
         predictor(settings.model, dataset.num_classes),
-        replicate(mesh, weights) if mesh.size > 1 else weights,
+        place(weights),
         evaluation_batches(dataset, batch_size, limit=plan.limit),
         threats,
-        parse_epsilons("--epsilon", plan.epsilon),
+        plan.epsilons(),
         jax.random.key(plan.seed),
+        sources=[_source(other.strip(), dataset, place) for other in (plan.transfer_from or "").split(",") if other.strip()],
+        controls=plan.controls,
+        keep_examples=save_examples,
+        recall=journal.recall,
+        record=journal.record,
         put=functools.partial(shard_batch, mesh) if mesh.size > 1 else None,
         progress=progress,
     )
@@ -154,14 +170,17 @@ def evaluate_run(
         "finished": bool(about.get("finished")),
         "plan": dataclasses.asdict(plan),
         "rows": _rows(result, settings, network, plan, threats),
+        "stages": _stages(result),
+        "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
         "checks": [check._asdict() for check in result.checks],
         "versions": versions(),
     }
-    name = plan_name(plan)
-    folder = Path(run) / FOLDER
     folder.mkdir(exist_ok=True)
-    write_atomic(folder / f"{name}.npz", _npz(result))
+    write_atomic(folder / f"{name}.npz", _npz(_per_example(result)))
+    if save_examples:
+        write_atomic(folder / f"{name}.examples.npz", _npz({"index": result.index, **result.examples}))
     write_atomic(folder / f"{name}.json", json.dumps(record, indent=1))
+    journal.clear()
     return record
 
 
@@ -177,12 +196,63 @@ def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] 
 def plan_name(plan: AttackPlan) -> str:
     """A file name for a plan: readable, and different for different plans."""
     text = json.dumps(dataclasses.asdict(plan), sort_keys=True)
-    readable = plan.attack.replace(",", "+").replace(":", ".").replace("/", ".")
-    return f"{readable}-{plan.norm}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    readable = plan.attack.replace(" ", "").replace(",", "+").replace(":", ".").replace("/", ".")[:60]
+    return f"{readable}-{plan.norm.replace(',', '+')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def distance_summary(distances: np.ndarray) -> dict[str, float | int | None]:
+    """The median and quartiles of minimal distances over the examples that were right, those without a point counted as infinite.
+
+    Args:
+      distances: [N], 0 = wrong already, inf = nothing found.
+
+    Returns:
+      ``median``, ``quarter``, ``three_quarters`` (None where infinite), and the counts ``attacked``, ``not_found``, ``wrong``.
+
+    Example:
+      >>> distance_summary(np.array([0.0, 0.1, 0.2, 0.3, np.inf]))["median"]
+      0.2
+    """
+    attacked = distances[distances > 0]
+    names = {"quarter": 0.25, "median": 0.5, "three_quarters": 0.75}
+    values = {name: float(np.quantile(attacked, q, method="inverted_cdf")) if attacked.size else None for name, q in names.items()}
+    values = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
+    counts = {"attacked": attacked.size, "not_found": int(np.isinf(attacked).sum()), "wrong": int((distances == 0).sum())}
+    return {**values, **counts}
+
+
+def _source(run: str, dataset: Source, place: Callable) -> AttackedOn:
+    """The newest network of another run, to make adversarial examples on."""
+    settings = settings_of(Path(run))
+    network, step, _ = restore_checkpoint(run, "last")
+    where = f"the checkpoint of step {step} in {run}"
+    network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
+    model = predictor(settings.model, dataset.num_classes)
+    return AttackedOn(Path(run).name, model, place((network.params, network.model_state)))
+
+
+def _fingerprint(weights: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(weights):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _stages(result: EvaluationResult) -> dict[str, list[dict[str, Any]]]:
+    """Of every cascade: the robust accuracy after each of its attacks, as AutoAttack prints it."""
+    return {
+        name: [
+            {"stage": stage, "epsilon": epsilon, "accuracy": float(accuracy)}
+            for stage, accuracies in stages.items()
+            for epsilon, accuracy in zip(result.epsilons[name], accuracies, strict=True)
+            if epsilon > 0
+        ]
+        for name, stages in result.stages.items()
+    }
 
 
 def _rows(
-    result: EvaluationResult, settings: Settings, network: Network, plan: AttackPlan, threats: Sequence[Threat]
+    result: EvaluationResult, settings: Settings, network: Network, plan: AttackPlan, threats: Sequence[Threat | Cascade]
 ) -> list[dict[str, Any]]:
     common = {
         "data": settings.data,
@@ -198,23 +268,41 @@ def _rows(
         "num_parameters": count_parameters(network.params),
         "nonzero": sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(network.params)),
     }
-    rows = [{**common, "attack": "clean", "norm": "", "epsilon": 0.0, "accuracy": result.clean_accuracy}]
+
+    def row(attack: str, norm: str, epsilon: float, accuracy: float) -> dict[str, Any]:
+        low, high = wilson_interval(accuracy, result.num_examples)
+        measured = {"attack": attack, "norm": norm, "epsilon": epsilon, "accuracy": accuracy}
+        return {**common, **measured, "low": low, "high": high}
+
+    rows = [row("clean", "", 0.0, result.clean_accuracy)]
     norms = {threat.name: threat.norm for threat in threats}
-    for threat, accuracies in result.robust_accuracy.items():
-        for epsilon, accuracy in zip(result.epsilons[threat], accuracies, strict=True):
+    for name, accuracies in result.robust_accuracy.items():
+        norm = norms.get(name) or norms[name.partition(" from ")[0]]
+        for epsilon, accuracy in zip(result.epsilons[name], accuracies, strict=True):
             if epsilon > 0:
-                attack = threat.removesuffix(f"-{norms[threat]}")
-                rows.append({**common, "attack": attack, "norm": norms[threat], "epsilon": epsilon, "accuracy": float(accuracy)})
+                rows.append(row(name.replace(f"-{norm}", ""), norm, epsilon, float(accuracy)))
+    for norm, accuracies in result.worst_case.items():
+        group = [name for name in norms if norms[name] == norm]
+        if len(group) > 1:
+            for epsilon, accuracy in zip(result.epsilons[group[0]], accuracies, strict=True):
+                if epsilon > 0:
+                    attack = "worst of " + ", ".join(name.replace(f"-{norm}", "") for name in group)
+                    rows.append(row(attack, norm, epsilon, float(accuracy)))
     return rows
 
 
-def _npz(result: EvaluationResult) -> bytes:
-    """One entry per example: position, label, clean prediction, and per threat its success at every radius and distance."""
+def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:
+    """One entry per example: position, label, clean prediction, and per threat success, distance, the stage that fooled it."""
     arrays: dict[str, Any] = {"index": result.index, "label": result.label, "prediction": result.prediction}
     for threat, success in result.success.items():
         arrays[f"success/{threat}"] = success
         arrays[f"epsilon/{threat}"] = np.asarray(result.epsilons[threat])
     arrays |= {f"distance/{threat}": distance for threat, distance in result.distance.items()}
+    arrays |= {f"nearest/{norm}": distance for norm, distance in result.nearest.items()}
+    return arrays | {f"broken_by/{name}": stage for name, stage in result.broken_by.items()}
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 from bap_jax.cli.settings import parse_epsilons, parse_number
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import deepfool_threat, fgsm_threat, pgd_threat
+from bap_jax.evaluation import ATTACKS, Cascade, autoattack, cascade, named_threat, settings_of
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.types import Bounds, Norm, Threat
+
+NORMS = ("linf", "l2", "l1", "l0", "rms")
+AUTOATTACK = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
+CASCADE = "cascade:"
+PGD_STEPS = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,17 +22,22 @@ class AttackPlan:
     """What to evaluate with; the same plan on the same checkpoint gives the same numbers."""
 
     attack: str = "pgd"
-    """`pgd`, `fgsm`, `deepfool`, a comma list of them, or `package.module:factory` that returns a Threat."""
+    """A comma list of: `pgd`, `fgsm`, `apgd-ce`, `apgd-dlr`, `apgd-t`, `square`, `noise`, `pgd0`, `sparse-rs`; of minimal norm
+    `deepfool`, `fab`, `fab-t`, `cw`, `ddn`, `fmn`, `ho-fmn`, `sigma-zero`; `autoattack`, `autoattack-plus`, `autoattack-rand`;
+    `cascade:apgd-ce+square`, each on what those before it left; `package.module:factory` that returns a Threat."""
     norm: str = "linf"
-    """`linf`, `l2`, `l1` or `rms`."""
+    """`linf`, `l2`, `l1`, `l0` (features) or `rms`, or a comma list: each attack is run in each norm of the list that it has."""
     epsilon: str = "0,0.1,0.2,0.3"
-    """Radii in pixel units in [0, 1], a comma list; fractions such as 8/255 allowed."""
-    steps: int = 20
-    """Steps of PGD."""
+    """Radii in pixel units in [0, 1], a comma list; fractions such as 8/255 allowed. Of several norms each its own:
+    `linf=0,8/255;l2=0.5,1`."""
+    steps: int | None = None
+    """Steps of the attacks; by default 20 of PGD, and what each of the others was published with."""
+    queries: int | None = None
+    """Queries of Square and Sparse-RS, samples of noise; by default 5,000, 10,000 and 100."""
     step_size: str | None = None
     """Step of PGD as a fraction of epsilon; by default 2.5 / steps."""
     restarts: int = 1
-    """Random restarts of PGD."""
+    """Restarts of the attacks that have them (PGD, APGD, FAB, Square, PGD0)."""
     limit: int | None = None
     """Only the first so many examples."""
     split: str = "test"
@@ -36,6 +46,10 @@ class AttackPlan:
     """`last`, `best` (on validation data), or a step."""
     seed: int = 0
     """Seed of random starts."""
+    transfer_from: str | None = None
+    """A comma list of other run folders, the dense network's for instance: attacks made on their networks are tried as well."""
+    controls: bool = True
+    """Check on one batch that more steps and noise change nothing, and that an unbounded attack breaks everything."""
 
     def check(self) -> AttackPlan:
         """Refuses what makes no sense, before any work starts.
@@ -43,11 +57,12 @@ class AttackPlan:
         Raises:
           SettingError: naming the setting, its value and what would be right.
         """
-        if self.norm not in ("linf", "l2", "l1", "rms"):
-            raise SettingError("--norm", self.norm, "linf, l2, l1 or rms")
+        for norm in self.norms:
+            if norm not in NORMS:
+                raise SettingError("--norm", self.norm, "linf, l2, l1, l0 or rms, or a comma list of them")
         if self.split not in ("test", "validation"):
             raise SettingError("--split", self.split, "test or validation")
-        for name in ("steps", "restarts", "limit"):
+        for name in ("steps", "queries", "restarts", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingError(f"--{name}", value, "a whole number of at least 1")
@@ -55,37 +70,93 @@ class AttackPlan:
             raise SettingError("--step-size", self.step_size, "a fraction of epsilon above 0")
         if self.checkpoint not in ("last", "best") and not self.checkpoint.isdigit():
             raise SettingError("--checkpoint", self.checkpoint, "last, best or a step")
-        parse_epsilons("--epsilon", self.epsilon)
+        self.epsilons()
         self.threats(Bounds())
         return self
 
-    def threats(self, bounds: Bounds) -> list[Threat]:
-        """The attacks named by ``--attack``."""
-        return [self._threat(name.strip(), bounds) for name in self.attack.split(",")]
+    @property
+    def norms(self) -> tuple[str, ...]:
+        return tuple(norm.strip() for norm in self.norm.split(","))
 
-    def _threat(self, name: str, bounds: Bounds) -> Threat:
-        norm = cast(Norm, self.norm)
+    def epsilons(self) -> dict[Norm, tuple[float, ...]]:
+        """The radii of every norm."""
+        if "=" not in self.epsilon:
+            return {cast(Norm, norm): parse_epsilons("--epsilon", self.epsilon) for norm in self.norms}
+        pairs = [part.partition("=") for part in self.epsilon.split(";")]
+        found = {cast(Norm, norm.strip()): parse_epsilons("--epsilon", radii) for norm, _, radii in pairs}
+        if set(found) != set(self.norms):
+            raise SettingError("--epsilon", self.epsilon, f"radii for each norm of --norm {self.norm}, such as linf=0.1;l2=1")
+        return found
+
+    def threats(self, bounds: Bounds) -> list[Threat | Cascade]:
+        """The attacks named by ``--attack``, in every norm of ``--norm`` that they work in."""
+        names = [name.strip() for name in self.attack.split(",")]
+        made = [threat for name in names for threat in self._in_every_norm(name, bounds)]
+        plain = [name for name in names if name in ATTACKS]
+        given = {"steps": self.steps, "queries": self.queries, "step_size": self.step_size}
+        given |= {"restarts": self.restarts if self.restarts > 1 else None}
+        for setting, value in given.items():
+            if value is not None and not any(self._settings(name, setting) for name in plain):
+                raise SettingError(
+                    f"--{setting.replace('_', '-')}", value, f"no value with --attack {self.attack}, which has none"
+                )
+        return made
+
+    def _in_every_norm(self, name: str, bounds: Bounds) -> list[Threat | Cascade]:
+        norms = [norm for norm in self.norms if name not in ATTACKS or norm in ATTACKS[name].norms]
+        if not norms:
+            raise SettingError("--norm", self.norm, f"{' or '.join(ATTACKS[name].norms)} with --attack {name}")
+        return [self._threat(name, cast(Norm, norm), bounds) for norm in norms]
+
+    def _threat(self, name: str, norm: Norm, bounds: Bounds) -> Threat | Cascade:
+        if name in ATTACKS:
+            return self._plain(name, norm, bounds)
+        if name in AUTOATTACK:
+            return _renamed("--norm", lambda: autoattack(norm, version=AUTOATTACK[name], bounds=bounds))  # type: ignore[arg-type]
+        if name.startswith(CASCADE):
+            parts = name.removeprefix(CASCADE).split("+")
+            for part in parts:
+                if part not in ATTACKS:
+                    raise SettingError("--attack", name, f"{CASCADE} and names out of {', '.join(ATTACKS)}, joined by +")
+            return cascade(f"{'+'.join(parts)}-{norm}", [self._plain(part, norm, bounds) for part in parts])
         if is_import_path(name):
             threat = import_object("--attack", name)(norm=norm, bounds=bounds)
-            if not isinstance(threat, Threat):
+            if not isinstance(threat, (Threat, Cascade)):
                 raise SettingError("--attack", name, f"a factory that returns a Threat, not a {type(threat).__name__}")
             return threat
-        if name == "pgd":
-            relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
-            name = f"pgd-{self.steps}" + (f"-x{self.restarts}" if self.restarts > 1 else "")
-            name += f"-step-{self.step_size}" if self.step_size is not None else ""
-            return pgd_threat(
-                norm=norm,
-                bounds=bounds,
-                num_steps=self.steps,
-                relative_step_size=relative,
-                restarts=self.restarts,
-                name=f"{name}-{self.norm}",
-            )
-        if name == "fgsm":
-            return fgsm_threat(norm=norm, bounds=bounds)
-        if name == "deepfool":
-            if norm not in ("l2", "linf"):
-                raise SettingError("--norm", norm, "l2 or linf with --attack deepfool")
-            return deepfool_threat(norm=norm, bounds=bounds)
-        raise SettingError("--attack", name, "pgd, fgsm, deepfool, a comma list of them, or package.module:factory")
+        known = ", ".join([*ATTACKS, *AUTOATTACK])
+        raise SettingError("--attack", name, f"{known}, {CASCADE}NAME+NAME, a comma list of them, or package.module:factory")
+
+    def _plain(self, name: str, norm: Norm, bounds: Bounds) -> Threat:
+        if name != "pgd":
+            return _renamed("--attack", lambda: named_threat(name, norm=norm, bounds=bounds, **self._settings(name)))
+        steps = self.steps or PGD_STEPS
+        label = f"pgd-{steps}" + (f"-x{self.restarts}" if self.restarts > 1 else "")
+        label += f"-step-{self.step_size}" if self.step_size is not None else ""
+        settings = {"num_steps": steps} | self._settings(name)
+        return named_threat(name, norm=norm, bounds=bounds, name=f"{label}-{norm}", **settings)
+
+    def _settings(self, name: str, only: str | None = None) -> dict[str, Any]:
+        """What of this plan an attack takes, under the attack's own names; of one setting alone, if ``only`` names it."""
+        relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
+        mine = {
+            "num_steps": ("steps", self.steps),
+            "num_queries": ("queries", self.queries),
+            "num_samples": ("queries", self.queries),
+            "relative_step_size": ("step_size", relative),
+            "restarts": ("restarts", self.restarts if self.restarts > 1 else None),
+        }
+        takes = settings_of(name)
+        return {
+            setting: value
+            for setting, (mine_name, value) in mine.items()
+            if setting in takes and value is not None and only in (None, mine_name)
+        }
+
+
+def _renamed(setting: str, make: Any) -> Any:
+    """The same error, told of the command line's setting."""
+    try:
+        return make()
+    except SettingError as error:
+        raise SettingError(setting, error.value, error.expected) from None

@@ -1,23 +1,36 @@
 """Evaluation: robust accuracy under threats, security curves, and the checks that make them believable."""
 
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy, wilson_interval
-from bap_jax.evaluation.checks import Check
-from bap_jax.evaluation.evaluate import EvaluationResult, Progress, evaluate
+from bap_jax.evaluation.autoattack import autoattack
+from bap_jax.evaluation.cascade import Cascade, Stage, cascade
+from bap_jax.evaluation.checks import Check, check_distances
+from bap_jax.evaluation.evaluate import evaluate
+from bap_jax.evaluation.jobs import Source
+from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
-from bap_jax.evaluation.threats import deepfool_threat, fgsm_threat, pgd_threat
+from bap_jax.evaluation.threats import ATTACKS, deepfool_threat, fgsm_threat, named_threat, pgd_threat, settings_of
 
 __all__ = [
+    "ATTACKS",
+    "Cascade",
     "Check",
     "EvaluationResult",
     "Progress",
     "SecurityCurve",
+    "Source",
+    "Stage",
     "area_under_curve",
+    "autoattack",
+    "cascade",
+    "check_distances",
     "clean_accuracy",
     "deepfool_threat",
     "evaluate",
     "fgsm_threat",
+    "named_threat",
     "pgd_threat",
     "robust_accuracy",
     "security_curve",
+    "settings_of",
     "wilson_interval",
 ]

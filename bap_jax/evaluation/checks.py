@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Status = Literal["passed", "warned", "failed"]
 
@@ -159,3 +160,168 @@ def check_once(duplicates: int, num_examples: int) -> Check:
     """
     advice = "" if not duplicates else "give batches that hold every example once; mark padding by weight 0"
     return Check("every example once", "failed" if duplicates else "passed", f"{duplicates} of {num_examples} repeated", advice)
+
+
+def check_found(name: str, missing: int, num_examples: int) -> Check:
+    """Every example has an adversarial point somewhere in the box; where none was found, the distance is infinite (censored).
+
+    More than one in ten fails.
+
+    >>> check_found("fmn-l2", 0, 100).status, check_found("fmn-l2", 30, 100).status
+    ('passed', 'failed')
+    """
+    status: Status = "passed" if not missing else "failed" if missing > 0.1 * num_examples else "warned"
+    advice = "" if not missing else "more steps, another step size, or masked gradients; these distances are infinite, not zero"
+    return Check(f"{name}: a point for every example", status, f"{missing} of {num_examples} without one", advice)
+
+
+def check_black_box(name: str, missed: int, num_examples: int) -> Check:
+    """What falls to an attack without gradients (Square, transfer, noise) should fall to one with them, example by example.
+
+    More than one example and 0.2 % warn, as in AutoAttack; more than 2 % fail.
+
+    >>> check_black_box("square-linf", 5, 1000).status, check_black_box("square-linf", 100, 1000).status
+    ('warned', 'failed')
+    """
+    status: Status = (
+        "passed" if missed <= max(1, 0.002 * num_examples) else "failed" if missed > 0.02 * num_examples else "warned"
+    )
+    advice = "" if status == "passed" else "masked gradients: the gradient attacks are too weak for this network"
+    value = f"{missed} of {num_examples} fell to it alone"
+    return Check(f"{name} finds nothing that gradients miss", status, value, advice)
+
+
+def check_agreement(minimal: str, fixed: str, pairs: Sequence[tuple[float, float]], num_examples: int) -> Check:
+    """The share of minimal distances above ε and the robust accuracy at ε measure the same thing.
+
+    Args:
+      minimal: name of the minimal-norm attack.
+      fixed: name of the attack with a budget.
+      pairs: (accuracy of the one, of the other) at every ε.
+      num_examples: how many examples there are. A difference above 2 points (and two examples) warns: the higher of the two
+        comes from the weaker attack.
+
+    Returns:
+      Check.
+
+    >>> check_agreement("fmn-linf", "pgd-20-linf", [(0.5, 0.51), (0.4, 0.2)], 1000).status
+    'warned'
+    """
+    gap = max((one - other for one, other in pairs), key=abs)
+    status: Status = "warned" if abs(gap) > max(0.02, 2.5 / num_examples) else "passed"
+    advice = "" if status == "passed" else f"{minimal if gap > 0 else fixed} is the weaker one: more steps, another step size"
+    return Check(f"{minimal} and {fixed} agree", status, f"largest difference {100 * abs(gap):.1f} points", advice)
+
+
+def check_nearer(name: str, nearer: int, much_nearer: int, num_examples: int, others: Sequence[str]) -> Check:
+    """No point of another attack, in whatever norm it worked, may be more than 5 % nearer than that of a minimal-norm attack.
+
+    This holds the inequalities between norms: a point at distance r in L∞ is at most √d·r away in L2, and so on.
+
+    Args:
+      name: of the minimal-norm attack.
+      nearer: examples with a point more than 5 % nearer. More than 5 % of the examples warn.
+      much_nearer: examples with a point at less than two thirds of the distance. More than 10 % fail.
+      num_examples: how many were right, and attacked.
+      others: names of the attacks that found the points.
+
+    Returns:
+      Check.
+
+    >>> check_nearer("fmn-l2", 10, 0, 100, ["fmn-linf"]).status, check_nearer("fmn-l2", 30, 20, 100, ["fmn-linf"]).status
+    ('warned', 'failed')
+    """
+    far = much_nearer > 0.1 * num_examples
+    status: Status = "failed" if far else "warned" if nearer > 0.05 * num_examples else "passed"
+    advice = "" if status == "passed" else "the attack stops short of the nearest points: more steps, another step size"
+    against = f" ({', '.join(others)})" if nearer else ""
+    return Check(f"{name}: no other point is nearer", status, f"{nearer} of {num_examples} are{against}", advice)
+
+
+def check_distances(name: str, correct: ArrayLike, distances: ArrayLike) -> Check:
+    """Distances mean what they should: 0 = wrong without an attack, inf = attacked and nothing found, NaN = not attacked.
+
+    The common mistake is a 0 where an example was not attacked, which makes a network look weak, or an attack strong. Any table
+    of distances can be put to it, not only this package's.
+
+    Args:
+      name: of the attack.
+      correct: [N] bool: the clean image is classified correctly.
+      distances: [N].
+
+    Returns:
+      Check: failed where a correctly classified example has distance 0 or a negative one, warned where some are NaN.
+
+    >>> check_distances("mine", [True, True, False], [0.2, 0.0, 0.0]).status
+    'failed'
+    >>> check_distances("mine", [True, True, False], [0.2, float("nan"), 0.0]).status
+    'warned'
+    """
+    right, r = np.asarray(correct, bool), np.asarray(distances, np.float64)
+    zero, missing = int((right & (r <= 0)).sum()), int(np.isnan(r).sum())
+    status: Status = "failed" if zero else "warned" if missing else "passed"
+    advice = {
+        "failed": "0 means wrong without an attack: write NaN where none was made, inf where it found nothing",
+        "warned": "these were not attacked: leave them out of means and curves, do not count them as 0",
+        "passed": "",
+    }[status]
+    value = f"{zero} correct examples at distance 0, {missing} not attacked, {int(np.isinf(r).sum())} not found"
+    return Check(f"{name}: distances mean what they should", status, value, advice)
+
+
+def check_stronger(name: str, epsilon: float, broken: int, tried: int) -> Check:
+    """The same attack with more steps or restarts should break next to nothing more: above 2 % warn, above 10 % fail.
+
+    >>> check_stronger("pgd-20-linf", 0.1, 20, 100).status
+    'failed'
+    """
+    status: Status = "passed" if broken <= max(1, 0.02 * tried) else "failed" if broken > 0.1 * tried else "warned"
+    advice = "" if status == "passed" else "more steps or restarts"
+    value = f"{broken} of {tried} robust examples fall at ε = {epsilon:g}"
+    return Check(f"{name}: more steps change nothing", status, value, advice)
+
+
+def check_unbounded(name: str, epsilon: float, broken: int, tried: int) -> Check:
+    """With a budget as wide as the box every example must fall; above 1 % left warn, above 10 % fail.
+
+    >>> check_unbounded("pgd-20-linf", 1.0, 60, 100).status
+    'failed'
+    """
+    left = tried - broken
+    status: Status = "passed" if left <= 0.01 * tried else "failed" if left > 0.1 * tried else "warned"
+    advice = "" if status == "passed" else "masked gradients, or steps too few or too small"
+    return Check(f"{name}: nothing withstands ε = {epsilon:g}", status, f"{left} of {tried} do", advice)
+
+
+def check_noise(norm: str, epsilon: float, broken: int, tried: int) -> Check:
+    """What gradient attacks left standing must not fall to noise; above 1 % warn, above 10 % fail.
+
+    >>> check_noise("linf", 0.1, 0, 100).status
+    'passed'
+    """
+    status: Status = "passed" if broken <= max(1, 0.01 * tried) else "failed" if broken > 0.1 * tried else "warned"
+    advice = "" if status == "passed" else "masked gradients: noise finds what gradients do not"
+    value = f"{broken} of {tried} robust examples fall to noise at ε = {epsilon:g}"
+    return Check(f"{norm}: noise finds nothing more", status, value, advice)
+
+
+def check_shrunk(name: str, kept: float, tried: int) -> Check:
+    """The points of a minimal-norm attack lie at the boundary: drawing them towards the image must gain next to nothing.
+
+    Args:
+      name: of the attack.
+      kept: median of the distance after bisection over the one before. Below 0.95 warns, below 0.8 fails.
+      tried: on how many examples.
+
+    Returns:
+      Check.
+
+    >>> check_shrunk("carlini-wagner-l2", 0.6, 50).status
+    'failed'
+    """
+    status: Status = "passed" if kept >= 0.95 else "failed" if kept < 0.8 else "warned"
+    advice = (
+        "" if status == "passed" else "the attack has not settled at the boundary: smaller or more steps, or refine its points"
+    )
+    value = f"median {100 * (1 - kept):.1f} % nearer by bisection, {tried} examples"
+    return Check(f"{name}: points lie at the boundary", status, value, advice)

@@ -3,62 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import checks
+from bap_jax.evaluation import audit, programs
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy
-from bap_jax.evaluation.checks import Check
-from bap_jax.mathematics.norms import check_norm, per_example_norm
-from bap_jax.mathematics.objectives import cross_entropy, margin
-from bap_jax.mathematics.projections import clip_to_bounds
+from bap_jax.evaluation.cascade import Cascade, Once, Stage
+from bap_jax.evaluation.jobs import Job, Source, box_radius, budgets_of, jobs_of, tolerance
+from bap_jax.evaluation.pool import Pool
+from bap_jax.evaluation.programs import NORMS, Predict
+from bap_jax.evaluation.result import EvaluationResult, Progress
+from bap_jax.evaluation.threats import named_threat
 from bap_jax.mathematics.rows import num_features
 from bap_jax.types import Array, Batch, Bounds, Norm, Params, Threat
 
-Predict = Callable[[Params, Array], Array]  # (params, images [B, ...]) -> logits [B, K]
-
-
-class Progress(NamedTuple):
-    """How far an evaluation is: told after every attack on every batch."""
-
-    batch: int  # from 0
-    num_examples: int  # seen so far, this batch included
-    threat: str
-    epsilon: float  # inf for a minimal-norm attack, which has none
-    accuracy: float  # robust accuracy of this batch
-
-
-class EvaluationResult(NamedTuple):
-    """What an evaluation found. N examples in the order of the batches, padding left out; E budgets of a threat, rising."""
-
-    num_examples: int
-    clean_accuracy: float
-    epsilons: Mapping[str, tuple[float, ...]]  # threat -> E budgets, in the threat's norm
-    robust_accuracy: Mapping[str, np.ndarray]  # threat -> [E]
-    worst_case: Mapping[Norm, np.ndarray]  # norm -> [E], correct under every threat of that norm
-    index: np.ndarray  # type: ignore[assignment]  # [N] position in the data set
-    label: np.ndarray  # [N]
-    prediction: np.ndarray  # [N] on the clean image
-    success: Mapping[str, np.ndarray]  # threat -> [E, N] bool: misclassified, be it without an attack
-    distance: Mapping[str, np.ndarray]  # minimal threat -> [N]: 0 = wrong already, inf = nothing found
-    checks: tuple[Check, ...]
+Rows = dict[str, np.ndarray]  # columns of a table, each [N] or [n]
+PASSES = 5  # how often the first batch is predicted in search of noise
 
 
 def evaluate(
     predict: Predict,
     params: Params,
     batches: Iterable[Batch],
-    threats: Sequence[Threat],
+    threats: Sequence[Threat | Cascade],
     epsilons: Sequence[float] | Mapping[Norm, Sequence[float]],
     key: Array,
     *,
+    sources: Sequence[Source] = (),
+    controls: bool = True,
+    keep_examples: bool = False,
+    recall: Callable[[str], Rows | None] | None = None,
+    record: Callable[[str, Rows], None] | None = None,
     put: Callable[[Batch], Batch] | None = None,
     fetch: Callable[[Any], Any] = jax.device_get,
     progress: Callable[[Progress], None] | None = None,
@@ -66,21 +45,31 @@ def evaluate(
     """Attack every example with every threat at every ε, judge the attacked images anew, and check the result.
 
     An example counts as robust at ε if it is correct on the clean image and under every threat; the worst case is taken per
-    example. Every attacked image is predicted again by a program of its own, and measured: one outside its ball (beyond
-    rounding) or its box is no success, and a check fails. At ε = 0 no attack is run, since the ball holds the image alone. A
-    minimal-norm attack is run once, and has succeeded at every ε that is at least its distance.
+    example. Examples that are wrong already are not attacked. Every attacked image is predicted again by a program of its own,
+    and measured: one outside its ball (beyond rounding) or its box is no success, and a check fails. At ε = 0 no attack is run,
+    since the ball holds the image alone. A minimal-norm attack is run once, and has succeeded at every ε that is at least its
+    distance. Each attempt of a cascade's stages is run on the examples that are still robust.
 
-    Each function is compiled once per ``predict`` and threat: ε and ``params`` are traced, so that other budgets and other
-    checkpoints of the same model cost no compilation, provided that the same ``predict`` object is passed again. Keys are
-    ``fold_in(key, index)`` per row, so that batch size, padding and sharding change no random number.
+    Each function is compiled once per ``predict`` and attack: ε and ``params`` are traced, and the examples left are packed into
+    batches of one size, so that other budgets and other checkpoints of the same model cost no compilation, provided that the same
+    ``predict`` object is passed again. Keys are ``fold_in(key, index)`` per row, so that batch size, padding, sharding and the
+    examples that are left change no random number.
 
     Args:
       predict: (params, images [B, ...]) to logits [B, K], deterministic, in evaluation mode.
       params: whatever ``predict`` wants; on a mesh replicated or sharded by the caller.
-      batches: every example once; padding has weight 0.
-      threats: attacks, of different names.
+      batches: every example once, all of one size; padding has weight 0. The images are kept on the host.
+      threats: attacks and cascades, of different names.
       epsilons: budgets ≥ 0 for all threats, or for each norm its own.
       key: one typed key.
+      sources: other networks, such as the dense one. Every gradient attack with a budget is run on them too, and its images are
+        judged on the network in question: named ``THREAT from SOURCE``, and counted like any attack.
+      controls: try, on one batch, what should change nothing or break everything: more steps, noise, an unbounded attack, and
+        drawing the points of minimal-norm attacks nearer. They feed the checks alone.
+      keep_examples: return the attacked images too.
+      recall: ``recall(name)`` gives what ``record(name, rows)`` was told in an earlier evaluation with the same arguments, or
+        None. One name per attack and batch: an evaluation that was cut off goes on where it stopped.
+      record: see ``recall``.
       put: brings a batch to the devices, e.g. ``lambda batch: jax.device_put(batch, batch_sharding)``; nothing by default.
       fetch: brings results to the host as numpy; with several hosts, a gather over processes.
       progress: called after every attack on every batch.
@@ -89,7 +78,7 @@ def evaluate(
       EvaluationResult. A failed check does not stop the evaluation: look at ``checks``.
 
     Raises:
-      SettingError: budgets, names, labels or images that cannot be, or no example at all.
+      SettingError: budgets, names, labels or images that cannot be, no example at all, or fewer classes than an attack needs.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -101,274 +90,306 @@ def evaluate(
       >>> result.clean_accuracy, result.robust_accuracy["fgsm-linf"].tolist()
       (1.0, [1.0, 0.5])
     """
-    budgets = _budgets(threats, epsilons)
-    run = _Run(predict, params, threats, budgets, key, fetch, progress)
-    for number, batch in enumerate(batches):
-        run.add(number, batch if put is None else put(batch))
-    return run.result()
+    budgets = budgets_of(threats, epsilons)
+    network = Source("", predict, params)
+    run = _Run(network, key, keep_examples, recall, record, put, fetch, progress)
+    run.look(batches, [threat.bounds for threat in threats])
+    jobs = jobs_of(threats, sources, network, budgets, run.clean["logits"].shape[1])
+    run.plan(jobs)
+    for job in jobs:
+        run.attack(job)
+    tried = run.controls(jobs) if controls else []
+    return run.result(jobs, tried)
 
 
 class _Run:
-    """One evaluation under way: adds batches to lists of per-example arrays."""
+    """One evaluation under way: the examples, and per attack and budget a table with a row for each."""
 
-    def __init__(self, predict, params, threats, budgets, key, fetch, progress):
-        self.predict, self.params, self.threats, self.budgets = predict, params, threats, budgets
-        self.key, self.fetch, self.progress = key, fetch, progress
-        self.clean: dict[str, list[np.ndarray]] = defaultdict(list)
-        self.attacked: dict[tuple[str, float], dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    def __init__(self, network, key, keep_examples, recall, record, put, fetch, progress):
+        self.network, self.key, self.keep_examples = network, key, keep_examples
+        self.recall, self.record = recall or (lambda name: None), record or (lambda name, rows: None)
+        self.put, self.fetch, self.tell = put or (lambda batch: batch), fetch, progress or (lambda told: None)
+        self.tables: dict[tuple[str, float], Rows] = {}
+        self.after: dict[tuple[str, float], list[float]] = {}
         self.num_steps: dict[str, int] = {}
-        self.num_examples = 0
         self.difference = self.scale = 0.0
+        self.done = self.total = 0.0
 
-    def add(self, number: int, batch: Batch) -> None:
-        boxes = tuple(threat.bounds for threat in self.threats)
-        look = self.fetch(_look(self.predict, self.params, batch, boxes))
-        real = look["weight"] > 0
-        _check_batch(look, real, self.threats)
-        _append(self.clean, look, real)
-        self.num_examples += int(real.sum())
-        if number == 0:
-            self._look_again(batch, look, real)
-        for threat in self.threats:
-            for epsilon in (math.inf,) if threat.minimal else self.budgets[threat.name]:
-                self._attack(number, batch, threat, epsilon, look, real)
+    def look(self, batches: Iterable[Batch], boxes: Sequence[Bounds]) -> None:
+        """Predict the clean images; refuse what cannot be attacked; keep what can."""
+        parts, pools = [], []
+        for number, batch in enumerate(batches):
+            batch = Batch(*map(np.asarray, batch))
+            rows = self.fetch(programs.look(self.network.predict, self.network.params, self.put(batch), tuple(boxes)))
+            real = np.asarray(rows["weight"]) > 0
+            _check_batch(rows, real, boxes)
+            parts.append({name: np.asarray(values)[real] for name, values in rows.items()})
+            pools.append(Pool(batch.images[real], batch.labels[real], batch.index[real], len(real)))
+            if number == 0:
+                self._look_again(batch, rows, real, boxes)
+        if not any(len(pool.labels) for pool in pools):
+            raise SettingError("batches", 0, "at least one example of weight > 0")
+        self.clean: Rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns = (np.concatenate([pool[column] for pool in pools]) for column in range(3))
+        self.pool = Pool(*columns, pools[0].batch_size)
+        self.wrong = self.clean["prediction"] != self.clean["label"]
 
-    def _look_again(self, batch: Batch, look: dict[str, np.ndarray], real: np.ndarray) -> None:
-        """Once more by the same program (noise drawn at run time) and by another (noise drawn while tracing)."""
-        same = self.fetch(_look(self.predict, self.params, batch, tuple(threat.bounds for threat in self.threats)))
-        other = self.fetch(_judge(self.predict, "linf", self.params, batch, batch.images, Bounds()))
-        logits = look["logits"][real]
-        gaps = np.nan_to_num([np.abs(again["logits"][real] - logits) for again in (same, other)])
+    def _look_again(self, batch: Batch, first: Rows, real: np.ndarray, boxes: Sequence[Bounds]) -> None:
+        """Again by the same program (noise drawn at run time) and once by another (noise drawn while tracing)."""
+        predict, params = self.network.predict, self.network.params
+        again = [programs.look(predict, params, self.put(batch), tuple(boxes)) for _ in range(PASSES - 2)]
+        other = programs.judge(predict, params, self.put(batch), batch.images, Bounds())
+        logits = first["logits"][real]
+        gaps = np.nan_to_num([np.abs(self.fetch(rows["logits"])[real] - logits) for rows in (*again, other)])
         self.difference = float(np.max(gaps, initial=0.0))
         self.scale = float(np.max(np.abs(np.nan_to_num(logits)), initial=0.0))
 
-    def _attack(self, number: int, batch: Batch, threat: Threat, epsilon: float, look: dict, real: np.ndarray) -> None:
-        wrong = look["prediction"] != look["label"]
-        if epsilon == 0:
-            rows = {"broken": wrong}
-        else:
-            rows = self._attacked_rows(batch, threat, epsilon, wrong)
-        _append(self.attacked[threat.name, epsilon], rows, real)
-        if self.progress is not None:
-            robust = 1 - float(rows["broken"][real].mean()) if real.any() else math.nan
-            self.progress(Progress(number, self.num_examples, threat.name, epsilon, robust))
+    def plan(self, jobs: Sequence[Job]) -> None:
+        self.total = sum(len(job.runs) * stage.attempts * stage.cost for job in jobs for stage in job.stages) or 1.0
 
-    def _attacked_rows(self, batch: Batch, threat: Threat, epsilon: float, wrong: np.ndarray) -> dict[str, np.ndarray]:
-        radius = np.float32(max(self.budgets[threat.name]) if threat.minimal else epsilon)
-        images, found, losses = _attack(self.predict, _hashable(threat.attack), self.params, self.key, batch, radius)
-        self.num_steps[threat.name] = losses.shape[0]
-        judged = self.fetch(_judge(self.predict, threat.norm, self.params, batch, images, threat.bounds))
-        found, moved = self.fetch((found, _movement(losses)))
-        fooled = judged["prediction"] != judged["label"]
-        allowed = epsilon + _tolerance(threat, epsilon, num_features(batch.images))
-        inside = (judged["norm"] <= allowed) & judged["boxed"]
+    def attack(self, job: Job) -> None:
+        """Every attempt of every stage at every budget, each on the examples that are still robust."""
+        for epsilon in job.runs:
+            table = self._new_table()
+            after = []
+            for position, stage in enumerate(job.stages, 1):
+                for attempt in range(stage.attempts):
+                    self._attempt(job, stage, position, attempt, epsilon, table)
+                after.append(1 - float(table["broken"].mean()))
+            self.tables[job.name, epsilon], self.after[job.name, epsilon] = table, after
+
+    def _new_table(self) -> Rows:
+        count = len(self.wrong)
         return {
-            "broken": wrong | (fooled & inside),
-            "distance": np.where(wrong, 0.0, np.where(fooled & inside, judged["norm"], np.inf)),
-            "outside_ball": ~(judged["norm"] <= allowed),
+            "broken": self.wrong.copy(),
+            "broken_by": np.where(self.wrong, 0, -1).astype(np.int8),
+            "attacked": np.zeros(count, bool),
+            **{column: np.zeros(count, bool) for column in ("outside_ball", "outside_box", "not_finite", "lost")},
+            **{column: np.zeros(count, np.float32) for column in ("rise", "last_rise")},
+            **{norm: np.where(self.wrong, 0, np.inf).astype(np.float32) for norm in (*NORMS, "rms")},
+            **({"images": self.pool.images.copy()} if self.keep_examples else {}),
+        }
+
+    def _attempt(self, job: Job, stage: Stage, position: int, attempt: int, epsilon: float, table: Rows) -> None:
+        left = np.flatnonzero(~table["broken"])
+        step = stage.cost / max(len(left), 1)
+        label = f"{job.name}: {stage.name}" if job.cascade else job.name
+        label += f" {attempt + 1}/{stage.attempts}" if stage.attempts > 1 else ""
+        done = 0
+        for number, (part, batch) in enumerate(self.pool.batches(left)):
+            name = f"{job.name}/{epsilon!r}/{position}/{attempt}/{number}"
+            rows = self.recall(name)
+            if rows is None:
+                rows = self._attack_batch(job, stage, attempt, epsilon, batch, len(part))
+                self.record(name, rows)
+            self.num_steps[job.name] = max(self.num_steps.get(job.name, 0), int(rows["num_steps"]))
+            self._enter(table, part, rows, position)
+            done += len(part)
+            self.done += step * len(part)
+            accuracy = 1 - float(table["broken"].mean())
+            self.tell(Progress(label, epsilon, done, len(left), accuracy, min(1.0, self.done / self.total)))
+        if not len(left):
+            self.done += stage.cost
+
+    def _attack_batch(self, job: Job, stage: Stage, attempt: int, epsilon: float, batch: Batch, count: int) -> Rows:
+        radius = np.float32(max(job.epsilons) if job.minimal else epsilon)
+        batch = self.put(batch)
+        function, network = _hashable(stage.attack), job.network
+        images, found, losses = programs.attack(
+            network.predict, function, network.params, self.key, batch, radius, np.int32(attempt)
+        )
+        judged = self._judge(batch, images, job.bounds)
+        found, moved = self.fetch((found, programs.movement(losses)))
+        fooled = judged["prediction"] != judged["label"]
+        inside = judged[job.norm] <= epsilon + tolerance(job, epsilon, num_features(batch.images))
+        rows = {
+            "hit": fooled & inside & judged["boxed"],
+            "outside_ball": ~inside,
             "outside_box": ~judged["boxed"],
             "not_finite": ~judged["finite"],
-            "lost": found & ~fooled & ~wrong,
+            "lost": found & ~fooled & (not job.network.name),
             "rise": moved[0],
             "last_rise": moved[1],
+            **{norm: judged[norm] for norm in (*NORMS, "rms")},
+            **({"images": self.fetch(images)} if self.keep_examples else {}),
         }
+        rows = {name: np.asarray(values)[:count] for name, values in rows.items()}
+        return rows | {"num_steps": np.asarray(losses.shape[0])}
 
-    def result(self) -> EvaluationResult:
-        if self.num_examples == 0:
-            raise SettingError("batches", 0, "at least one example of weight > 0")
-        clean = {name: np.concatenate(parts) for name, parts in self.clean.items()}
-        rows = {which: {n: np.concatenate(p) for n, p in parts.items()} for which, parts in self.attacked.items()}
-        correct = clean["prediction"] == clean["label"]
-        success, distance = {}, {}
-        for threat in self.threats:
-            name = threat.name
-            if threat.minimal:
-                distance[name] = rows[name, math.inf]["distance"]
-                success[name] = np.stack([self._within(distance[name], threat, eps) for eps in self.budgets[name]])
-            else:
-                success[name] = np.stack([rows[name, eps]["broken"] for eps in self.budgets[name]])
-        accuracy = {name: np.array([robust_accuracy(correct, row[None]) for row in rows]) for name, rows in success.items()}
-        return EvaluationResult(
-            self.num_examples,
-            clean_accuracy(clean["prediction"], clean["label"]),
-            self.budgets,
-            accuracy,
-            self._worst(correct, success),
-            clean["index"],
-            clean["label"],
-            clean["prediction"],
-            success,
-            distance,
-            (*self._model_checks(clean), *self._attack_checks(rows, accuracy), *self._strength_checks(accuracy)),
-        )
+    def _judge(self, batch: Batch, images: Array, bounds: Bounds) -> Rows:
+        return self.fetch(programs.judge(self.network.predict, self.network.params, batch, images, bounds))
 
     @staticmethod
-    def _within(distance: np.ndarray, threat: Threat, epsilon: float) -> np.ndarray:
-        return (distance == 0) | (distance <= epsilon * (1 + 1e-6)) & (epsilon > 0)
+    def _enter(table: Rows, part: np.ndarray, rows: Rows, position: int) -> None:
+        hit = rows["hit"]
+        table["attacked"][part] = True
+        table["broken"][part] |= hit
+        table["broken_by"][part[hit]] = position
+        for column in ("outside_ball", "outside_box", "not_finite", "lost"):
+            table[column][part] |= rows[column]
+        for column in ("rise", "last_rise"):
+            table[column][part] = rows[column]
+        for norm in (*NORMS, "rms"):
+            table[norm][part[hit]] = rows[norm][hit]
+        if "images" in table:
+            table["images"][part] = rows["images"]
 
-    def _worst(self, correct: np.ndarray, success: Mapping[str, np.ndarray]) -> dict[Norm, np.ndarray]:
-        groups: dict[Norm, list[np.ndarray]] = defaultdict(list)
-        for threat in self.threats:
-            groups[threat.norm].append(success[threat.name])
-        return {
-            norm: np.array([robust_accuracy(correct, at_epsilon) for at_epsilon in np.stack(group, axis=1)])
-            for norm, group in groups.items()
-        }
-
-    def _model_checks(self, clean: Mapping[str, np.ndarray]) -> list[Check]:
-        count, gradient = self.num_examples, clean["gradient"]
-        zero = (gradient == 0) | (clean["margin_gradient"] == 0)
-        return [
-            checks.check_once(count - len(np.unique(clean["index"])), count),
-            checks.check_logits(int(clean["probabilities"].sum()), count),
-            checks.check_finite("finite outputs", int((~clean["finite"]).sum()), count, "the model gives NaN or infinity"),
-            checks.check_determinism(self.difference, self.scale),
-            checks.check_finite("finite input gradients", int((~np.isfinite(gradient)).sum()), count, "the gradient overflows"),
-            checks.check_gradients(int(zero.sum()), int((~zero & (gradient < 1e-7 * clean["margin_gradient"])).sum()), count),
-        ]
-
-    def _attack_checks(self, rows: Mapping[tuple[str, float], Mapping[str, np.ndarray]], accuracy) -> list[Check]:
+    def controls(self, jobs: Sequence[Job]) -> list[audit.Control]:
+        """On one batch of examples: what should change nothing, and what should break everything."""
         found = []
-        for threat in self.threats:
-            name = threat.name
-            parts = [part for (which, epsilon), part in rows.items() if which == name and epsilon > 0]
-            if not parts:
+        for job in jobs:
+            if not isinstance(job.threat, Threat) or job.network.name or not job.runs:
                 continue
-            merged = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-            count = len(merged["broken"])
-            if not threat.minimal:
-                found.append(checks.check_points(name, int(merged["outside_ball"].sum()), count, "ball"))
-            found.append(checks.check_points(name, int(merged["outside_box"].sum()), count, "box"))
-            found.append(checks.check_finite(f"{name}: finite points", int(merged["not_finite"].sum()), count, "NaN gradients"))
-            found.append(checks.check_returned(name, int(merged["lost"].sum()), count))
-            found.append(checks.check_monotone(name, self.budgets[name], accuracy[name], self.num_examples))
-            if not threat.minimal and self.num_steps[name] > 1:
-                left = ~merged["broken"]
-                rise, last = (float(merged[column][left].mean()) if left.any() else 0.0 for column in ("rise", "last_rise"))
-                found.append(checks.check_converged(name, rise, last, int(left.sum())))
+            if job.minimal:
+                found += self._shrunk(job)
+                continue
+            if job.threat.stronger is not None:
+                found += self._stronger(job, job.threat.stronger)
+            if not job.black_box:
+                found += self._unbounded(job)
+        for norm, job in {job.norm: job for job in jobs if job.runs and not job.minimal and not job.black_box}.items():
+            found += self._noise(norm, job)
         return found
 
-    def _strength_checks(self, accuracy: Mapping[str, np.ndarray]) -> list[Check]:
-        found = []
-        for norm in dict.fromkeys(threat.norm for threat in self.threats):
-            group = [threat for threat in self.threats if threat.norm == norm and not threat.minimal]
-            for position, epsilon in enumerate(self.budgets[group[0].name] if group else ()):
-                values = {t.name: float(accuracy[t.name][position]) for t in group if t.name in self.num_steps and epsilon > 0}
-                single = {name: value for name, value in values.items() if self.num_steps[name] == 1}
-                iterative = {name: value for name, value in values.items() if self.num_steps[name] > 1}
-                check = checks.check_iterative(single, iterative, max(0.005, 1.5 / self.num_examples))
-                if check is not None:
-                    found.append(check._replace(name=f"{check.name} at ε = {epsilon:g}"))
-        return found
+    def _try(self, job: Job, function: Callable, epsilon: float, rows: np.ndarray) -> tuple[int, int]:
+        """(examples broken, examples tried) of the first batch of some rows."""
+        part, batch = next(self.pool.batches(rows))
+        stage = Stage("control", function)
+        return int(self._attack_batch(job, stage, 0, epsilon, batch, len(part))["hit"].sum()), len(part)
+
+    def _stronger(self, job: Job, function: Callable) -> list[audit.Control]:
+        """At the budget that leaves nearest to half of the examples."""
+        accuracy = {epsilon: 1 - self.tables[job.name, epsilon]["broken"].mean() for epsilon in job.runs}
+        epsilon = min(accuracy, key=lambda value: abs(accuracy[value] - 0.5))
+        left = np.flatnonzero(~self.tables[job.name, epsilon]["broken"])
+        if not len(left):
+            return []
+        broken, tried = self._try(job, Once(function), epsilon, left)
+        return [audit.Control("stronger", job.name, epsilon, broken, tried)]
+
+    def _unbounded(self, job: Job) -> list[audit.Control]:
+        radius = box_radius(job, self.pool.images)
+        rows = np.flatnonzero(~self.wrong)
+        if not math.isfinite(radius) or not len(rows):
+            return []
+        broken, tried = self._try(job, job.stages[0].attack, radius, rows)
+        return [audit.Control("unbounded", job.name, radius, broken, tried)]
+
+    def _noise(self, norm: Norm, job: Job) -> list[audit.Control]:
+        epsilon = max(job.runs)
+        white = [other for other in self.tables if other[1] == epsilon]
+        left = ~self.wrong
+        for which in white:
+            left &= ~self.tables[which]["broken"]
+        rows = np.flatnonzero(left)
+        if norm == "l0" or not len(rows):
+            return []
+        broken, tried = self._try(
+            job, Once(named_threat("noise", norm=norm, bounds=job.bounds, num_samples=50).attack), epsilon, rows
+        )
+        return [audit.Control("noise", norm, epsilon, broken, tried)]
+
+    def _shrunk(self, job: Job) -> list[audit.Control]:
+        """How much nearer bisection brings the points that a minimal-norm attack found."""
+        table = self.tables[job.name, math.inf]
+        rows = np.flatnonzero(np.isfinite(table[job.norm]) & ~self.wrong)
+        if not len(rows):
+            return []
+        part, batch = next(self.pool.batches(rows))
+        images, _, _ = programs.attack(
+            job.network.predict,
+            _hashable(job.stages[0].attack),
+            job.network.params,
+            self.key,
+            self.put(batch),
+            np.float32(max(job.epsilons)),
+            np.int32(0),
+        )
+        shrunk = programs.shrink(job.network.predict, job.norm, job.network.params, self.put(batch), images, job.bounds)
+        judged = self._judge(self.put(batch), shrunk.images, job.bounds)
+        before, after = table[job.norm][part], np.asarray(judged[job.norm])[: len(part)]
+        kept = float(np.median(np.where(before > 0, after / np.where(before > 0, before, 1), 1)))
+        return [audit.Control("shrunk", job.name, math.inf, 0, len(part), kept)]
+
+    def result(self, jobs: Sequence[Job], controls: Sequence[audit.Control]) -> EvaluationResult:
+        correct = ~self.wrong
+        success = {job.name: np.stack([self._success(job, epsilon) for epsilon in job.epsilons]) for job in jobs}
+        accuracy = {name: np.array([robust_accuracy(correct, row[None]) for row in rows]) for name, rows in success.items()}
+        cascades = [job for job in jobs if job.cascade]
+        evidence = audit.Evidence(
+            clean=self.clean,
+            difference=self.difference,
+            scale=self.scale,
+            jobs=jobs,
+            tables=self.tables,
+            after=self.after,
+            success=success,
+            accuracy=accuracy,
+            num_steps=self.num_steps,
+            controls=controls,
+        )
+        return EvaluationResult(
+            num_examples=len(self.wrong),
+            clean_accuracy=clean_accuracy(self.clean["prediction"], self.clean["label"]),
+            epsilons={job.name: job.epsilons for job in jobs},
+            robust_accuracy=accuracy,
+            worst_case=_worst_case(jobs, correct, success),
+            index=self.clean["index"],
+            label=self.clean["label"],
+            prediction=self.clean["prediction"],
+            success=success,
+            distance={job.name: self.tables[job.name, math.inf][job.norm] for job in jobs if job.minimal},
+            nearest={norm: np.min([t[norm] for t in self.tables.values()], axis=0) for norm in NORMS} if self.tables else {},
+            stages={job.name: self._stages(job) for job in cascades},
+            broken_by={job.name: np.stack([self._broken_by(job, epsilon) for epsilon in job.epsilons]) for job in cascades},
+            examples={
+                job.name: np.stack([self.tables[job.name, epsilon]["images"] for epsilon in job.runs])
+                for job in jobs
+                if self.keep_examples and job.runs
+            },
+            checks=audit.checks_of(evidence),
+        )
+
+    def _success(self, job: Job, epsilon: float) -> np.ndarray:
+        if epsilon == 0:
+            return self.wrong
+        if job.minimal:
+            return self.wrong | (self.tables[job.name, math.inf][job.norm] <= epsilon * (1 + 1e-6))
+        return self.tables[job.name, epsilon]["broken"]
+
+    def _stages(self, job: Job) -> dict[str, np.ndarray]:
+        start = 1 - float(self.wrong.mean())
+        per_stage = [[self.after[job.name, eps][place] if eps > 0 else start for eps in job.epsilons]
+                     for place in range(len(job.stages))]  # fmt: skip
+        return {stage.name: np.array(values) for stage, values in zip(job.stages, per_stage, strict=True)}
+
+    def _broken_by(self, job: Job, epsilon: float) -> np.ndarray:
+        return self.tables[job.name, epsilon]["broken_by"] if epsilon > 0 else np.where(self.wrong, 0, -1).astype(np.int8)
 
 
-@partial(jax.jit, static_argnums=0)
-def _look(predict: Predict, params: Params, batch: Batch, boxes: tuple[Bounds, ...]) -> dict[str, Array]:
-    """The clean images: predictions, and what the checks on the model want to know."""
-
-    def loss(images: Array) -> tuple[Array, Array]:
-        logits = predict(params, images)
-        return jnp.sum(cross_entropy(logits, batch.labels)), logits
-
-    gradient, logits = jax.grad(loss, has_aux=True)(batch.images)
-    margin_gradient = jax.grad(lambda images: jnp.sum(margin(predict(params, images), batch.labels)))(batch.images)
-    flat = batch.images.reshape(batch.images.shape[0], -1)
+def _worst_case(jobs: Sequence[Job], correct: np.ndarray, success: Mapping[str, np.ndarray]) -> dict[Norm, np.ndarray]:
+    groups: dict[Norm, list[np.ndarray]] = {}
+    for job in jobs:
+        groups.setdefault(job.norm, []).append(success[job.name])
     return {
-        "index": batch.index,
-        "label": batch.labels,
-        "weight": batch.weight,
-        "logits": logits,
-        "prediction": jnp.argmax(logits, axis=1),
-        "finite": jnp.all(jnp.isfinite(logits), axis=1),
-        "probabilities": jnp.all(logits >= 0, axis=1) & (jnp.abs(jnp.sum(logits, axis=1) - 1) < 1e-3),
-        "gradient": per_example_norm(gradient, "linf"),
-        "margin_gradient": per_example_norm(margin_gradient, "linf"),
-        "finite_image": jnp.all(jnp.isfinite(flat), axis=1),
-        "boxed": jnp.stack([_boxed(batch.images, bounds) for bounds in boxes], axis=1) if boxes else flat[:, :0] == 0,
+        norm: np.array([robust_accuracy(correct, at_epsilon) for at_epsilon in np.stack(group, axis=1)])
+        for norm, group in groups.items()
     }
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _attack(predict: Predict, attack: Callable, params: Params, key: Array, batch: Batch, epsilon: Array):
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.index)
-    return attack(lambda images: predict(params, images), keys, batch.images, batch.labels, epsilon)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _judge(predict: Predict, norm: Norm, params: Params, batch: Batch, images: Array, bounds: Bounds) -> dict[str, Array]:
-    """Attacked images, measured and predicted by a program that knows nothing of the attack."""
-    logits = predict(params, images)
-    return {
-        "logits": logits,
-        "label": batch.labels,
-        "prediction": jnp.argmax(logits, axis=1),
-        "norm": per_example_norm(images - batch.images, norm),
-        "boxed": _boxed(images, bounds),
-        "finite": jnp.all(jnp.isfinite(images.reshape(images.shape[0], -1)), axis=1),
-    }
-
-
-@jax.jit
-def _movement(losses: Array) -> tuple[Array, Array]:
-    """How much the objective rose over all steps, and over the last quarter of them (at most ten)."""
-    steps = losses.shape[0]
-    window = max(1, min(10, steps // 4))
-    return losses[-1] - losses[0], losses[-1] - losses[max(0, steps - 1 - window)]
-
-
-def _boxed(images: Array, bounds: Bounds) -> Array:
-    distance = jnp.abs(images - clip_to_bounds(images, bounds))
-    return jnp.max(distance.reshape(images.shape[0], -1), axis=1) <= 1e-6
-
-
-def _tolerance(threat: Threat, epsilon: float, size: int) -> float:
-    """What rounding may add to a norm: two ULPs of the largest pixel on every feature, and the sum's own error."""
-    if threat.norm == "l0":
-        return 0.0
-    sides = [float(np.max(np.abs(side))) for side in threat.bounds]
-    pixel = 2 * float(np.finfo(np.float32).eps) * max([side for side in sides if math.isfinite(side)], default=1.0)
-    grown = {"linf": 1.0, "rms": 1.0, "l2": math.sqrt(size), "l1": float(size)}[threat.norm]
-    return 0.0 if math.isinf(epsilon) else grown * pixel + 1e-5 * epsilon
-
-
-def _append(columns: dict[str, list[np.ndarray]], rows: Mapping[str, np.ndarray], real: np.ndarray) -> None:
-    for name, values in rows.items():
-        if name not in ("logits", "weight", "boxed", "finite_image"):
-            columns[name].append(np.asarray(values)[real])
-
-
-def _check_batch(look: Mapping[str, np.ndarray], real: np.ndarray, threats: Sequence[Threat]) -> None:
-    labels, num_classes = look["label"][real], look["logits"].shape[1]
+def _check_batch(rows: Mapping[str, np.ndarray], real: np.ndarray, boxes: Sequence[Bounds]) -> None:
+    labels, num_classes = rows["label"][real], rows["logits"].shape[1]
     if ((labels < 0) | (labels >= num_classes)).any():
         raise SettingError("labels", f"{labels.min()} … {labels.max()}", f"integers in 0 … {num_classes - 1}")
-    if not look["finite_image"][real].all():
+    if not rows["finite_image"][real].all():
         raise SettingError("images", "NaN or infinity", "finite numbers")
-    for column, threat in enumerate(threats):
-        if not look["boxed"][real][:, column].all():
-            raise SettingError("images", "outside the bounds", f"images inside {threat.bounds} of threat {threat.name}")
-
-
-def _budgets(
-    threats: Sequence[Threat], epsilons: Sequence[float] | Mapping[Norm, Sequence[float]]
-) -> dict[str, tuple[float, ...]]:
-    names = [threat.name for threat in threats]
-    if len(set(names)) < len(names):
-        raise SettingError("threats", names, "a different name for each")
-    budgets = {}
-    for threat in threats:
-        check_norm(threat.norm)
-        chosen = epsilons.get(threat.norm) if isinstance(epsilons, Mapping) else epsilons
-        if chosen is None or len(chosen) == 0:
-            raise SettingError("epsilons", epsilons, f"at least one budget for the norm {threat.norm}")
-        values = sorted({float(value) for value in chosen})
-        if any(not (math.isfinite(value) and value >= 0) for value in values):
-            raise SettingError("epsilons", list(chosen), "finite numbers ≥ 0")
-        budgets[threat.name] = tuple(values)
-    return budgets
+    for column, bounds in enumerate(boxes):
+        if not rows["boxed"][real][:, column].all():
+            raise SettingError("images", "outside the bounds", f"images inside {bounds}")
 
 
 def _hashable(attack: Callable) -> Callable:
-    """Settings that hold arrays cannot be a cache's key; such an attack is compiled anew in every evaluation."""
+    """Settings that hold arrays cannot be a cache's key; such an attack is compiled anew at every call."""
     try:
         hash(attack)
     except TypeError:

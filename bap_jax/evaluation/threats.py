@@ -6,13 +6,36 @@ anew.
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
-from bap_jax.attacks import deepfool, fgsm, pgd
+import jax.numpy as jnp
+
+from bap_jax.attacks import (
+    apgd,
+    apgd_targeted,
+    carlini_wagner,
+    ddn,
+    deepfool,
+    fab,
+    fab_targeted,
+    fgsm,
+    fmn,
+    ho_fmn,
+    noise,
+    pgd,
+    pgd0,
+    sigma_zero,
+    sparse_rs,
+    square,
+)
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.objectives import cross_entropy
+from bap_jax.mathematics.objectives import cross_entropy, dlr
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat
 
 
@@ -59,10 +82,13 @@ def pgd_threat(
     for setting, value in (("step_size", step_size), ("relative_step_size", relative_step_size)):
         if value is not None and not value > 0:
             raise SettingError(setting, value, "a positive number")
-    relative = 2.5 / num_steps if relative_step_size is None else relative_step_size
-    attack = _Pgd(norm, bounds, num_steps, step_size, relative, random_start, restarts, objective)
+    settings = {"restarts": restarts, "random_start": random_start, "objective": objective}
+    if step_size is not None:
+        settings["step_size"] = step_size
+    if relative_step_size is not None:
+        settings["relative_step_size"] = relative_step_size
     default = f"pgd-{num_steps}-{norm}" + (f"-x{restarts}" if restarts > 1 else "")
-    return Threat(name or default, norm, bounds, False, attack)
+    return named_threat("pgd", norm=norm, bounds=bounds, name=name or default, num_steps=num_steps, **settings)
 
 
 def fgsm_threat(
@@ -87,7 +113,7 @@ def fgsm_threat(
       >>> fgsm_threat(norm="l2").name
       'fgsm-l2'
     """
-    return Threat(name or f"fgsm-{norm}", norm, bounds, False, _Fgsm(norm, bounds, objective))
+    return named_threat("fgsm", norm=norm, bounds=bounds, name=name, objective=objective)
 
 
 def deepfool_threat(
@@ -118,71 +144,157 @@ def deepfool_threat(
       >>> deepfool_threat().minimal
       True
     """
-    attack = _Deepfool(norm, bounds, num_steps, num_candidates, overshoot, early_stop)
-    return Threat(name or f"deepfool-{norm}", norm, bounds, True, attack)
+    return named_threat(
+        "deepfool",
+        norm=norm,
+        bounds=bounds,
+        name=name or f"deepfool-{norm}",
+        num_steps=num_steps,
+        num_candidates=num_candidates,
+        overshoot=overshoot,
+        early_stop=early_stop,
+    )
+
+
+def named_threat(
+    attack: str, *, norm: Norm = "linf", bounds: Bounds = Bounds(), name: str | None = None, **settings: Any
+) -> Threat:
+    """Any attack of the package by its name, with the settings of its function.
+
+    Args:
+      attack: one of :data:`ATTACKS`: ``pgd``, ``fgsm``, ``apgd-ce``, ``apgd-dlr``, ``apgd-t``, ``square``, ``noise``, ``pgd0``,
+        ``sparse-rs`` with a budget; ``deepfool``, ``fab``, ``fab-t``, ``cw``, ``ddn``, ``fmn``, ``ho-fmn``, ``sigma-zero`` of
+        minimal norm.
+      norm: one of those that the attack works in.
+      bounds: the box.
+      name: as results show it; by default the attack and the norm, e.g. ``fmn-l2``, with the settings that were given.
+      settings: keywords of the attack's function in :mod:`bap_jax.attacks`.
+
+    Returns:
+      Threat. ``pgd0`` and ``sparse-rs`` change whole pixels: at radius ε in features they may change ⌊ε / channels⌋ of them.
+
+    Raises:
+      SettingError: no such attack, or a norm that it does not work in.
+
+    Example:
+      >>> threat = named_threat("fmn", norm="l1", num_steps=50)
+      >>> threat.name, threat.minimal
+      ('fmn-50-l1', True)
+    """
+    if attack not in ATTACKS:
+        raise SettingError("attack", attack, "one of " + ", ".join(ATTACKS))
+    kind = ATTACKS[attack]
+    if norm not in kind.norms:
+        raise SettingError("norm", norm, f"{' or '.join(kind.norms)} with {attack}")
+    for setting in settings:
+        if setting not in settings_of(attack):
+            raise SettingError(setting, settings[setting], f"one of the settings of {attack}: {', '.join(settings_of(attack))}")
+    fixed = dict(kind.settings) | ({"norm": norm} if len(kind.norms) > 1 else {}) | {"bounds": bounds} | settings
+    steps = fixed.get(kind.steps, kind.default_steps)
+    repeats = settings.get("restarts", settings.get("num_targets", kind.repeats))
+    grows = not (kind.minimal or kind.black_box) and kind.default_steps > 1
+    label = attack + (f"-{steps}" if kind.steps in settings else "") + (f"-x{repeats}" if settings.get("restarts", 1) > 1 else "")
+    return Threat(
+        name or f"{label}-{norm}",
+        norm,
+        bounds,
+        kind.minimal,
+        Settled(kind.function, tuple(fixed.items()), kind.radius),
+        black_box=kind.black_box,
+        stronger=Settled(kind.function, tuple((fixed | {kind.steps: 2 * steps}).items()), kind.radius) if grows else None,
+        cost=steps * kind.cost * repeats,
+    )
+
+
+def settings_of(attack: str) -> tuple[str, ...]:
+    """The settings that :func:`named_threat` takes for an attack.
+
+    Example:
+      >>> settings_of("fgsm")
+      ('targeted', 'objective')
+    """
+    kind = ATTACKS[attack]
+    given = {"logits_fn", "keys", "images", "labels", "norm", "bounds", "epsilon", "num_pixels", "keep", "settings"}
+    names = [*inspect.signature(kind.function).parameters, *(inspect.signature(pgd).parameters if attack == "pgd" else ())]
+    return tuple(name for name in dict.fromkeys(names) if name not in given)
 
 
 @dataclass(frozen=True)
-class _Pgd:
-    norm: Norm
-    bounds: Bounds
-    num_steps: int
-    step_size: float | None
-    relative_step_size: float
-    random_start: bool
-    restarts: int
-    objective: Objective
+class Settled:
+    """An attack with all its settings but the radius, equal to another one if its settings are."""
+
+    function: Callable[..., AttackResult]
+    settings: tuple[tuple[str, Any], ...]
+    radius: str | None = "epsilon"  # the keyword that takes the radius; None: a minimal-norm attack
 
     def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
-        return pgd(
-            logits_fn,
-            keys,
-            images,
-            labels,
-            epsilon=epsilon,
-            step_size=self.relative_step_size * epsilon if self.step_size is None else self.step_size,
-            num_steps=self.num_steps,
-            norm=self.norm,
-            bounds=self.bounds,
-            random_start=self.random_start,
-            restarts=self.restarts,
-            objective=self.objective,
-            keep="adversarial",
-        )
+        radius = {} if self.radius is None else {self.radius: epsilon}
+        return self.function(logits_fn, keys, images, labels, **dict(self.settings), **radius)
 
 
-@dataclass(frozen=True)
-class _Fgsm:
-    norm: Norm
-    bounds: Bounds
-    objective: Objective
+class Kind(NamedTuple):
+    """What is particular to an attack: its function, how its settings are named, and the norms that it works in."""
 
-    def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
-        return fgsm(
-            logits_fn, keys, images, labels, epsilon=epsilon, norm=self.norm, bounds=self.bounds, objective=self.objective
-        )
+    function: Callable[..., AttackResult]
+    norms: tuple[Norm, ...]
+    default_steps: int
+    settings: tuple[tuple[str, Any], ...] = ()
+    radius: str | None = "epsilon"
+    steps: str = "num_steps"
+    black_box: bool = False
+    repeats: int = 1
+    cost: float = 1.0  # of a step, relative to one forward and backward pass
+
+    @property
+    def minimal(self) -> bool:
+        return self.radius is None
 
 
-@dataclass(frozen=True)
-class _Deepfool:
-    norm: Literal["l2", "linf"]
-    bounds: Bounds
-    num_steps: int
-    num_candidates: int
-    overshoot: float
-    early_stop: bool
+def _relative_pgd(
+    logits_fn: LogitsFn,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    *,
+    epsilon: Array,
+    step_size: float | None = None,
+    relative_step_size: float | None = None,
+    **settings: Any,
+) -> AttackResult:
+    step = relative_step_size * epsilon if relative_step_size is not None else step_size
+    return pgd(logits_fn, keys, images, labels, epsilon=epsilon, step_size=step, keep="adversarial", **settings)
 
-    def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
-        return deepfool(
-            logits_fn,
-            keys,
-            images,
-            labels,
-            norm=self.norm,
-            bounds=self.bounds,
-            num_steps=self.num_steps,
-            num_candidates=self.num_candidates,
-            overshoot=self.overshoot,
-            early_stop=self.early_stop,
-            reference="label",
-        )
+
+def _whole_pixels(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]:
+    @functools.wraps(function)
+    def by_features(logits_fn, keys, images, labels, *, epsilon, **settings):
+        channels = images.shape[-1] if images.ndim == 4 else 1
+        num_pixels = jnp.floor(epsilon / channels + 1e-6).astype(jnp.int32)
+        return function(logits_fn, keys, images, labels, num_pixels=num_pixels, **settings)
+
+    return by_features
+
+
+_THREE: tuple[Norm, ...] = ("linf", "l2", "l1")
+_FORWARD = 0.4
+ATTACKS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "pgd": Kind(_relative_pgd, (*_THREE, "rms"), 20),
+        "fgsm": Kind(fgsm, (*_THREE, "rms"), 1),
+        "apgd-ce": Kind(apgd, (*_THREE, "rms"), 100),
+        "apgd-dlr": Kind(apgd, (*_THREE, "rms"), 100, (("objective", dlr),)),
+        "apgd-t": Kind(apgd_targeted, (*_THREE, "rms"), 100, repeats=9),
+        "square": Kind(square, _THREE, 5000, steps="num_queries", black_box=True, cost=_FORWARD),
+        "noise": Kind(noise, (*_THREE, "l0", "rms"), 100, steps="num_samples", black_box=True, cost=_FORWARD),
+        "pgd0": Kind(_whole_pixels(pgd0), ("l0",), 100, repeats=5),
+        "sparse-rs": Kind(_whole_pixels(sparse_rs), ("l0",), 10000, steps="num_queries", black_box=True, cost=_FORWARD),
+        "deepfool": Kind(deepfool, ("l2", "linf"), 100, (("reference", "label"), ("early_stop", True)), None, cost=9.0),
+        "fab": Kind(fab, _THREE, 100, radius=None, cost=9.0),
+        "fab-t": Kind(fab_targeted, _THREE, 100, radius=None, repeats=9),
+        "cw": Kind(carlini_wagner, ("l2",), 1000, radius=None, repeats=9),
+        "ddn": Kind(ddn, ("l2",), 100, radius=None),
+        "fmn": Kind(fmn, (*_THREE, "l0"), 100, radius=None),
+        "ho-fmn": Kind(ho_fmn, (*_THREE, "l0"), 100, radius=None, cost=2.0),
+        "sigma-zero": Kind(sigma_zero, ("l0",), 1000, radius=None),
+    }
+)

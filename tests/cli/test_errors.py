@@ -70,7 +70,12 @@ def test_a_bad_setting_is_refused_before_the_run_folder_is_made(name, refused, t
 
 BAD_PLANS = {
     "negative_epsilon": (["--epsilon=-0.1,0.2"], ["--epsilon = '-0.1,0.2'", "at least 0"]),
-    "unknown_attack": (["--attack", "pgd,cw"], ["--attack = 'cw'", "deepfool"]),
+    "unknown_attack": (["--attack", "pgd,cv"], ["--attack = 'cv'", "deepfool"]),
+    "unknown_in_a_cascade": (["--attack", "cascade:pgd+autoattack"], ["cascade:pgd+autoattack", "apgd-ce"]),
+    "autoattack_rand_in_l1": (["--attack", "autoattack-rand", "--norm", "l1"], ["--norm = 'l1'", "linf or l2"]),
+    "radii_of_other_norms": (["--norm", "l2", "--epsilon", "linf=0.1"], ["--epsilon = 'linf=0.1'", "each norm of --norm l2"]),
+    "restarts_of_none": (["--attack", "fmn", "--restarts", 3], ["--restarts = 3", "--attack fmn"]),
+    "queries_of_none": (["--queries", 10], ["--queries = 10", "--attack pgd"]),
     "unknown_norm": (["--norm", "l3"], ["--norm = 'l3'", "linf"]),
     "deepfool_in_l1": (["--attack", "deepfool", "--norm", "l1"], ["--norm = 'l1'", "l2 or linf"]),
     "unknown_split": (["--split", "train"], ["--split = 'train'", "validation"]),

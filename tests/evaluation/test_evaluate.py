@@ -68,7 +68,8 @@ def test_a_linear_networks_accuracies_are_the_analytic_ones():
     np.testing.assert_array_equal(result.label, LABELS)
     np.testing.assert_array_equal(result.prediction, LOGITS.argmax(1))
     assert set(statuses(result).values()) == {"passed"}, [check for check in result.checks if check.status != "passed"]
-    assert len(seen) == 3 * (3 * 5 + 1) and seen[-1].num_examples == N and seen[-1].batch == 2
+    assert len(seen) == 3 * (3 * 4 + 1)  # the 18 correct examples in three batches, for every attack at every ε but 0
+    assert (seen[2].done, seen[2].total, seen[-1].epsilon) == (18, 18, np.inf) and seen[-1].fraction == pytest.approx(1)
 
 
 def test_batch_size_padding_and_a_mesh_change_nothing():

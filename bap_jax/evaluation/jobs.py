@@ -1,0 +1,112 @@
+"""What an evaluation has to run: every attack or cascade at its budgets, by way of one network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bap_jax.errors import SettingError
+from bap_jax.evaluation.cascade import Cascade, Stage, stage_of
+from bap_jax.evaluation.programs import Predict
+from bap_jax.mathematics.norms import check_norm
+from bap_jax.types import Bounds, Norm, Params, Threat
+
+
+class Source(NamedTuple):
+    """Another network whose adversarial examples are tried as well: a transfer attack."""
+
+    name: str
+    predict: Predict
+    params: Params
+
+
+class Job(NamedTuple):
+    """A threat or cascade at its budgets, by way of one network."""
+
+    name: str
+    norm: Norm
+    bounds: Bounds
+    minimal: bool
+    stages: tuple[Stage, ...]
+    network: Source
+    epsilons: tuple[float, ...]
+    threat: Threat | Cascade
+
+    @property
+    def cascade(self) -> bool:
+        return isinstance(self.threat, Cascade)
+
+    @property
+    def black_box(self) -> bool:
+        return bool(self.network.name) or all(stage.black_box for stage in self.stages)
+
+    @property
+    def runs(self) -> tuple[float, ...]:
+        """The budgets that something is run at: a minimal-norm attack has one, infinity."""
+        return (math.inf,) if self.minimal else tuple(epsilon for epsilon in self.epsilons if epsilon > 0)
+
+
+def budgets_of(
+    threats: Sequence[Threat | Cascade], epsilons: Sequence[float] | Mapping[Norm, Sequence[float]]
+) -> dict[str, tuple[float, ...]]:
+    names = [threat.name for threat in threats]
+    if len(set(names)) < len(names):
+        raise SettingError("threats", names, "a different name for each")
+    budgets = {}
+    for threat in threats:
+        check_norm(threat.norm)
+        chosen = epsilons.get(threat.norm) if isinstance(epsilons, Mapping) else epsilons
+        if chosen is None or len(chosen) == 0:
+            raise SettingError("epsilons", epsilons, f"at least one budget for the norm {threat.norm}")
+        values = sorted({float(value) for value in chosen})
+        if any(not (math.isfinite(value) and value >= 0) for value in values):
+            raise SettingError("epsilons", list(chosen), "finite numbers ≥ 0")
+        budgets[threat.name] = tuple(values)
+    return budgets
+
+
+def jobs_of(
+    threats: Sequence[Threat | Cascade],
+    sources: Sequence[Source],
+    network: Source,
+    budgets: Mapping[str, tuple[float, ...]],
+    num_classes: int,
+) -> list[Job]:
+    jobs = []
+    for threat in threats:
+        stages = threat.stages if isinstance(threat, Cascade) else (stage_of(threat),)
+        minimal = isinstance(threat, Threat) and threat.minimal
+        for stage in stages:
+            if num_classes < stage.least_classes:
+                raise SettingError(
+                    "threats", threat.name, f"attacks for {num_classes} classes; {stage.name} needs {stage.least_classes}"
+                )
+        stages = tuple(s._replace(attempts=min(s.attempts, num_classes - 1)) if s.targets else s for s in stages)
+        jobs.append(Job(threat.name, threat.norm, threat.bounds, minimal, stages, network, budgets[threat.name], threat))
+    gradients = [job for job in jobs if not job.minimal and not job.cascade and not job.black_box]
+    return jobs + [job._replace(name=f"{job.name} from {source.name}", network=source) for source in sources for job in gradients]
+
+
+def box_radius(job: Job, images: np.ndarray) -> float:
+    """A radius whose ball around any point of the box holds the box."""
+    width = np.broadcast_to(np.asarray(job.bounds.upper, np.float64) - np.asarray(job.bounds.lower), images.shape[1:]).ravel()
+    return {
+        "linf": float(width.max()),
+        "l2": float(np.linalg.norm(width)),
+        "l1": float(width.sum()),
+        "l0": float(width.size),
+        "rms": float(np.sqrt(np.mean(width**2))),
+    }[job.norm]
+
+
+def tolerance(job: Job, epsilon: float, size: int) -> float:
+    """What rounding may add to a norm: two ULPs of the largest pixel on every feature, and the sum's own error."""
+    if job.norm == "l0":
+        return 0.0
+    sides = [float(np.max(np.abs(side))) for side in job.bounds]
+    pixel = 2 * float(np.finfo(np.float32).eps) * max([side for side in sides if math.isfinite(side)], default=1.0)
+    grown = {"linf": 1.0, "rms": 1.0, "l2": math.sqrt(size), "l1": float(size)}[job.norm]
+    return 0.0 if math.isinf(epsilon) else grown * pixel + 1e-5 * epsilon
