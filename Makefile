@@ -5,11 +5,14 @@ SEEDS ?= 1
 TESTS ?= all
 WORKERS ?= 2
 UV ?= uv
+LIMIT ?= 300
 
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV ?= .venv-$(PYTHON_VERSION)
 BIN = $(VENV)/bin
-RUN = $(BIN)/python -m
+MODULE = $(BIN)/python -m
+CROSSCHECK ?= .venv-crosscheck
+PYTHON_CROSSCHECK ?= $(PYTHON)
 
 # The tests that depend on the versions of Python and jax rather than on files, data and the command line.
 CORE = mathematics attacks budgets pruners training models
@@ -21,7 +24,7 @@ else
   SELECTED = $(TESTS)
 endif
 
-.PHONY: help demo test soak lint types format lock clean environment
+.PHONY: help demo test soak lint types format lock clean environment crosscheck
 
 help: ## list the targets and variables
 	@echo 'make demo    install, then the main job on the digits: a table, and runs/demo/report.html'
@@ -31,6 +34,7 @@ help: ## list the targets and variables
 	@echo 'make types   mypy'
 	@echo 'make format  mend what ruff can mend'
 	@echo 'make lock    compile requirements.txt from pyproject.toml (needs uv); LOCK=--upgrade for newer versions'
+	@echo 'make crosscheck RUN=runs/NAME   our attacks against torchattacks, foolbox and adv-lib on a run'"'"'s network: docs/crosscheck.md'
 	@echo 'make clean   remove environments, caches and build products; runs/ stays'
 	@echo
 	@echo 'PYTHON=$(PYTHON)   the interpreter, 3.11 or newer'
@@ -38,27 +42,28 @@ help: ## list the targets and variables
 	@echo 'SEEDS=$(SEEDS)   seeds of the demo'
 	@echo 'TESTS=$(TESTS)   all, core, or files and folders'
 	@echo 'WORKERS=$(WORKERS)   test processes'
+	@echo 'LIMIT=$(LIMIT) DATA_DIR= ARGS=   of make crosscheck; ARGS=--speed times, ARGS="--attacks apgd,fab --seeds 5" chooses'
 	@echo 'UV=$(UV)   installs faster where it is found; UV= for pip alone'
 
 demo: environment
 	$(BIN)/bap demo --seeds $(SEEDS) --out runs/demo
 
 test: environment
-	$(RUN) pytest -m 'not soak' -n $(WORKERS) $(SELECTED)
+	$(MODULE) pytest -m 'not soak' -n $(WORKERS) $(SELECTED)
 
 soak: environment
-	$(RUN) pytest -m soak -n 0 $(SELECTED)
+	$(MODULE) pytest -m soak -n 0 $(SELECTED)
 
 lint: environment
-	$(RUN) ruff check .
-	$(RUN) ruff format --check .
+	$(MODULE) ruff check .
+	$(MODULE) ruff format --check .
 
 types: environment
-	$(RUN) mypy
+	$(MODULE) mypy
 
 format: environment
-	$(RUN) ruff check --fix .
-	$(RUN) ruff format .
+	$(MODULE) ruff check --fix .
+	$(MODULE) ruff format .
 
 environment:
 	@$(PYTHON) -c '' 2>/dev/null || { \
@@ -69,11 +74,23 @@ environment:
 	  echo 'Install a newer one, or name it: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@$(PYTHON) tools/environment.py '$(VENV)' --uv '$(UV)'
 
+crosscheck: environment $(CROSSCHECK)/installed
+	@test -n '$(RUN)' || { echo 'make crosscheck needs RUN=, the folder of a trained run' >&2; exit 1; }
+	$(MODULE) tools.crosscheck.compare --run '$(RUN)' --reference $(CROSSCHECK)/bin/python --limit $(LIMIT) \
+	  $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
+
+# torchattacks and adv-lib ask for torchvision, visdom and old versions that the attacks compared do not need.
+$(CROSSCHECK)/installed: tools/crosscheck/requirements.txt
+	$(PYTHON_CROSSCHECK) -m venv $(CROSSCHECK)
+	$(CROSSCHECK)/bin/python -m pip install --quiet -r tools/crosscheck/requirements.txt
+	$(CROSSCHECK)/bin/python -m pip install --quiet --no-deps torchattacks==3.5.1 adv-lib==0.2.8
+	touch $@
+
 lock:
 	@$(UV) --version >/dev/null 2>&1 || { echo 'make lock needs uv: pip install uv' >&2; exit 1; }
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --extra dev --extra tensorboard $(LOCK) \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet --output-file requirements.txt
 
 clean:
-	rm -rf .venv-[0-9]* build dist *.egg-info .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-[0-9]* $(CROSSCHECK) build dist *.egg-info .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find bap_jax experiments tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,172 @@
+"""The worker with this package's attacks: restores a run's network, attacks, predicts, takes times."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bap_jax.cli.evaluating import fit, predictor, restore_checkpoint, settings_of
+from bap_jax.data import load_split
+from bap_jax.mathematics.masks import leaf_paths
+from bap_jax.mathematics.objectives import dlr
+from bap_jax.types import Batch
+from tools.crosscheck.catalogue import Case, by_name, start
+from tools.crosscheck.protocol import serve
+
+_MODULES = {"apgd_targeted": "apgd", "fab_targeted": "fab"}  # the others live in a file of their own name
+
+
+class Ours:
+    """A network and the examples, and what can be asked about them."""
+
+    def prepare(self, run: str, out: str, limit: int, data_dir: str | None) -> dict[str, Any]:
+        """Restores a run and writes weights, images, labels and logits for the other side."""
+        folder = Path(run)
+        settings = settings_of(folder)
+        data = load_split(
+            settings.data,
+            "test",
+            data_dir=data_dir or settings.data_dir,
+            image_size=settings.image_size,
+            train_split=settings.train_split,
+            test_split=settings.test_split,
+        )
+        network, step, _ = restore_checkpoint(folder, "last")
+        network = fit(network, settings.model, data.num_classes, data.image_shape, str(folder))
+        self.weights = (network.params, network.model_state)
+        self.predict = predictor(settings.model, data.num_classes)
+        self.logits_fn = functools.partial(self.predict, self.weights)
+        raw, labels = data.read(np.arange(min(limit, len(data))))
+        self.images = (raw / np.float32(255) if raw.dtype == np.uint8 else raw).astype(np.float32)
+        self.labels = np.asarray(labels, np.int32)
+        arrays = {"images": self.images, "labels": self.labels, "logits": self._logits(self.images)}
+        for name, tree in (("params", network.params), ("state", network.model_state)):
+            leaves = zip(leaf_paths(tree), jax.tree.leaves(tree), strict=True)
+            arrays |= {f"{name}/{path}": np.asarray(leaf) for path, leaf in leaves}
+        np.savez(out, allow_pickle=False, **arrays)
+        return {"data": settings.data, "model": settings.model, "step": step, "examples": len(self.labels)}
+
+    def predict_images(self, path: str, out: str) -> dict[str, Any]:
+        """Logits of stored images."""
+        np.save(out, self._logits(np.load(path)))
+        return {}
+
+    def attack(self, case: str, rows: list[int], epsilon: float, seed: int, out: str) -> dict[str, Any]:
+        """Attacks the given examples and writes the points."""
+        which = by_name(case)
+        taken = self.images[rows]
+        began = time.perf_counter()
+        run = self._program(which, epsilon, seed, taken, self.labels[rows], np.array(rows))
+        images, queries = run()
+        np.savez(out, images=images, **({} if queries is None else {"queries": queries}))
+        return {"seconds": time.perf_counter() - began}
+
+    def time(self, case: str, rows: list[int], epsilon: float, settings: dict[str, int], warm: bool) -> dict[str, Any]:
+        """Seconds of one run; ``warm`` compiles and runs it once before."""
+        which = by_name(case)
+        which = which._replace(settings={**which.settings, **settings})
+        run = self._program(which, epsilon, 0, self.images[rows], self.labels[rows], np.array(rows))
+        if warm:
+            run()
+        began = time.perf_counter()
+        run()
+        return {"seconds": time.perf_counter() - began}
+
+    def _logits(self, images: np.ndarray) -> np.ndarray:
+        predict = _compiled(self.predict)
+        chunks = [predict(self.weights, jnp.asarray(chunk)) for chunk in np.array_split(images, max(1, len(images) // 100))]
+        return np.concatenate([np.asarray(chunk) for chunk in chunks])
+
+    def _program(
+        self, case: Case, epsilon: float, seed: int, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray | None]]:
+        if case.ours == "autoattack":
+            return functools.partial(self._autoattack, case, epsilon, seed, images, labels, rows)
+        begin = start(self.images, case.norm, epsilon, seed)[rows] if case.start == "given" else None
+        program = _attack(case.ours, case.norm, case.start, case.name, tuple(sorted(case.settings.items())), self.predict)
+
+        def run() -> tuple[np.ndarray, np.ndarray | None]:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.asarray(rows))
+            result = program(self.weights, keys, jnp.asarray(images), jnp.asarray(labels), epsilon, begin)
+            jax.block_until_ready(result)
+            return np.asarray(result.images), _queries(result) if case.ours == "square" else None
+
+        return run
+
+    def _autoattack(
+        self, case: Case, epsilon: float, seed: int, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, None]:
+        from bap_jax.evaluation import autoattack, evaluate
+
+        threat = _cascade(autoattack, case.norm, int(case.settings["num_steps"]))
+        batch = Batch(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(rows, jnp.int32), jnp.ones(len(rows)))
+        settings: dict[str, Any] = {"controls": False, "keep_examples": True}
+        result = evaluate(self.predict, self.weights, [batch], [threat], [epsilon], jax.random.key(seed), **settings)
+        found = np.asarray(result.success[threat.name])[-1]
+        attacked = np.asarray(result.examples[threat.name])[-1]
+        return np.where(found[:, None, None, None], attacked, images), None
+
+
+def _queries(result: Any) -> np.ndarray:
+    """How many points were judged until the first misclassified one (all, where none was)."""
+    beyond = np.asarray(result.loss) > 0
+    return np.where(beyond.any(axis=0), beyond.argmax(axis=0) + 1, len(beyond))
+
+
+@functools.lru_cache
+def _compiled(predict: Callable) -> Callable:
+    return jax.jit(predict)
+
+
+@functools.lru_cache
+def _cascade(autoattack: Callable, norm: str, num_steps: int) -> Any:
+    return autoattack(norm, num_steps=num_steps)
+
+
+@functools.lru_cache
+def _attack(
+    function: str, norm: str, begin: str, name: str, settings: tuple[tuple[str, float], ...], predict: Callable
+) -> Callable:
+    """The compiled attack of one case, as a function of (weights, keys, images, labels, epsilon, start)."""
+    attack = getattr(importlib.import_module(f"bap_jax.attacks.{_MODULES.get(function, function)}"), function)
+    given: dict[str, Any] = {key: int(value) for key, value in settings if key != "relative_step"}
+    if function not in ("ddn", "sigma_zero", "carlini_wagner"):  # those have a norm of their own
+        given["norm"] = norm
+    if "-dlr-" in name:
+        given["objective"] = dlr
+    if function == "pgd":
+        given["random_start"] = False
+    if function == "deepfool" and name.endswith("torchattacks"):
+        given |= {"reference": "label", "distance_slack": 0.0}
+    relative = dict(settings).get("relative_step")
+    takes_epsilon = function in ("fgsm", "pgd", "apgd", "apgd_targeted", "square")
+
+    def run(weights, keys, images, labels, epsilon, points):
+        own = dict(given)
+        if takes_epsilon:
+            own["epsilon"] = epsilon
+        if relative is not None:
+            own["step_size"] = relative * epsilon
+        if begin == "given":
+            own["start"] = points
+        return attack(functools.partial(predict, weights), keys, images, labels, **own)
+
+    return jax.jit(run)
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    ours = Ours()
+    serve({"prepare": ours.prepare, "attack": ours.attack, "predict": ours.predict_images, "time": ours.time})
+
+
+if __name__ == "__main__":
+    main()
