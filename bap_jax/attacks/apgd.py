@@ -379,7 +379,7 @@ def _timetable(ascent: _Ascent, phases: tuple[float, ...]) -> tuple[_Entry, np.n
     num_entries = sum(lengths) + len(lengths)
     table = _Entry(
         index=np.arange(num_entries, dtype=np.int32),
-        radius=np.repeat(np.float32(phases), np.add(lengths, 1)),
+        radius=np.repeat(np.asarray(phases, np.float32), np.add(lengths, 1)),
         begins=np.zeros(num_entries, bool),
         inertia=np.full(num_entries, 0.25, np.float32),
         period=np.zeros(num_entries, np.int32),
@@ -429,13 +429,13 @@ def _better(old: _Run, new: _Run) -> _Run:
     )
 
 
-def _random_start(ascent: _Ascent, keys: Array | None, images: Array, radius: Array) -> Array:
+def _random_start(ascent: _Ascent, keys: Any, images: Array, radius: Array) -> Array:
     def draw(key: Array) -> Array:
         uniform = ascent.norm == "linf"
         shape, dtype = images.shape[1:], images.dtype
         return jax.random.uniform(key, shape, dtype, -1, 1) if uniform else jax.random.normal(key, shape, dtype)
 
-    noise = jax.vmap(draw)(_fold(keys, 0))
+    noise = jax.vmap(lambda key: draw(jax.random.fold_in(key, 0)))(keys)
     # In L1 the projection that follows makes a point of the ball of it.
     return images + (noise if ascent.norm == "l1" else expand(radius, images) * normalize(noise, ascent.norm))
 
