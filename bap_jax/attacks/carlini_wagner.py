@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.attacks.nearest import Nearest, attack_result, check_positive, check_steps, keep_nearer, none_yet
+from bap_jax.attacks.nearest import Nearest, attack_result, check_positive, check_steps, keep_nearer, none_yet, per_row
 from bap_jax.attacks.pgd import check_inputs
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
@@ -113,8 +113,8 @@ def carlini_wagner(
     def search(carry: tuple[_Search, Nearest, Array], _: None) -> tuple[tuple[_Search, Nearest, Array], None]:
         bracket, nearest, _ = carry
         still = jnp.zeros_like(images)
-        none = jnp.isnan(bracket.constant)  # false everywhere
-        walk = _Walk(still, adam.init(still), nearest, none, ~none, jnp.full_like(bracket.constant, jnp.inf))
+        none = labels != labels
+        walk = _Walk(still, adam.init(still), nearest, none, ~none, per_row(jnp.inf, images))
 
         def iterate(walk: _Walk, step: Array) -> tuple[_Walk, Array]:
             if not early_abort:
@@ -126,9 +126,8 @@ def carlini_wagner(
         return (_next(bracket, walk.hit), walk.nearest, losses), None
 
     _, hit = judge(images)
-    nearest = keep_nearer(none_yet(images), hit, images, jnp.zeros_like(images, shape=labels.shape))
-    constant = jnp.broadcast_to(jnp.asarray(initial_constant, images.dtype), labels.shape)
-    bracket = _Search(constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf))
+    nearest = keep_nearer(none_yet(images), hit, images, per_row(0, images))
+    bracket = _Search(per_row(initial_constant, images), per_row(0, images), per_row(jnp.inf, images))
     blank = jnp.zeros_like(images, shape=(num_steps, *labels.shape))
     (_, nearest, losses), _ = jax.lax.scan(search, (bracket, nearest, blank), None, length=search_steps)
     return attack_result(nearest, losses)

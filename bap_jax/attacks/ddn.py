@@ -16,6 +16,7 @@ from bap_jax.attacks.nearest import (
     farthest,
     keep_nearer,
     none_yet,
+    per_row,
 )
 from bap_jax.attacks.pgd import check_inputs, check_keys
 from bap_jax.errors import SettingError
@@ -99,8 +100,8 @@ def ddn(
         current = clip_to_bounds(images + expand(epsilon, images) * moved, bounds)
         return _Walk(current, epsilon, nearest), losses
 
-    epsilon = jnp.broadcast_to(jnp.asarray(initial_epsilon, images.dtype), images.shape[:1])
-    walk, losses = jax.lax.scan(iterate, _Walk(images, epsilon, none_yet(images)), jnp.arange(num_steps))
+    start = _Walk(images, per_row(initial_epsilon, images), none_yet(images))
+    walk, losses = jax.lax.scan(iterate, start, jnp.arange(num_steps))
     _, hit = judge(walk.current)
     nearest = keep_nearer(walk.nearest, hit, walk.current, per_example_norm(walk.current - images, "l2"))
     return attack_result(nearest, losses)

@@ -14,6 +14,11 @@ from bap_jax.mathematics.rows import choose
 from bap_jax.types import Array, AttackResult, Bounds, Norm
 
 
+def per_row(value: float | Array, images: Array) -> Array:
+    """A scalar or one value per example as [B] of the images' dtype, spread over devices as the images are."""
+    return jnp.zeros_like(images, shape=images.shape[:1]) + jnp.asarray(value, images.dtype)
+
+
 class Nearest(NamedTuple):
     """The nearest adversarial point of every example."""
 
@@ -23,7 +28,7 @@ class Nearest(NamedTuple):
 
 def none_yet(images: Array) -> Nearest:
     """The record before any adversarial point was met."""
-    return Nearest(images, jnp.full_like(images, jnp.inf, shape=images.shape[:1]))
+    return Nearest(images, per_row(jnp.inf, images))
 
 
 def keep_nearer(nearest: Nearest, hit: Array, images: Array, distance: Array) -> Nearest:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.attacks.nearest import Nearest, attack_result, check_positive, check_steps, cosine, keep_nearer, none_yet
+from bap_jax.attacks.nearest import Nearest, attack_result, check_positive, check_steps, cosine, keep_nearer, none_yet, per_row
 from bap_jax.attacks.pgd import check_inputs
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import normalize, per_example_norm
@@ -104,7 +104,7 @@ def sigma_zero(
         return _Walk(delta, threshold, state, nearest), losses
 
     start = jnp.zeros_like(images)
-    threshold = jnp.broadcast_to(jnp.asarray(initial_threshold, images.dtype), images.shape[:1])
+    threshold = per_row(initial_threshold, images)
     walk, losses = jax.lax.scan(iterate, _Walk(start, threshold, adam.init(start), none_yet(images)), jnp.arange(num_steps))
     _, hit = judge(images + width * walk.delta)
     return attack_result(keep(walk.nearest, hit, walk.delta), losses)
