@@ -54,7 +54,7 @@ def test_a_linear_network_needs_as_many_pixels_as_it_needs(bounds):
     assert len(set(needed[possible].tolist())) > 1
     for count, least in ((needed, jnp.sum(possible) - 1), (jnp.minimum(needed - 1, 7), 0)):
         result = attack(linear, KEYS, images, labels, num_pixels=count, bounds=bounds, num_queries=2000)
-        # It need not get there: a pixel that belongs to the best ones, but has another colour, may be worse to exchange than to keep.
+        # It need not get there: a pixel of the best ones that has another colour may be worse to exchange than to keep.
         assert least <= jnp.sum(result.found) <= least + 1 if least else not jnp.any(result.found)
         np.testing.assert_array_equal(misclassified(linear(result.images), labels), result.found)
         assert jnp.all(changed_pixels(result, images) <= count)
