@@ -111,7 +111,7 @@ def carlini_wagner(
         return walk._replace(offset=offset, state=state), losses
 
     def search(carry: tuple[_Search, Nearest, Array], _: None) -> tuple[tuple[_Search, Nearest, Array], None]:
-        bracket, nearest, _ = carry
+        bracket, nearest = carry[:2]
         still = jnp.zeros_like(images)
         none = labels != labels
         walk = _Walk(still, adam.init(still), nearest, none, ~none, per_row(jnp.inf, images))

@@ -56,7 +56,7 @@ def default_configurations(norm: FmnNorm) -> tuple[FmnConfiguration, ...]:
     """
     losses: tuple[Literal["margin", "dlr", "cross_entropy"], ...] = ("margin", "dlr", "cross_entropy")
     plain = [
-        FmnConfiguration(loss, "sgd", schedule, step) for loss in losses for schedule, step in (("cosine", 1.0), ("plateau", 0.3))
+        entry for loss in losses for entry in (FmnConfiguration(loss), FmnConfiguration(loss, schedule="plateau", step_size=0.3))
     ]
     heavy = [FmnConfiguration(loss, "sgd", "cosine", 0.1, momentum=0.9) for loss in losses]
     scale = 0.1 if norm == "linf" else 0.3
@@ -129,8 +129,17 @@ def ho_fmn(
     grid = _check(images, labels, norm, configurations, num_steps, num_trial_steps)
     count = images.shape[0] if num_trial_examples is None else num_trial_examples
     check_steps("num_trial_examples", count)
-    trial = {"norm": norm, "bounds": bounds, "configurations": grid, "num_steps": num_trial_steps, "targeted": targeted}
-    medians = rank_configurations(logits_fn, keys, images[:count], labels[:count], **trial)
+    medians = rank_configurations(
+        logits_fn,
+        keys,
+        images[:count],
+        labels[:count],
+        norm=norm,
+        bounds=bounds,
+        configurations=grid,
+        num_steps=num_trial_steps,
+        targeted=targeted,
+    )
     rows = _rows(grid, _in_use(grid))
     settings = _settings(jax.tree.map(lambda leaf: leaf[jnp.argmin(medians)], rows), _in_use(grid), num_steps)
     return fmn(logits_fn, keys, images, labels, norm=norm, bounds=bounds, num_steps=num_steps, targeted=targeted, **settings)
@@ -222,8 +231,8 @@ class _State(NamedTuple):
 def _rows(configurations: Sequence[FmnConfiguration], objectives: Sequence[str]) -> _Row:
     """All configurations with the leaves' first dimension C."""
     names = (objectives, _OPTIMIZERS, _SCHEDULES)
-    rows = [_Row(*(list(x).index(y) for x, y in zip(names, entry[:3], strict=True)), *entry[3:]) for entry in configurations]
-    return jax.tree.map(lambda *leaves: jnp.asarray(leaves), *rows)
+    numbers = [(*(list(x).index(y) for x, y in zip(names, entry[:3], strict=True)), *entry[3:]) for entry in configurations]
+    return _Row._make(jnp.asarray(column) for column in zip(*numbers, strict=True))
 
 
 def _in_use(configurations: Sequence[FmnConfiguration]) -> list[str]:
