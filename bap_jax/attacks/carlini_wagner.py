@@ -60,8 +60,8 @@ def carlini_wagner(
 
     Returns:
       AttackResult: the nearest adversarial point met, the image itself where there was none (``found`` false) or where the image
-      is adversarial already; ``loss`` [num_steps, B] is what is minimised, before each step of the last c (that before the first
-      step left out, where steps are).
+      is adversarial already; ``loss`` [num_steps, B] is what is minimised, before each step for the last c; steps that
+      ``early_abort`` skips repeat the value it last looked at.
 
     Raises:
       SettingError: a shape, dtype or setting that cannot be.
