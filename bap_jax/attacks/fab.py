@@ -104,7 +104,7 @@ def fab(
 
         nothing = jnp.zeros_like(logits[:, 0])
         best = (nothing + jnp.inf, nothing, jnp.zeros_like(images))
-        (_, gap, normal), _ = jax.lax.scan(visit, best, jnp.arange(logits.shape[1] - 1))
+        gap, normal = jax.lax.scan(visit, best, jnp.arange(logits.shape[1] - 1))[0][1:]
         return _Plane(logits, gap, normal)
 
     return _search(logits_fn, keys, images, labels, settings, nearest_plane, 1, 1)

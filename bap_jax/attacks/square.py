@@ -121,7 +121,7 @@ def square(
         def ask(search: _Search) -> _Search:
             """One more query of every row; those that are found stay."""
             window = sum((search.step >= limit for limit in thresholds), jnp.int32(0))
-            side = sum((window == number) * size for number, size in enumerate(sides))
+            side = sum(((window == number) * size for number, size in enumerate(sides)), jnp.int32(0))
             proposed = propose(jax.vmap(jax.random.fold_in, (0, None))(step_keys, search.step), search.pictures, window, side)
             objective, hit = judge(proposed)
             accepted = ~search.found & (hit | (objective > search.objective))
