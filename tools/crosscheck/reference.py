@@ -179,8 +179,9 @@ def _adv_lib(network: TorchNetwork, case: Case, epsilon: float) -> Callable[[Ten
     steps, order = int(case.settings["num_steps"]), _ORDERS[case.norm]
     if case.ours == "apgd":
         return lambda x, y: attacks.apgd(network, x, y, eps=epsilon, norm=order, n_iter=steps, loss_function="ce")
-    if case.ours == "fab_targeted":
-        return lambda x, y: attacks.fab(network, x, y, norm=order, n_iter=steps, targeted_restarts=True)
+    if case.ours in ("fab", "fab_targeted"):
+        targeted = case.ours == "fab_targeted"
+        return lambda x, y: attacks.fab(network, x, y, norm=order, n_iter=steps, targeted_restarts=targeted)
     if case.ours == "ddn":
         return lambda x, y: attacks.ddn(network, x, y, steps=steps, levels=None)
     if case.ours == "fmn":
