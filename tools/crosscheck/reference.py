@@ -121,7 +121,7 @@ def _torchattacks(network: TorchNetwork, case: Case, epsilon: float, seed: int) 
     if case.ours == "fab_targeted":
         return torchattacks.FAB(network, multi_targeted=True, **common)
     queries = int(case.settings.get("num_queries", 5000))
-    square = torchattacks.Square(network, norm=norm, eps=epsilon, n_queries=queries, seed=seed)
+    square = torchattacks.Square(network, norm=norm, eps=epsilon, n_queries=queries, seed=seed, resc_schedule=False)
     if case.ours == "square":
         return square
     if case.ours == "deepfool":
