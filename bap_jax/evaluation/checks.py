@@ -325,3 +325,14 @@ def check_shrunk(name: str, kept: float, tried: int) -> Check:
     )
     value = f"median {100 * (1 - kept):.1f} % nearer by bisection, {tried} examples"
     return Check(f"{name}: points lie at the boundary", status, value, advice)
+
+
+def check_sparsity(asked: float, measured: float) -> Check:
+    """The network is as sparse as it is said to be, to within half a point: what counts is the zeros of its masks.
+
+    >>> check_sparsity(0.9, 0.85).status
+    'failed'
+    """
+    status: Status = "passed" if abs(asked - measured) <= 0.005 else "failed"
+    advice = "" if status == "passed" else "report the measured sparsity, and find out which layers were not pruned"
+    return Check("sparsity as asked for", status, f"{measured:.4f} measured, {asked:.4f} asked for", advice)
