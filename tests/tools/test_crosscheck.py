@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tools.crosscheck.catalogue import NORMS, by_name, cases, distances, noise, start
+from tools.crosscheck.compare import merged, read_csv, write_csv
 from tools.crosscheck.protocol import ROOT, Worker, WorkerError
 from tools.crosscheck.tables import budget_table, minimal_table, write_between
 
@@ -82,7 +83,7 @@ def test_tables_replace_themselves_and_leave_the_rest_of_a_page(tmp_path):
 def test_tables_hold_what_was_measured():
     about = {"name": "n", "model": "m", "data": "d", "step": 1, "examples": 10, "correct": 9, "difference": 1e-6}
     common = {"reference": "adv-lib", "start": "random", "seeds": 2, "agree": 0.95, "only_here": 1, "only_there": 0}
-    common |= {"verdicts_differ": 0}
+    common |= {"verdicts_differ": 0, "examples": 9}
     budget = common | {"attack": "x", "epsilon": 0.1, "queries_here": [1.0, 2.0, 3.0], "queries_there": [], "agree_there": 0.9}
     for side in ("here", "there"):
         budget |= {f"robust_{side}": 0.5, f"lowest_{side}": 0.4, f"highest_{side}": 0.6}
@@ -90,3 +91,11 @@ def test_tables_hold_what_was_measured():
     minimal = common | {"attack": "y", "found_here": 1.0, "found_there": 1.0, "median_here": 2.0, "median_there": 2.5}
     minimal |= {"ratio": 0.8, "ratio_p10": 0.7, "ratio_p90": 0.9, "nearer_here": 1.0, "nearer_there": 0.0}
     assert "0.800 (0.700–0.900)" in minimal_table([minimal]) and minimal_table([budget]) == ""
+
+
+def test_rows_survive_a_file_and_a_later_run_of_other_attacks(tmp_path):
+    old = [{"attack": "a", "agree": 0.5, "queries_here": [1.0, 2.0]}, {"attack": "b", "agree": 0.25}]
+    write_csv(tmp_path / "x.csv", old)
+    assert read_csv(tmp_path / "x.csv") == old and read_csv(tmp_path / "none.csv") == []
+    rows = merged(old, [{"attack": "c", "agree": 1.0}, {"attack": "a", "agree": 0.75}], ["c", "a", "b", "d"])
+    assert [(row["attack"], row["agree"]) for row in rows] == [("c", 1.0), ("a", 0.75), ("b", 0.25)]

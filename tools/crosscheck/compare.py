@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import json
 import os
 import statistics
 import sys
@@ -207,12 +208,30 @@ def collect(what: Sequence[Any], work: Callable[[Any], dict[str, Any]], name: Ca
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """All columns of all rows; a missing value is empty."""
+    """All columns of all rows, a missing value empty, a list in brackets."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()} for row in rows
+        )
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """What :func:`write_csv` wrote; [] if there is no such file."""
+    if not path.exists():
+        return []
+    texts = {"attack", "reference", "norm", "start", "settings"}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: cell if key in texts else json.loads(cell) for key, cell in row.items() if cell} for row in rows]
+
+
+def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], order: Sequence[str]) -> list[dict[str, Any]]:
+    """The new rows and those of other attacks that were there, in the catalogue's order."""
+    rows = {row["attack"]: row for row in (*old, *new)}
+    return [rows[name] for name in order if name in rows]
 
 
 def main() -> None:
@@ -251,7 +270,9 @@ def main() -> None:
     if not rows:
         raise SystemExit("nothing could be compared")
     kind = "speed" if arguments.speed else "results"
-    write_csv(docs / f"crosscheck-{arguments.name}-{kind}.csv", rows)
+    table = docs / f"crosscheck-{arguments.name}-{kind}.csv"
+    rows = merged(read_csv(table), rows, [case.name for case in cases()])
+    write_csv(table, rows)
     about = {**comparison.about, "name": arguments.name, "correct": len(comparison.rows)}
     if arguments.speed:
         text = speed_table(rows, about)

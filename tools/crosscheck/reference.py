@@ -202,7 +202,7 @@ def _foolbox(network: TorchNetwork, case: Case, epsilon: float) -> Callable[[Ten
         attack = kind(rel_stepsize=case.settings["relative_step"], steps=steps, random_start=False)
         return lambda x, y: attack(model, x, y, epsilons=epsilon)[1]
     if case.ours == "fmn":
-        attack = getattr(foolbox.attacks, f"{capital}FMNAttack")(steps=steps)
+        attack = getattr(foolbox.attacks, f"{capital.replace('Linf', 'LInf')}FMNAttack")(steps=steps)
     elif case.ours == "deepfool":
         attack = getattr(foolbox.attacks, f"{capital}DeepFoolAttack")(steps=steps)
     elif case.ours == "ddn":

@@ -20,18 +20,31 @@ def budget_table(rows: Sequence[Row], about: Row) -> str:
     """Attacks within a budget: robust accuracies and per-example agreement."""
     chosen = [row for row in rows if "robust_here" in row]
     text = (
-        f"{about['name']}: {about['model']} on {about['data']} (step {about['step']}), {about['examples']} test examples, "
-        f"{about['correct']} correct and attacked; the networks' logits differ by at most {about['difference']:.1e}."
+        f"{about['name']}: {about['model']} on {about['data']} (step {about['step']}); the two networks' logits differ by at "
+        f"most {about['difference']:.1e}. n counts the examples that were correct and attacked; robust accuracies are per cent of "
+        "all examples."
     )
     if not chosen:
         return text
-    header = ["attack", "reference", "ε", "robust here", "robust there", "agree", "there among seeds", "only here", "only there"]
+    header = [
+        "attack",
+        "reference",
+        "n",
+        "ε",
+        "robust here",
+        "robust there",
+        "agree",
+        "there among seeds",
+        "only here",
+        "only there",
+    ]
     header += ["judged differently", "queries here (quartiles)", "queries there"]
     lines = []
     for row in chosen:
         lines.append([
             row["attack"],
             f"{row['reference']}, start {row['start']}",
+            str(row["examples"]),
             f"{row['epsilon']:.4g}",
             _spread(row, "here"),
             _spread(row, "there"),
@@ -48,7 +61,7 @@ def budget_table(rows: Sequence[Row], about: Row) -> str:
 
 def minimal_table(rows: Sequence[Row]) -> str:
     """Attacks that look for the nearest point: distances over examples where both found one."""
-    header = ["attack", "reference", "found here", "found there", "median here", "median there", "ratio (median, 10–90 %)"]
+    header = ["attack", "reference", "n", "found here", "found there", "median here", "median there", "ratio (median, 10–90 %)"]
     header += ["nearer here", "nearer there", "judged differently"]
     lines = []
     for row in rows:
@@ -57,6 +70,7 @@ def minimal_table(rows: Sequence[Row]) -> str:
         lines.append([
             row["attack"],
             row["reference"],
+            str(row["examples"]),
             f"{100 * row['found_here']:.1f} %",
             f"{100 * row['found_there']:.1f} %",
             f"{row['median_here']:.4g}",
