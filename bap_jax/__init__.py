@@ -7,8 +7,9 @@
 """
 
 from bap_jax import attacks, budgets, evaluation, models, pruners
-from bap_jax.attacks import deepfool, fgsm, pgd
+from bap_jax.attacks import apgd, deepfool, fgsm, fmn, pgd
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError
+from bap_jax.evaluation import autoattack, evaluate, named_threat
 from bap_jax.mathematics import schedules
 from bap_jax.mathematics.masks import (
     apply_masks,
@@ -52,13 +53,17 @@ __all__ = [
     "SettingError",
     "Threat",
     "TrainState",
+    "apgd",
     "apply_masks",
     "attacks",
+    "autoattack",
     "budgets",
     "compression_ratio",
     "deepfool",
+    "evaluate",
     "evaluation",
     "fgsm",
+    "fmn",
     "init_state",
     "layer_sparsity",
     "losses",
@@ -67,6 +72,7 @@ __all__ = [
     "masks_from_scores",
     "measured_sparsity",
     "models",
+    "named_threat",
     "pgd",
     "pruners",
     "schedules",

@@ -175,7 +175,7 @@ def run_evaluate(command: cli.Evaluate) -> int:
             batch_size=command.batch_size,
             devices=devices_of(command),
             save_examples=command.save_examples,
-            progress=lambda told: update(round(1000 * told.fraction), _attacking(told), 1000),
+            progress=lambda told: update(round(100 * told.fraction, 1), _attacking(told), 100),
         )
     table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
     for column in ("attack", "epsilon", "accuracy", "95 % interval", "examples"):
@@ -195,7 +195,7 @@ def run_evaluate(command: cli.Evaluate) -> int:
 
 def _attacking(told: Progress) -> str:
     at = "" if math.isinf(told.epsilon) else f" at epsilon {told.epsilon:.4g}"
-    return f"per mille  {told.threat}{at}: {told.done} of {told.total} examples, {100 * told.accuracy:.1f} % robust"
+    return f"%  {told.threat}{at}: {told.done} of {told.total} examples, {100 * told.accuracy:.1f} % robust"
 
 
 def _show_stages(stages: dict[str, list[dict[str, Any]]], screen: Console) -> None:

@@ -23,7 +23,7 @@ from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.data import Source, evaluation_batches, load_split
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import Cascade, EvaluationResult, evaluate, wilson_interval
+from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
 from bap_jax.evaluation import Source as AttackedOn
 from bap_jax.mathematics.masks import compression_ratio, measured_sparsity
 from bap_jax.models import count_parameters
@@ -172,7 +172,7 @@ def evaluate_run(
         "rows": _rows(result, settings, network, plan, threats),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
-        "checks": [check._asdict() for check in result.checks],
+        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about))],
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)
@@ -214,11 +214,18 @@ def distance_summary(distances: np.ndarray) -> dict[str, float | int | None]:
       0.2
     """
     attacked = distances[distances > 0]
-    names = {"quarter": 0.25, "median": 0.5, "three_quarters": 0.75}
-    values = {name: float(np.quantile(attacked, q, method="inverted_cdf")) if attacked.size else None for name, q in names.items()}
-    values = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
+    shares = {"quarter": 0.25, "median": 0.5, "three_quarters": 0.75}
+    found = {n: float(np.quantile(attacked, share, method="inverted_cdf")) for n, share in shares.items() if attacked.size}
+    values = {name: found[name] if np.isfinite(found.get(name, np.inf)) else None for name in shares}
     counts = {"attacked": attacked.size, "not_found": int(np.isinf(attacked).sum()), "wrong": int((distances == 0).sum())}
     return {**values, **counts}
+
+
+def _sparsity_check(settings: Settings, network: Network, about: dict[str, Any]) -> list[Check]:
+    """Of a finished magnitude-pruned network; before the end, and by other methods, it may be what it is."""
+    if settings.pruner != "magnitude" or not about.get("finished"):
+        return []
+    return [check_sparsity(settings.final_sparsity, float(measured_sparsity(network.masks)))]
 
 
 def _source(run: str, dataset: Source, place: Callable) -> AttackedOn:
@@ -304,5 +311,5 @@ def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

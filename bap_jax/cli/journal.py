@@ -53,7 +53,7 @@ class Journal:
             self.folder.mkdir(parents=True)
             write_atomic(self.folder / HEADER, self.header)
         buffer = io.BytesIO()
-        np.savez(buffer, **rows)
+        np.savez(buffer, **rows)  # type: ignore[arg-type]
         write_atomic(self._path(name), buffer.getvalue())
 
     def clear(self) -> None:

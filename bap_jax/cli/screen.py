@@ -15,7 +15,7 @@ from rich.table import Table
 class Update(Protocol):
     """Tells a progress bar how far a task has come."""
 
-    def __call__(self, done: int, now: str, total: int | None = None) -> None: ...
+    def __call__(self, done: float, now: str, total: int | None = None) -> None: ...
 
 
 def console() -> Console:
@@ -44,17 +44,17 @@ def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Upda
     with Progress(*columns, console=screen, transient=True) as bar:
         number = bar.add_task(task, total=total, now="")
 
-        def update(done: int, now: str, total: int | None = None) -> None:
+        def update(done: float, now: str, total: int | None = None) -> None:
             bar.update(number, completed=done, now=now, total=total)  # None leaves the total as it is
 
         yield update
 
 
 def _lines(task: str, total: int | None, screen: Console) -> Update:
-    whole, first, began = total, 0, 0.0
+    whole, first, began = total, 0.0, 0.0
     last = time.monotonic()
 
-    def update(done: int, now: str, total: int | None = None) -> None:
+    def update(done: float, now: str, total: int | None = None) -> None:
         nonlocal last, first, began
         total, clock = total or whole, time.monotonic()
         if not began:  # what came before the first call, compiling for instance, says nothing about the time left
@@ -64,7 +64,7 @@ def _lines(task: str, total: int | None, screen: Console) -> Update:
         last = clock
         rate = (done - first) / max(clock - began, 1e-9)
         left = f", about {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
-        screen.print(f"{task}: {done}{f' of {total}' if total else ''}{left}  {now}", highlight=False, soft_wrap=True)
+        screen.print(f"{task}: {done:g}{f' of {total}' if total else ''}{left}  {now}", highlight=False, soft_wrap=True)
 
     return update
 

@@ -88,7 +88,7 @@ def _of_each_attack(evidence: Evidence) -> list[Check]:
         found.append(checks.check_points(name, int(merged["outside_box"].sum()), count, "box"))
         found.append(checks.check_finite(f"{name}: finite points", int(merged["not_finite"].sum()), count, "NaN gradients"))
         found.append(checks.check_returned(name, int(merged["lost"].sum()), count))
-        found.append(checks.check_monotone(name, job.epsilons, evidence.accuracy[name], evidence.num_examples))
+        found.append(checks.check_monotone(name, job.epsilons, evidence.accuracy[name].tolist(), evidence.num_examples))
         if job.minimal:
             distance = tables[0][job.norm]
             found.append(checks.check_found(name, int(np.isinf(distance).sum()), evidence.num_examples))

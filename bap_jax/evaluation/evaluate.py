@@ -117,21 +117,22 @@ class _Run:
 
     def look(self, batches: Iterable[Batch], boxes: Sequence[Bounds]) -> None:
         """Predict the clean images; refuse what cannot be attacked; keep what can."""
-        parts, pools = [], []
+        parts: list[Rows] = []
+        pools: list[Pool] = []
         for number, batch in enumerate(batches):
-            batch = Batch(*map(np.asarray, batch))
-            rows = self.fetch(programs.look(self.network.predict, self.network.params, self.put(batch), tuple(boxes)))
+            host: Any = jax.tree.map(np.asarray, batch)
+            rows = self.fetch(programs.look(self.network.predict, self.network.params, self.put(host), tuple(boxes)))
             real = np.asarray(rows["weight"]) > 0
             _check_batch(rows, real, boxes)
             parts.append({name: np.asarray(values)[real] for name, values in rows.items()})
-            pools.append(Pool(batch.images[real], batch.labels[real], batch.index[real], len(real)))
+            pools.append(Pool(host.images[real], host.labels[real], host.index[real], len(real)))
             if number == 0:
-                self._look_again(batch, rows, real, boxes)
+                self._look_again(host, rows, real, boxes)
         if not any(len(pool.labels) for pool in pools):
             raise SettingError("batches", 0, "at least one example of weight > 0")
         self.clean: Rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        columns = (np.concatenate([pool[column] for pool in pools]) for column in range(3))
-        self.pool = Pool(*columns, pools[0].batch_size)
+        images, labels, index = (np.concatenate(columns) for columns in list(zip(*pools, strict=True))[:3])
+        self.pool = Pool(images, labels, index, pools[0].batch_size)
         self.wrong = self.clean["prediction"] != self.clean["label"]
 
     def _look_again(self, batch: Batch, first: Rows, real: np.ndarray, boxes: Sequence[Bounds]) -> None:
@@ -202,7 +203,7 @@ class _Run:
         found, moved = self.fetch((found, programs.movement(losses)))
         fooled = judged["prediction"] != judged["label"]
         inside = judged[job.norm] <= epsilon + tolerance(job, epsilon, num_features(batch.images))
-        rows = {
+        rows: Rows = {
             "hit": fooled & inside & judged["boxed"],
             "outside_ball": ~inside,
             "outside_box": ~judged["boxed"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,4 +37,5 @@ class Pool(NamedTuple):
             real = np.arange(self.batch_size) < len(part)
             chosen = np.where(real, np.resize(part, self.batch_size), part[0])
             index = np.where(real, self.index[chosen], self.index.max() + 1).astype(np.int32)
-            yield part, Batch(self.images[chosen], self.labels[chosen], index, real.astype(np.float32))
+            columns: tuple[Any, ...] = (self.images[chosen], self.labels[chosen], index, real.astype(np.float32))
+            yield part, Batch(*columns)

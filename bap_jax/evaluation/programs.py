@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def judge(predict: Predict, params: Params, batch: Batch, images: Array, bounds:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def shrink(predict: Predict, norm: Norm, params: Params, batch: Batch, images: Array, bounds: Bounds) -> AttackResult:
+def shrink(predict: Predict, norm: Any, params: Params, batch: Batch, images: Array, bounds: Bounds) -> AttackResult:
     """Adversarial images drawn towards the clean ones as far as they stay adversarial."""
     return bisection(
         _logits_fn(predict, params), None, batch.images, batch.labels, adversarial=images, norm=norm, bounds=bounds, num_steps=12
