@@ -18,12 +18,18 @@ def test_the_first_example_comes_early():
 
 
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
-    first, restore = python_blocks()
+    first, evaluation, restore = python_blocks()
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(first, names)
     sparsity, accuracy, epsilon = (float(x) for x in capsys.readouterr().out.split())
     assert abs(sparsity - 0.9) < 1e-3 and accuracy > 0.7 and 0.05 < epsilon < 0.6
+
+    exec(evaluation, names)
+    printed = capsys.readouterr().out
+    after = [float(array.item()) for array in names["result"].stages["autoattack-linf"].values()]
+    assert list(names["result"].stages["autoattack-linf"]) == ["apgd-ce", "apgd-t", "fab-t", "square"] and "square" in printed
+    assert after == sorted(after, reverse=True) and 0 < after[-1] < names["result"].clean_accuracy
 
     from bap_jax.cli.main import main
 
