@@ -43,7 +43,7 @@ class Reference:
         with np.load(path) as stored:
             arrays = dict(stored)
         self.images, self.labels = arrays["images"], arrays["labels"].astype(np.int64)
-        self.network = TorchNetwork(arrays).eval()
+        self.network, self.timed = TorchNetwork(arrays).eval(), TorchNetwork(arrays, share_ties=False).eval()
         difference = np.abs(self._logits(self.images) - arrays["logits"]).max()
         return {"difference": float(difference), "torch": torch.__version__}
 
@@ -54,7 +54,7 @@ class Reference:
 
     def attack(self, case: str, rows: list[int], epsilon: float, seed: int, out: str) -> dict[str, Any]:
         """Attacks the given examples and writes the points."""
-        run = self._program(by_name(case), rows, epsilon, seed)
+        run = self._program(by_name(case), rows, epsilon, seed, self.network)
         began = time.perf_counter()
         images, queries = run()
         seconds = time.perf_counter() - began
@@ -64,7 +64,7 @@ class Reference:
     def time(self, case: str, rows: list[int], epsilon: float, settings: dict[str, int], warm: bool) -> dict[str, Any]:
         """Seconds of one run; ``warm`` runs it once before."""
         which = by_name(case)
-        run = self._program(which._replace(settings={**which.settings, **settings}), rows, epsilon, 0)
+        run = self._program(which._replace(settings={**which.settings, **settings}), rows, epsilon, 0, self.timed)
         if warm:
             run()
         began = time.perf_counter()
@@ -75,11 +75,11 @@ class Reference:
         with torch.no_grad():
             return torch.cat([self.network(chunk) for chunk in _channels_first(images).split(100)]).numpy()
 
-    def _program(self, case: Case, rows: list[int], epsilon: float, seed: int) -> Callable:
+    def _program(self, case: Case, rows: list[int], epsilon: float, seed: int, network: TorchNetwork) -> Callable:
         images, labels = _channels_first(self.images[rows]), torch.from_numpy(self.labels[rows])
         torch.manual_seed(seed)
         if case.library == "torchattacks":
-            attack = _torchattacks(self.network, case, epsilon, seed)
+            attack = _torchattacks(network, case, epsilon, seed)
             if case.start == "given":
                 _begin_at(attack, images, _channels_first(noise(self.images, case.norm, seed)[rows]))
             asked = _count_queries(attack) if case.ours == "square" else None
@@ -89,7 +89,7 @@ class Reference:
 
             return run
         make = _adv_lib if case.library == "adv-lib" else _foolbox
-        found = make(self.network, case, epsilon)
+        found = make(network, case, epsilon)
         return lambda: (found(images.clone(), labels), None)
 
 

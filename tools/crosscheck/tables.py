@@ -21,8 +21,8 @@ def budget_table(rows: Sequence[Row], about: Row) -> str:
     chosen = [row for row in rows if "robust_here" in row]
     text = (
         f"{about['name']}: {about['model']} on {about['data']} (step {about['step']}); the two networks' logits differ by at "
-        f"most {about['difference']:.1e}. n counts the examples that were correct and attacked; robust accuracies are per cent of "
-        "all examples."
+        f"most {about['difference']:.1e}. n counts the examples that were correct and attacked; robust accuracies are per cent "
+        "of all examples."
     )
     if not chosen:
         return text

@@ -11,10 +11,15 @@ from torch.nn import functional
 
 
 class TorchNetwork(nn.Module):
-    """Images [B, C, H, W] to logits [B, K], built from ``params/...`` and ``state/...`` arrays in Flax's names and layouts."""
+    """Images [B, C, H, W] to logits [B, K], built from ``params/...`` and ``state/...`` arrays in Flax's names and layouts.
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+    ``share_ties``: the gradient of a maximum goes to all that are equal, as in this package, and not to the first alone. For
+    times, leave it out: torch's own pooling is the faster.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], share_ties: bool = True) -> None:
         super().__init__()
+        self._pool = _pool if share_ties else lambda x: functional.max_pool2d(x, 2)
         self._names: dict[str, str] = {}
         for name, array in arrays.items():
             if not name.startswith(("params/", "state/")):
@@ -64,7 +69,7 @@ class TorchNetwork(nn.Module):
 
     def _lenet(self, x: Tensor) -> Tensor:
         for name in ("conv1", "conv2"):
-            x = _pool(functional.relu(self._conv(x, name, 2)))
+            x = self._pool(functional.relu(self._conv(x, name, 2)))
         x = functional.relu(self._dense(x.permute(0, 2, 3, 1).flatten(1), "fc1"))
         return self._dense(x, "head")
 
