@@ -66,7 +66,8 @@ class Ours:
         began = time.perf_counter()
         run = self._program(which, epsilon, seed, taken, self.labels[rows], np.array(rows))
         images, queries = run()
-        np.savez(out, images=images, **({} if queries is None else {"queries": queries}))
+        found = {"images": images} if queries is None else {"images": images, "queries": queries}
+        np.savez(out, allow_pickle=False, **found)
         return {"seconds": time.perf_counter() - began}
 
     def time(self, case: str, rows: list[int], epsilon: float, settings: dict[str, int], warm: bool) -> dict[str, Any]:
