@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from bap_jax.mathematics.largest import among_largest
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.projections import clip_to_bounds, project_l1_ball_in_box
 from bap_jax.mathematics.rows import expand, num_features
@@ -76,7 +76,7 @@ def sparse_step(current: Array, gradient: Array, pace: SparsePace, images: Array
     """
     size = num_features(images)
     below = jnp.clip(jnp.floor((1 - pace.density) * size), 0, size - 1).astype(jnp.int32)
-    largest = _largest(jnp.abs(gradient).reshape(gradient.shape[0], -1), size - below).reshape(gradient.shape)
+    largest = among_largest(jnp.abs(gradient).reshape(gradient.shape[0], -1), size - below).reshape(gradient.shape)
     signs = jnp.where(largest, jnp.sign(gradient), 0)
     moved = current + expand(pace.step / (per_example_norm(signs, "l1") + 1e-10), images) * signs
     return clip_to_bounds(images + project_l1_ball_in_box(moved - images, images, radius, bounds), bounds)
@@ -106,15 +106,3 @@ def sparse_checkpoint(pace: SparsePace, best: Array, images: Array, radius: Arra
     sparser = support < _SPARSER * pace.support
     step = jnp.where(sparser, radius, jnp.maximum(pace.step / _SLOWER, radius / _SLOWEST))
     return SparsePace(step, support / (_THINNING * num_features(images)), support), sparser
-
-
-def _largest(magnitudes: Array, counts: Array) -> Array:
-    """Where a row's value is at least its counts[row]-th largest, without sorting."""
-    # Non-negative floats are ordered as their bits: build the largest threshold that enough values reach, bit by bit.
-    bits = jax.lax.bitcast_convert_type(magnitudes.astype(jnp.float32), jnp.int32)
-
-    def set_bit(position: int, threshold: Array) -> Array:
-        trial = threshold | jax.lax.shift_left(jnp.int32(1), jnp.int32(30 - position))
-        return jnp.where(jnp.sum(bits >= trial[:, None], axis=1) >= counts, trial, threshold)
-
-    return bits >= jax.lax.fori_loop(0, 31, set_bit, bits[:, 0] * 0)[:, None]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.largest import among_largest
 from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, Norm
 
@@ -133,7 +133,9 @@ def steepest_direction(gradient: Array, norm: Norm, *, num_features: int = 1) ->
     flat = jnp.abs(gradient.reshape(gradient.shape[0], -1))
     if not 1 <= num_features <= flat.shape[1]:
         raise SettingError("num_features", num_features, f"an integer from 1 to {flat.shape[1]}")
-    moved = (_among_largest(flat, num_features) & (flat > 0)).reshape(gradient.shape)
+    # one alone needs no search
+    largest = flat >= jnp.max(flat, axis=1, keepdims=True) if num_features == 1 else among_largest(flat, num_features)
+    moved = (largest & (flat > 0)).reshape(gradient.shape)
     return normalize(jnp.where(moved, jnp.sign(gradient), 0), "l1")
 
 
@@ -141,18 +143,3 @@ def check_norm(norm: str) -> None:
     """Raise SettingError unless the norm is one of those this package names."""
     if norm not in get_args(Norm):
         raise SettingError("norm", norm, "one of " + ", ".join(get_args(Norm)))
-
-
-def _among_largest(magnitudes: Array, count: int) -> Array:
-    """Where a row's value is at least its ``count``-th largest; exact, and on a CPU many times faster than a sort."""
-    if count == 1:
-        return magnitudes >= jnp.max(magnitudes, axis=1, keepdims=True)
-    # Non-negative floats are ordered as their bits: build the largest threshold that enough values reach, bit by bit.
-    bits = jax.lax.bitcast_convert_type(magnitudes.astype(jnp.float32), jnp.int32)
-
-    def set_bit(position: int, threshold: Array) -> Array:
-        trial = threshold | jax.lax.shift_left(jnp.int32(1), jnp.int32(30 - position))
-        enough = jnp.sum(bits >= trial[:, None], axis=1) >= count
-        return jnp.where(enough, trial, threshold)
-
-    return bits >= jax.lax.fori_loop(0, 31, set_bit, bits[:, 0] * 0)[:, None]

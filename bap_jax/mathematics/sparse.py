@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.largest import exactly_largest
 from bap_jax.types import Array
 
 
@@ -38,19 +38,5 @@ def project_l0(delta: Array, count: int | Array) -> Array:
     flat = delta.reshape(delta.shape[0], -1)
     whole = jnp.floor(rows) if jnp.issubdtype(rows.dtype, jnp.floating) else rows
     kept = jnp.broadcast_to(jnp.clip(whole, 0, flat.shape[1]).astype(jnp.int32), delta.shape[:1])
-    return jnp.where(_largest(jnp.abs(flat), kept), flat, 0).reshape(delta.shape)
+    return jnp.where(exactly_largest(jnp.abs(flat), kept), flat, 0).reshape(delta.shape)
 
-
-def _largest(magnitudes: Array, count: Array) -> Array:
-    """Where a row's ``count`` largest values stand, ties to the lower index."""
-    # Non-negative floats are ordered as their bits. The threshold is the largest bit pattern that ``count`` values reach.
-    bits = jax.lax.bitcast_convert_type(magnitudes.astype(jnp.float32), jnp.int32)
-
-    def set_bit(position: int, threshold: Array) -> Array:
-        trial = threshold | jax.lax.shift_left(jnp.int32(1), jnp.int32(30 - position))
-        return jnp.where(jnp.sum(bits >= trial[:, None], axis=1) >= count, trial, threshold)
-
-    threshold = jax.lax.fori_loop(0, 31, set_bit, bits[:, 0] * 0)[:, None]
-    above, tied = bits > threshold, bits == threshold
-    room = count - jnp.sum(above, axis=1)
-    return above | (tied & (jnp.cumsum(tied, axis=1) <= room[:, None]))

@@ -10,6 +10,7 @@ apgd.json was recorded with torchattacks 3.5.1 and adv-lib 0.2.8 (torch 2.13, fl
 "found": one digit per example; "loss": the loss of the first 12 examples after the steps in "steps".
 """
 
+import importlib
 import json
 import pathlib
 
@@ -19,7 +20,6 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-import bap_jax.attacks.apgd as module
 from bap_jax.attacks.apgd import apgd, apgd_targeted
 from bap_jax.errors import SettingError
 from bap_jax.mathematics import (
@@ -33,6 +33,8 @@ from bap_jax.mathematics import (
     per_example_norm,
 )
 from bap_jax.types import Bounds
+
+module = importlib.import_module("bap_jax.attacks.apgd")  # the package has the function under this name
 
 BOTH = ("logits_fn", "norm", "num_steps", "rho", "eot_samples", "random_logits", "large_epsilon_schedule")
 attack = jax.jit(apgd, static_argnames=(*BOTH, "restarts", "targeted", "objective"))

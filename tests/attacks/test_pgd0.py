@@ -1,5 +1,6 @@
 """PGD₀ against the exact answer of a linear network, points recorded from the authors' code, and what its docstring promises."""
 
+import importlib
 import json
 import pathlib
 
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.attacks import pgd0 as module
 from bap_jax.attacks.pgd0 import by_pixel, pgd0
 from bap_jax.errors import SettingError
 from bap_jax.mathematics import margin, misclassified
 from bap_jax.types import Bounds
+
+module = importlib.import_module("bap_jax.attacks.pgd0")  # the package has the function under this name
 
 STATIC = ("logits_fn", "bounds", "num_steps", "restarts", "targeted")
 attack = jax.jit(pgd0, static_argnames=STATIC)

@@ -44,9 +44,6 @@ class Worker:
         }
         environment.pop("XLA_FLAGS", None)
 
-        def pin() -> None:
-            os.sched_setaffinity(0, cores)
-
         self.name = module
         with log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
@@ -57,8 +54,9 @@ class Worker:
                 cwd=ROOT,
                 env=environment,
                 text=True,
-                preexec_fn=pin if hasattr(os, "sched_setaffinity") else None,
             )
+        if hasattr(os, "sched_setaffinity"):  # at once: the threads that it starts later inherit it
+            os.sched_setaffinity(self._process.pid, cores)
 
     def ask(self, op: str, **request: Any) -> dict[str, Any]:
         """Sends one request and waits for its answer."""
