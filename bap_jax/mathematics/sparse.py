@@ -39,4 +39,3 @@ def project_l0(delta: Array, count: int | Array) -> Array:
     whole = jnp.floor(rows) if jnp.issubdtype(rows.dtype, jnp.floating) else rows
     kept = jnp.broadcast_to(jnp.clip(whole, 0, flat.shape[1]).astype(jnp.int32), delta.shape[:1])
     return jnp.where(exactly_largest(jnp.abs(flat), kept), flat, 0).reshape(delta.shape)
-

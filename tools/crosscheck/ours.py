@@ -17,10 +17,10 @@ from bap_jax.cli.evaluating import fit, predictor, restore_checkpoint, settings_
 from bap_jax.data import load_split
 from bap_jax.mathematics.masks import leaf_paths
 from bap_jax.mathematics.objectives import dlr
-from bap_jax.types import Batch
 from tools.crosscheck.catalogue import Case, by_name, start
 from tools.crosscheck.protocol import serve
 
+_BATCH = 50  # of AutoAttack: what is left of the examples is packed into batches of this size
 _MODULES = {"apgd_targeted": "apgd", "fab_targeted": "fab"}  # the others live in a file of their own name
 
 
@@ -106,11 +106,13 @@ class Ours:
         self, case: Case, epsilon: float, seed: int, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, None]:
         from bap_jax.evaluation import autoattack, evaluate
+        from bap_jax.evaluation.pool import Pool
 
         threat = _cascade(autoattack, case.norm, int(case.settings["num_steps"]))
-        batch = Batch(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(rows, jnp.int32), jnp.ones(len(rows)))
+        pool = Pool(images, labels, np.asarray(rows, np.int32), _BATCH)
+        batches = [batch for _, batch in pool.batches(np.arange(len(rows)))]
         settings: dict[str, Any] = {"controls": False, "keep_examples": True}
-        result = evaluate(self.predict, self.weights, [batch], [threat], [epsilon], jax.random.key(seed), **settings)
+        result = evaluate(self.predict, self.weights, batches, [threat], [epsilon], jax.random.key(seed), **settings)
         found = np.asarray(result.success[threat.name])[-1]
         attacked = np.asarray(result.examples[threat.name])[-1]
         return np.where(found[:, None, None, None], attacked, images), None
