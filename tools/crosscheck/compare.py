@@ -15,7 +15,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +192,8 @@ def chosen(names: str) -> list[Case]:
     return found
 
 
-def collect(what: Sequence[Any], work: Callable[[Any], dict[str, Any]], name: Callable[[Any], str]) -> list[dict[str, Any]]:
-    """Rows of what can be compared; what cannot is said and left out."""
-    rows = []
+def collect(what: Sequence[Any], work: Callable[[Any], dict[str, Any]], name: Callable[[Any], str]) -> Iterator[dict[str, Any]]:
+    """Rows of what can be compared, one by one; what cannot is said and left out."""
     for item in what:
         try:
             row = work(item)
@@ -203,8 +202,7 @@ def collect(what: Sequence[Any], work: Callable[[Any], dict[str, Any]], name: Ca
             continue
         shown = ", ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
         print(f"{name(item)}: {shown}", flush=True)
-        rows.append(row)
-    return rows
+        yield row
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -258,28 +256,31 @@ def main() -> None:
     docs = Path(arguments.docs)
     docs.mkdir(parents=True, exist_ok=True)
     comparison = Comparison(arguments)
+    kind = "speed" if arguments.speed else "results"
+    file, written = docs / f"crosscheck-{arguments.name}-{kind}.csv", 0
     try:
         print(f"{arguments.name}: {comparison.about}, {len(comparison.rows)} correct", flush=True)
         if arguments.speed:
             timed = [item for item in TIMED if any(item[0].startswith(name) for name in arguments.attacks.split(","))]
-            rows = collect(timed, lambda item: comparison.time(*item), lambda item: item[0])
+            found = collect(timed, lambda item: comparison.time(*item), lambda item: item[0])
         else:
-            rows = collect(chosen(arguments.attacks), comparison.compare, lambda case: case.name)
+            found = collect(chosen(arguments.attacks), comparison.compare, lambda case: case.name)
+        for written, row in enumerate(found, 1):  # noqa: B007
+            rows = merged(read_csv(file), [row], [case.name for case in cases()])
+            write_csv(file, rows)
+            write_between(docs / "crosscheck.md", f"{arguments.name} {kind}", page(rows, comparison.about, arguments))
     finally:
         comparison.close()
-    if not rows:
+    if not written:
         raise SystemExit("nothing could be compared")
-    kind = "speed" if arguments.speed else "results"
-    table = docs / f"crosscheck-{arguments.name}-{kind}.csv"
-    rows = merged(read_csv(table), rows, [case.name for case in cases()])
-    write_csv(table, rows)
-    about = {**comparison.about, "name": arguments.name, "correct": len(comparison.rows)}
+
+
+def page(rows: Sequence[dict[str, Any]], about: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """What stands in the docs: the rows of all runs so far."""
+    about = {**about, "name": arguments.name}
     if arguments.speed:
-        text = speed_table(rows, about)
-    else:
-        tables = (budget_table(rows, about), minimal_table(rows))
-        text = "\n\n".join(table for table in tables if table)
-    write_between(docs / "crosscheck.md", f"{arguments.name} {kind}", text)
+        return speed_table(rows, about)
+    return "\n\n".join(table for table in (budget_table(rows, about), minimal_table(rows)) if table)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from bap_jax.cli.evaluating import fit, predictor, restore_checkpoint, settings_
 from bap_jax.data import load_split
 from bap_jax.mathematics.masks import leaf_paths
 from bap_jax.mathematics.objectives import dlr
+from bap_jax.parallel import data_mesh, replicate, shard_batch
 from tools.crosscheck.catalogue import Case, by_name, start
 from tools.crosscheck.protocol import serve
 
@@ -25,7 +26,7 @@ _MODULES = {"apgd_targeted": "apgd", "fab_targeted": "fab"}  # the others live i
 
 
 class Ours:
-    """A network and the examples, and what can be asked about them."""
+    """A network and the examples, and what can be asked about them; on as many devices as the worker has cores."""
 
     def prepare(self, run: str, out: str, limit: int, data_dir: str | None) -> dict[str, Any]:
         """Restores a run and writes weights, images, labels and logits for the other side."""
@@ -41,9 +42,9 @@ class Ours:
         )
         network, step, _ = restore_checkpoint(folder, "last")
         network = fit(network, settings.model, data.num_classes, data.image_shape, str(folder))
-        self.weights = (network.params, network.model_state)
+        self.mesh = data_mesh()
+        self.weights = replicate(self.mesh, (network.params, network.model_state))
         self.predict = predictor(settings.model, data.num_classes)
-        self.logits_fn = functools.partial(self.predict, self.weights)
         raw, labels = data.read(np.arange(min(limit, len(data))))
         self.images = (raw / np.float32(255) if raw.dtype == np.uint8 else raw).astype(np.float32)
         self.labels = np.asarray(labels, np.int32)
@@ -96,9 +97,11 @@ class Ours:
 
         def run() -> tuple[np.ndarray, np.ndarray | None]:
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.asarray(rows))
-            result = program(self.weights, keys, jnp.asarray(images), jnp.asarray(labels), epsilon, begin)
-            jax.block_until_ready(result)
-            return np.asarray(result.images), _queries(result) if case.ours == "square" else None
+            filled = np.resize(np.arange(len(rows)), len(rows) + -len(rows) % self.mesh.size)  # every device has as many
+            parts = [part if part is None else part[filled] for part in (keys, images, labels, begin)]
+            result = program(self.weights, *shard_batch(self.mesh, parts), epsilon)
+            attacked = np.asarray(result.images)[: len(rows)]
+            return attacked, _queries(result)[: len(rows)] if case.ours == "square" else None
 
         return run
 
@@ -112,6 +115,7 @@ class Ours:
         pool = Pool(images, labels, np.asarray(rows, np.int32), _BATCH)
         batches = [batch for _, batch in pool.batches(np.arange(len(rows)))]
         settings: dict[str, Any] = {"controls": False, "keep_examples": True}
+        settings["put"] = functools.partial(shard_batch, self.mesh)
         result = evaluate(self.predict, self.weights, batches, [threat], [epsilon], jax.random.key(seed), **settings)
         found = np.asarray(result.success[threat.name])[-1]
         attacked = np.asarray(result.examples[threat.name])[-1]
@@ -138,7 +142,7 @@ def _cascade(autoattack: Callable, norm: str, num_steps: int) -> Any:
 def _attack(
     function: str, norm: str, begin: str, name: str, settings: tuple[tuple[str, float], ...], predict: Callable
 ) -> Callable:
-    """The compiled attack of one case, as a function of (weights, keys, images, labels, epsilon, start)."""
+    """The compiled attack of one case, as a function of (weights, keys, images, labels, start, epsilon)."""
     attack = getattr(importlib.import_module(f"bap_jax.attacks.{_MODULES.get(function, function)}"), function)
     given: dict[str, Any] = {key: int(value) for key, value in settings if key != "relative_step"}
     if function not in ("ddn", "sigma_zero", "carlini_wagner"):  # those have a norm of their own
@@ -152,7 +156,7 @@ def _attack(
     relative = dict(settings).get("relative_step")
     takes_epsilon = function in ("fgsm", "pgd", "apgd", "apgd_targeted", "square")
 
-    def run(weights, keys, images, labels, epsilon, points):
+    def run(weights, keys, images, labels, points, epsilon):
         own = dict(given)
         if takes_epsilon:
             own["epsilon"] = epsilon

@@ -41,6 +41,8 @@ class Worker:
             "OMP_NUM_THREADS": str(len(cores)),
             "MKL_NUM_THREADS": str(len(cores)),
             "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": str(len(cores)),
+            "NPROC": "8",  # XLA's thread pool must be wider than the devices are many
         }
         environment.pop("XLA_FLAGS", None)
 
