@@ -64,10 +64,15 @@ def _own(slot: str, settings: Settings, ramp: Ramp, bounds: Bounds, kind: type[T
 
 
 def _optimizer(settings: Settings) -> optax.GradientTransformation:
+    """Adam or SGD with the learning rate as a leaf of its state, so that runs at different rates share a compile."""
     decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
-    if settings.optimizer == "sgd":
-        return optax.chain(*decay, optax.sgd(settings.learning_rate, momentum=0.9))
-    return optax.chain(*decay, optax.adam(settings.learning_rate))
+
+    def at(learning_rate: Array) -> optax.GradientTransformation:
+        if settings.optimizer == "sgd":
+            return optax.chain(*decay, optax.sgd(learning_rate, momentum=0.9))
+        return optax.chain(*decay, optax.adam(learning_rate))
+
+    return optax.inject_hyperparams(at)(learning_rate=settings.learning_rate)
 
 
 def _pruner(settings: Settings, ramp: Ramp, bounds: Bounds) -> Pruner:

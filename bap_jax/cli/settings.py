@@ -247,6 +247,7 @@ class Settings:
             "seed",
             "scale",
             "epsilon_max",
+            "learning_rate",
             "image_size",
             "train_split",
             "test_split",
