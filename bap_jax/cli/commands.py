@@ -167,7 +167,7 @@ def run_evaluate(command: cli.Evaluate) -> int:
     """`bap evaluate`."""
     screen = console()
     plan = AttackPlan(**{name: getattr(command, name) for name in AttackPlan.__dataclass_fields__})
-    with progress_bar("attacking", None, screen) as update:
+    with progress_bar("attacking, per cent", None, screen) as update:
         record = evaluate_run(
             command.run,
             plan,
@@ -195,7 +195,7 @@ def run_evaluate(command: cli.Evaluate) -> int:
 
 def _attacking(told: Progress) -> str:
     at = "" if math.isinf(told.epsilon) else f" at epsilon {told.epsilon:.4g}"
-    return f"%  {told.threat}{at}: {told.done} of {told.total} examples, {100 * told.accuracy:.1f} % robust"
+    return f"{told.threat}{at}: {told.done} of {told.total} examples, {100 * told.accuracy:.1f} % robust"
 
 
 def _show_stages(stages: dict[str, list[dict[str, Any]]], screen: Console) -> None:
