@@ -24,7 +24,8 @@ class AttackPlan:
     attack: str = "pgd"
     """A comma list of: `pgd`, `fgsm`, `apgd-ce`, `apgd-dlr`, `apgd-t`, `square`, `noise`, `pgd0`, `sparse-rs`; of minimal norm
     `deepfool`, `fab`, `fab-t`, `cw`, `ddn`, `fmn`, `ho-fmn`, `sigma-zero`; `autoattack`, `autoattack-plus`, `autoattack-rand`;
-    `cascade:apgd-ce+square`, each on what those before it left; `package.module:factory` that returns a Threat."""
+    `cascade:apgd-ce+square`, each on what those before it left; the paper's protocol, made once and cut to each radius,
+    `deepfool-truncated` (norm rms) and `fgsm-truncated` (norm linf); `package.module:factory` that returns a Threat."""
     norm: str = "linf"
     """`linf`, `l2`, `l1`, `l0` (features) or `rms`, or a comma list: each attack is run in each norm of the list that it has."""
     epsilon: str = "0,0.1,0.2,0.3"

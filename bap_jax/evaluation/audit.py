@@ -88,15 +88,29 @@ def _of_each_attack(evidence: Evidence) -> list[Check]:
         found.append(checks.check_points(name, int(merged["outside_box"].sum()), count, "box"))
         found.append(checks.check_finite(f"{name}: finite points", int(merged["not_finite"].sum()), count, "NaN gradients"))
         found.append(checks.check_returned(name, int(merged["lost"].sum()), count))
-        found.append(checks.check_monotone(name, job.epsilons, evidence.accuracy[name].tolist(), evidence.num_examples))
-        if job.minimal:
-            distance = tables[0][job.norm]
+        if job.truncated:
+            found.append(_of_cut_points(evidence, job))
+        else:
+            found.append(checks.check_monotone(name, job.epsilons, evidence.accuracy[name].tolist(), evidence.num_examples))
+        if job.measures_distance:
+            distance = evidence.tables[name, math.inf][job.norm]
             found.append(checks.check_found(name, int(np.isinf(distance).sum()), evidence.num_examples))
+        elif job.truncated:
+            continue
         elif evidence.num_steps[name] > 1 and not job.cascade and not job.network.name and not job.black_box:
             left = ~merged["broken"] & merged["attacked"]
             rise, last = (float(merged[column][left].mean()) if left.any() else 0.0 for column in ("rise", "last_rise"))
             found.append(checks.check_converged(name, rise, last, int(left.sum())))
     return found
+
+
+def _of_cut_points(evidence: Evidence, job: Job) -> Check:
+    accuracy = evidence.accuracy[job.name]
+    rise = float(np.max(accuracy - np.minimum.accumulate(accuracy)))
+    iterated = [name for name, steps in evidence.num_steps.items() if steps > 1]
+    real = [j.name for j in evidence.jobs if not (j.truncated or j.black_box) and (j.cascade or j.name in iterated)]
+    repaired = max((int(evidence.tables[job.name, epsilon]["repaired"].sum()) for epsilon in job.runs), default=0)
+    return checks.check_cut_points(job.name, real, rise, repaired, evidence.num_examples)
 
 
 def _of_single_steps(evidence: Evidence) -> list[Check]:
@@ -109,7 +123,8 @@ def _of_single_steps(evidence: Evidence) -> list[Check]:
                 j.name: float(evidence.accuracy[j.name][position]) for j in group if j.name in evidence.num_steps and epsilon > 0
             }
             single = {name: value for name, value in values.items() if evidence.num_steps[name] == 1}
-            iterative = {name: value for name, value in values.items() if evidence.num_steps[name] > 1}
+            cut = {j.name for j in group if j.truncated}
+            iterative = {name: value for name, value in values.items() if evidence.num_steps[name] > 1 and name not in cut}
             check = checks.check_iterative(single, iterative, tolerance)
             if check is not None:
                 found.append(check._replace(name=f"{check.name} at ε = {epsilon:g}"))
@@ -120,7 +135,7 @@ def _of_black_boxes(evidence: Evidence) -> list[Check]:
     """Per example: what falls to an attack without gradients has to fall to one with them."""
     found = []
     for norm in (*NORMS, "rms"):
-        group = [job for job in evidence.jobs if job.norm == norm and not job.cascade]
+        group = [job for job in evidence.jobs if job.norm == norm and not (job.cascade or job.truncated)]
         white = [job for job in group if not job.black_box]
         for job in (job for job in group if job.black_box and white):
             missed = evidence.success[job.name] & ~np.any([evidence.success[other.name] for other in white], axis=0)
@@ -143,7 +158,7 @@ def _of_minimal_and_fixed(evidence: Evidence) -> list[Check]:
     found = []
     for minimal in (job for job in evidence.jobs if job.minimal):
         for fixed in evidence.jobs:
-            if fixed.norm != minimal.norm or fixed.minimal or fixed.black_box:
+            if fixed.norm != minimal.norm or fixed.minimal or fixed.black_box or fixed.truncated:
                 continue
             pairs = list(zip(evidence.accuracy[minimal.name], evidence.accuracy[fixed.name], strict=True))
             found.append(checks.check_agreement(minimal.name, fixed.name, pairs, evidence.num_examples))

@@ -327,6 +327,29 @@ def check_shrunk(name: str, kept: float, tried: int) -> Check:
     return Check(f"{name}: points lie at the boundary", status, value, advice)
 
 
+def check_cut_points(name: str, others: Sequence[str], rise: float, repaired: int, num_examples: int) -> Check:
+    """Points cut from a perturbation made once measure how far away it led, not robust accuracy: a real attack has to stand by.
+
+    Args:
+      name: of the truncated attack.
+      others: the iterated attacks with gradients that were run too, at the budgets or for the nearest point.
+      rise: by how much accuracy rises with ε. It may: this is no sign of masked gradients here.
+      repaired: examples that are wrong without the attack and right at a cut point, at most over the budgets. They are not
+        counted as robust.
+      num_examples: how many examples there are.
+
+    Returns:
+      Check: warned where there is no other attack.
+
+    >>> check_cut_points("deepfool-truncated-rms", [], 0.0, 0, 100).status
+    'warned'
+    """
+    advice = "" if others else "accuracy on cut points is not robust accuracy: run another attack beside it, such as pgd"
+    beside = f"beside {', '.join(others)}" if others else "no real attack beside it"
+    value = f"{beside}; largest rise {100 * rise:.2f} points, {repaired} of {num_examples} put right by it"
+    return Check(f"{name}: cut points, read beside a real attack", "passed" if others else "warned", value, advice)
+
+
 def check_sparsity(asked: float, measured: float) -> Check:
     """The network is as sparse as it is said to be, to within half a point: what counts is the zeros of its masks.
 

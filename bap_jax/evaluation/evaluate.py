@@ -22,6 +22,7 @@ from bap_jax.mathematics.rows import num_features
 from bap_jax.types import Array, Batch, Bounds, Norm, Params, Threat
 
 Rows = dict[str, np.ndarray]  # columns of a table, each [N] or [n]
+FLAGS = ("outside_ball", "outside_box", "not_finite", "lost")
 PASSES = 5  # how often the first batch is predicted in search of noise
 
 
@@ -48,7 +49,8 @@ def evaluate(
     example. Examples that are wrong already are not attacked. Every attacked image is predicted again by a program of its own,
     and measured: one outside its ball (beyond rounding) or its box is no success, and a check fails. At ε = 0 no attack is run,
     since the ball holds the image alone. A minimal-norm attack is run once, and has succeeded at every ε that is at least its
-    distance. Each attempt of a cascade's stages is run on the examples that are still robust.
+    distance. An attack of :class:`bap_jax.evaluation.truncated.Truncated` is run once, on every example, and its points are cut
+    to each ε and predicted there. Each attempt of a cascade's stages is run on the examples that are still robust.
 
     Each function is compiled once per ``predict`` and attack: ε and ``params`` are traced, and the examples left are packed into
     batches of one size, so that other budgets and other checkpoints of the same model cost no compilation, provided that the same
@@ -110,6 +112,7 @@ class _Run:
         self.recall, self.record = recall or (lambda name: None), record or (lambda name, rows: None)
         self.put, self.fetch, self.tell = put or (lambda batch: batch), fetch, progress or (lambda told: None)
         self.tables: dict[tuple[str, float], Rows] = {}
+        self.points: dict[int, Rows] = {}  # batch -> what a truncated attack made of it
         self.after: dict[tuple[str, float], list[float]] = {}
         self.num_steps: dict[str, int] = {}
         self.difference = self.scale = 0.0
@@ -146,7 +149,8 @@ class _Run:
         self.scale = float(np.max(np.abs(np.nan_to_num(logits)), initial=0.0))
 
     def plan(self, jobs: Sequence[Job]) -> None:
-        self.total = sum(len(job.runs) * stage.attempts * stage.cost for job in jobs for stage in job.stages) or 1.0
+        costs = [_cost(job, stage, eps) * stage.attempts for job in jobs for stage in job.stages for eps in job.runs]
+        self.total = sum(costs) or 1.0
 
     def attack(self, job: Job) -> None:
         """Every attempt of every stage at every budget, each on the examples that are still robust."""
@@ -158,6 +162,7 @@ class _Run:
                     self._attempt(job, stage, position, attempt, epsilon, table)
                 after.append(1 - float(table["broken"].mean()))
             self.tables[job.name, epsilon], self.after[job.name, epsilon] = table, after
+        self.points.clear()
 
     def _new_table(self) -> Rows:
         count = len(self.wrong)
@@ -165,15 +170,15 @@ class _Run:
             "broken": self.wrong.copy(),
             "broken_by": np.where(self.wrong, 0, -1).astype(np.int8),
             "attacked": np.zeros(count, bool),
-            **{column: np.zeros(count, bool) for column in ("outside_ball", "outside_box", "not_finite", "lost")},
+            **{column: np.zeros(count, bool) for column in (*FLAGS, "repaired")},
             **{column: np.zeros(count, np.float32) for column in ("rise", "last_rise")},
             **{norm: np.where(self.wrong, 0, np.inf).astype(np.float32) for norm in (*NORMS, "rms")},
             **({"images": self.pool.images.copy()} if self.keep_examples else {}),
         }
 
     def _attempt(self, job: Job, stage: Stage, position: int, attempt: int, epsilon: float, table: Rows) -> None:
-        left = np.flatnonzero(~table["broken"])
-        step = stage.cost / max(len(left), 1)
+        left = np.arange(len(self.wrong)) if job.truncated else np.flatnonzero(~table["broken"])
+        step = _cost(job, stage, epsilon) / max(len(left), 1)
         label = f"{job.name}: {stage.name}" if job.cascade else job.name
         label += f" {attempt + 1}/{stage.attempts}" if stage.attempts > 1 else ""
         done = 0
@@ -181,7 +186,10 @@ class _Run:
             name = f"{job.name}/{epsilon!r}/{position}/{attempt}/{number}"
             rows = self.recall(name)
             if rows is None:
-                rows = self._attack_batch(job, stage, attempt, epsilon, batch, len(part))
+                if job.truncated:
+                    rows = self._cut_batch(job, epsilon, number, batch, part)
+                else:
+                    rows = self._attack_batch(job, stage, attempt, epsilon, batch, len(part))
                 self.record(name, rows)
             self.num_steps[job.name] = max(self.num_steps.get(job.name, 0), int(rows["num_steps"]))
             self._enter(table, part, rows, position)
@@ -190,7 +198,7 @@ class _Run:
             accuracy = 1 - float(table["broken"].mean())
             self.tell(Progress(label, epsilon, done, len(left), accuracy, min(1.0, self.done / self.total)))
         if not len(left):
-            self.done += stage.cost
+            self.done += _cost(job, stage, epsilon)
 
     def _attack_batch(self, job: Job, stage: Stage, attempt: int, epsilon: float, batch: Batch, count: int) -> Rows:
         radius = np.float32(max(job.epsilons) if job.minimal else epsilon)
@@ -199,23 +207,57 @@ class _Run:
         images, found, losses = programs.attack(
             network.predict, function, network.params, self.key, batch, radius, np.int32(attempt)
         )
-        judged = self._judge(batch, images, job.bounds)
         found, moved = self.fetch((found, programs.movement(losses)))
+        rows = self._rows(job, epsilon, batch, images, found) | {"rise": moved[0], "last_rise": moved[1]}
+        rows = {name: np.asarray(values)[:count] for name, values in rows.items()}
+        return rows | {"num_steps": np.asarray(losses.shape[0])}
+
+    def _cut_batch(self, job: Job, epsilon: float, number: int, batch: Batch, part: np.ndarray) -> Rows:
+        """A truncated attack at one budget: its points are made at the first, and cut and judged at each."""
+        if number not in self.points:
+            name = f"{job.name}/points/{number}"
+            found = self.recall(name)
+            if found is None:
+                found = self._make_points(job, batch)
+                self.record(name, found)
+            self.points[number] = found
+        points = self.points[number]
+        clean, whole = self.put(batch), self.put(batch._replace(images=points["images"])).images
+        images = programs.cut(job.norm, clean.images, whole, np.float32(epsilon), job.bounds)
+        uncut = points[job.norm] <= epsilon
+        rows = self._rows(job, epsilon, clean, images, points["found"] & uncut)
+        rows = {name: np.asarray(values)[: len(part)] for name, values in rows.items()}
+        wrong = self.wrong[part]  # these stay wrong, but may be put right by an attack that leads away from what is predicted
+        rows |= {"repaired": wrong & ~rows["hit"] & ~rows["outside_ball"] & ~rows["outside_box"] & ~rows["not_finite"]}
+        rows |= {"hit": rows["hit"] & ~wrong, "lost": rows["lost"] & ~wrong}
+        return rows | {"num_steps": points["num_steps"]}
+
+    def _make_points(self, job: Job, batch: Batch) -> Rows:
+        """What a truncated attack makes of a whole batch, padding included, before it is cut."""
+        batch = self.put(batch)
+        assert job.truncated is not None
+        function, network = Once(_hashable(job.truncated.attack)), job.network
+        images, found, losses = programs.attack(
+            network.predict, function, network.params, self.key, batch, np.float32(np.inf), np.int32(0)
+        )
+        judged = self._judge(batch, images, job.bounds)
+        images, found = self.fetch((images, found))
+        return {"images": images, "found": found, job.norm: judged[job.norm], "num_steps": np.asarray(losses.shape[0])}
+
+    def _rows(self, job: Job, epsilon: float, batch: Batch, images: Array, found: np.ndarray) -> Rows:
+        """Attacked images, judged at a budget; ``found`` is what the attack says of them."""
+        judged = self._judge(batch, images, job.bounds)
         fooled = judged["prediction"] != judged["label"]
         inside = judged[job.norm] <= epsilon + tolerance(job, epsilon, num_features(batch.images))
-        rows: Rows = {
+        return {
             "hit": fooled & inside & judged["boxed"],
             "outside_ball": ~inside,
             "outside_box": ~judged["boxed"],
             "not_finite": ~judged["finite"],
             "lost": found & ~fooled & (not job.network.name),
-            "rise": moved[0],
-            "last_rise": moved[1],
             **{norm: judged[norm] for norm in (*NORMS, "rms")},
             **({"images": self.fetch(images)} if self.keep_examples else {}),
         }
-        rows = {name: np.asarray(values)[:count] for name, values in rows.items()}
-        return rows | {"num_steps": np.asarray(losses.shape[0])}
 
     def _judge(self, batch: Batch, images: Array, bounds: Bounds) -> Rows:
         return self.fetch(programs.judge(self.network.predict, self.network.params, batch, images, bounds))
@@ -226,10 +268,10 @@ class _Run:
         table["attacked"][part] = True
         table["broken"][part] |= hit
         table["broken_by"][part[hit]] = position
-        for column in ("outside_ball", "outside_box", "not_finite", "lost"):
+        for column in FLAGS:
             table[column][part] |= rows[column]
-        for column in ("rise", "last_rise"):
-            table[column][part] = rows[column]
+        for column in ("rise", "last_rise", "repaired"):
+            table[column][part] = rows.get(column, 0)
         for norm in (*NORMS, "rms"):
             table[norm][part[hit]] = rows[norm][hit]
         if "images" in table:
@@ -239,7 +281,7 @@ class _Run:
         """On one batch of examples: what should change nothing, and what should break everything."""
         found = []
         for job in jobs:
-            if not isinstance(job.threat, Threat) or job.network.name or not job.runs:
+            if not isinstance(job.threat, Threat) or job.network.name or not job.runs or job.truncated:
                 continue
             if job.minimal:
                 found += self._shrunk(job)
@@ -248,7 +290,8 @@ class _Run:
                 found += self._stronger(job, job.threat.stronger)
             if not job.black_box:
                 found += self._unbounded(job)
-        for norm, job in {job.norm: job for job in jobs if job.runs and not job.minimal and not job.black_box}.items():
+        fixed = [job for job in jobs if job.runs and not (job.minimal or job.black_box or job.truncated)]
+        for norm, job in {job.norm: job for job in fixed}.items():
             found += self._noise(norm, job)
         return found
 
@@ -339,17 +382,23 @@ class _Run:
             label=self.clean["label"],
             prediction=self.clean["prediction"],
             success=success,
-            distance={job.name: self.tables[job.name, math.inf][job.norm] for job in jobs if job.minimal},
+            distance={job.name: self.tables[job.name, math.inf][job.norm] for job in jobs if job.measures_distance},
             nearest={norm: np.min([t[norm] for t in self.tables.values()], axis=0) for norm in NORMS} if self.tables else {},
             stages={job.name: self._stages(job) for job in cascades},
             broken_by={job.name: np.stack([self._broken_by(job, epsilon) for epsilon in job.epsilons]) for job in cascades},
             examples={
-                job.name: np.stack([self.tables[job.name, epsilon]["images"] for epsilon in job.runs])
+                job.name: np.stack(
+                    [self.tables[job.name, epsilon]["images"] for epsilon in job.runs if not job.is_uncut(epsilon)]
+                )
                 for job in jobs
-                if self.keep_examples and job.runs
+                if self.keep_examples and not all(job.is_uncut(epsilon) for epsilon in job.runs)
             },
             checks=audit.checks_of(evidence),
+            repaired={job.name: self._repaired(job) for job in jobs if job.truncated},
         )
+
+    def _repaired(self, job: Job) -> np.ndarray:
+        return np.array([self.tables[job.name, eps]["repaired"].mean() if eps > 0 else 0.0 for eps in job.epsilons])
 
     def _success(self, job: Job, epsilon: float) -> np.ndarray:
         if epsilon == 0:
@@ -387,6 +436,11 @@ def _check_batch(rows: Mapping[str, np.ndarray], real: np.ndarray, boxes: Sequen
     for column, bounds in enumerate(boxes):
         if not rows["boxed"][real][:, column].all():
             raise SettingError("images", "outside the bounds", f"images inside {bounds}")
+
+
+def _cost(job: Job, stage: Stage, epsilon: float) -> float:
+    """The run time of an attempt at a budget; a truncated attack has only to look at its points after the first."""
+    return min(1.0, stage.cost) if job.truncated and epsilon != job.runs[0] else stage.cost
 
 
 def _hashable(attack: Callable) -> Callable:

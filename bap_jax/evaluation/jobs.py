@@ -11,6 +11,7 @@ import numpy as np
 from bap_jax.errors import SettingError
 from bap_jax.evaluation.cascade import Cascade, Stage, stage_of
 from bap_jax.evaluation.programs import Predict
+from bap_jax.evaluation.truncated import Truncated
 from bap_jax.mathematics.norms import check_norm
 from bap_jax.types import Bounds, Norm, Params, Threat
 
@@ -44,9 +45,25 @@ class Job(NamedTuple):
         return bool(self.network.name) or all(stage.black_box for stage in self.stages)
 
     @property
+    def truncated(self) -> Truncated | None:
+        """The attack, if it is one made once and cut to every budget."""
+        attack = None if isinstance(self.threat, Cascade) else self.threat.attack
+        return attack if isinstance(attack, Truncated) else None
+
+    @property
     def runs(self) -> tuple[float, ...]:
-        """The budgets that something is run at: a minimal-norm attack has one, infinity."""
-        return (math.inf,) if self.minimal else tuple(epsilon for epsilon in self.epsilons if epsilon > 0)
+        """The budgets that something is run at: a minimal-norm attack has one, infinity, which is also where it is not cut."""
+        budgets = () if self.minimal else tuple(epsilon for epsilon in self.epsilons if epsilon > 0)
+        return (*budgets, math.inf) if self.measures_distance else budgets
+
+    def is_uncut(self, epsilon: float) -> bool:
+        """Whether this is the run of a truncated attack without a budget."""
+        return self.truncated is not None and math.isinf(epsilon)
+
+    @property
+    def measures_distance(self) -> bool:
+        """Whether its points are meant to be near ones."""
+        return self.minimal or (self.truncated is not None and self.truncated.minimal)
 
 
 def budgets_of(
@@ -86,7 +103,7 @@ def jobs_of(
                 )
         stages = tuple(s._replace(attempts=min(s.attempts, num_classes - 1)) if s.targets else s for s in stages)
         jobs.append(Job(threat.name, threat.norm, threat.bounds, minimal, stages, network, budgets[threat.name], threat))
-    gradients = [job for job in jobs if not job.minimal and not job.cascade and not job.black_box]
+    gradients = [job for job in jobs if not (job.minimal or job.cascade or job.black_box or job.truncated)]
     return jobs + [job._replace(name=f"{job.name} from {source.name}", network=source) for source in sources for job in gradients]
 
 

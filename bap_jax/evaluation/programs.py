@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks import bisection
+from bap_jax.evaluation import truncated
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import cross_entropy, margin
 from bap_jax.mathematics.projections import clip_to_bounds
@@ -76,6 +77,12 @@ def shrink(predict: Predict, norm: Any, params: Params, batch: Batch, images: Ar
     return bisection(
         _logits_fn(predict, params), None, batch.images, batch.labels, adversarial=images, norm=norm, bounds=bounds, num_steps=12
     )
+
+
+@partial(jax.jit, static_argnums=0)
+def cut(norm: Any, images: Array, attacked: Array, epsilon: Array, bounds: Bounds) -> Array:
+    """Perturbations cut to a budget."""
+    return truncated.cut(images, attacked, epsilon, norm, bounds)
 
 
 @jax.jit

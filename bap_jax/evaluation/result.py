@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,9 +35,10 @@ class EvaluationResult(NamedTuple):
     label: np.ndarray  # [N]
     prediction: np.ndarray  # [N] on the clean image
     success: Mapping[str, np.ndarray]  # threat -> [E, N] bool: misclassified, be it without an attack
-    distance: Mapping[str, np.ndarray]  # minimal threat -> [N]: 0 = wrong already, inf = nothing found
+    distance: Mapping[str, np.ndarray]  # minimal threat -> [N]: 0 = wrong already, inf = nothing found; of cut points, uncut
     nearest: Mapping[Norm, np.ndarray]  # norm -> [N] smallest norm of all adversarial points that any attack found
     stages: Mapping[str, Mapping[str, np.ndarray]]  # cascade -> stage -> [E] robust accuracy after it
     broken_by: Mapping[str, np.ndarray]  # cascade -> [E, N] the stage, from 1, that fooled it; 0 = wrong already, -1 = robust
     examples: Mapping[str, np.ndarray]  # threat -> [E or 1, N, ...] the attacked images; {} unless asked for
     checks: tuple[Check, ...]
+    repaired: Mapping[str, np.ndarray] = MappingProxyType({})  # cut attack -> [E] share wrong without it, right at its cut point

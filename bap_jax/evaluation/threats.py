@@ -35,6 +35,7 @@ from bap_jax.attacks import (
 )
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
+from bap_jax.evaluation.truncated import Truncated
 from bap_jax.mathematics.objectives import cross_entropy, dlr
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat
 
@@ -164,7 +165,7 @@ def named_threat(
     Args:
       attack: one of :data:`ATTACKS`: ``pgd``, ``fgsm``, ``apgd-ce``, ``apgd-dlr``, ``apgd-t``, ``square``, ``noise``, ``pgd0``,
         ``sparse-rs`` with a budget; ``deepfool``, ``fab``, ``fab-t``, ``cw``, ``ddn``, ``fmn``, ``ho-fmn``, ``sigma-zero`` of
-        minimal norm.
+        minimal norm; ``deepfool-truncated`` and ``fgsm-truncated``, made once and cut to each budget.
       norm: one of those that the attack works in.
       bounds: the box.
       name: as results show it; by default the attack and the norm, e.g. ``fmn-l2``, with the settings that were given.
@@ -192,14 +193,15 @@ def named_threat(
     fixed = dict(kind.settings) | ({"norm": norm} if len(kind.norms) > 1 else {}) | {"bounds": bounds} | settings
     steps = fixed.get(kind.steps, kind.default_steps)
     repeats = settings.get("restarts", settings.get("num_targets", kind.repeats))
-    grows = not (kind.minimal or kind.black_box) and kind.default_steps > 1
+    grows = not (kind.minimal or kind.black_box or kind.truncated) and kind.default_steps > 1
     label = attack + (f"-{steps}" if kind.steps in settings else "") + (f"-x{repeats}" if settings.get("restarts", 1) > 1 else "")
+    attack: Callable[..., AttackResult] = Settled(kind.function, tuple(fixed.items()), kind.radius)
     return Threat(
         name or f"{label}-{norm}",
         norm,
         bounds,
         kind.minimal,
-        Settled(kind.function, tuple(fixed.items()), kind.radius),
+        attack if kind.truncated is None else Truncated(attack, norm, bounds, minimal=kind.truncated == "nearest"),
         black_box=kind.black_box,
         stronger=Settled(kind.function, tuple((fixed | {kind.steps: 2 * steps}).items()), kind.radius) if grows else None,
         cost=steps * kind.cost * repeats,
@@ -244,10 +246,11 @@ class Kind(NamedTuple):
     black_box: bool = False
     repeats: int = 1
     cost: float = 1.0  # of a step, relative to one forward and backward pass
+    truncated: Literal["nearest", "farthest"] | None = None  # made once, near or as far as the box, and cut to each budget
 
     @property
     def minimal(self) -> bool:
-        return self.radius is None
+        return self.radius is None and self.truncated is None
 
 
 def _relative_pgd(
@@ -275,6 +278,8 @@ def _whole_pixels(function: Callable[..., AttackResult]) -> Callable[..., Attack
     return by_features
 
 
+# bap_deepfool's constants: with early_stop, which it does not offer, the points are the same and the time is a tenth
+_AUTHORS_DEEPFOOL = (("num_steps", 100), ("overshoot_in_iterate", False), ("margin_slack", 1e-5), ("distance_slack", 0.0))
 _THREE: tuple[Norm, ...] = ("linf", "l2", "l1")
 _FORWARD = 0.4
 ATTACKS: Mapping[str, Kind] = MappingProxyType(
@@ -296,5 +301,9 @@ ATTACKS: Mapping[str, Kind] = MappingProxyType(
         "fmn": Kind(fmn, (*_THREE, "l0"), 100, radius=None),
         "ho-fmn": Kind(ho_fmn, (*_THREE, "l0"), 100, radius=None, cost=2.0),
         "sigma-zero": Kind(sigma_zero, ("l0",), 1000, radius=None),
+        "deepfool-truncated": Kind(
+            deepfool, ("rms",), 100, (*_AUTHORS_DEEPFOOL, ("early_stop", True)), None, cost=9.0, truncated="nearest"
+        ),
+        "fgsm-truncated": Kind(fgsm, ("linf",), 1, (("epsilon", 100.0),), None, truncated="farthest"),
     }
 )

@@ -150,6 +150,8 @@ def test_names_of_threats_and_files():
     assert names(attack="autoattack,autoattack-plus", norm="l2") == ["autoattack-l2", "autoattack-plus-l2"]
     assert names(attack="sigma-zero, pgd0", norm="l0", steps=50) == ["sigma-zero-50-l0", "pgd0-50-l0"]
     assert names(attack="square", queries=100) == ["square-100-linf"]
+    cut = ["pgd-20-linf", "pgd-20-rms", "deepfool-truncated-rms", "fgsm-truncated-linf"]
+    assert names(attack="pgd,deepfool-truncated,fgsm-truncated", norm="linf,rms") == cut
     plans = [AttackPlan(), AttackPlan(seed=1), AttackPlan(attack="cascade:pgd+fmn"), AttackPlan(norm="linf,l2")]
     assert len({plan_name(plan) for plan in plans}) == 4
     assert all(set(plan_name(plan)) <= set("abcdefghijklmnopqrstuvwxyz0123456789-+.") for plan in plans)

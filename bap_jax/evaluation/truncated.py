@@ -1,0 +1,52 @@
+"""Attacks made once without a budget and cut to every budget: the protocol of blind adversarial pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.mathematics.projections import clip_to_bounds, project_ball
+from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
+
+
+def cut(images: Array, attacked: Array, epsilon: float | Array, norm: Norm, bounds: Bounds = Bounds()) -> Array:
+    """Perturbations cut to a budget: Π_box(x + Π_ε(x' − x)), an element-wise clip for L∞ and δ·min(1, ε/‖δ‖) for L2 and RMS.
+
+    Args:
+      images: [B, ...] the clean images.
+      attacked: [B, ...] what an attack made of them.
+      epsilon: the budget in the norm's units, a scalar or [B]; may be traced, and as an array infinite.
+      norm: ``linf``, ``l2``, ``l1`` or ``rms``.
+      bounds: the box.
+
+    Returns:
+      [B, ...] images within the budget. Nothing says that they are still adversarial.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> cut(jnp.zeros((1, 4)), jnp.array([[0.6, 0.8, 0.0, 0.0]]), 0.25, "rms")  # the RMS of the perturbation is 0.5
+      Array([[0.3, 0.4, 0. , 0. ]], dtype=float32)
+    """
+    return clip_to_bounds(images + project_ball(attacked - images, epsilon, norm), bounds)
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """An attack whose point is made once, whatever the budget, and then cut to each: what a threat's ``attack`` may be.
+
+    Called like any attack it makes its point anew and cuts it; :func:`bap_jax.evaluation.evaluate` makes it once for all
+    budgets. Accuracy on cut points says how far away the uncut ones are, in this attack's directions. It is not robust accuracy:
+    no attack was tried *at* the budget. It may rise with ε, since a longer piece of the same perturbation can lead back into the
+    right class.
+    """
+
+    attack: Callable[[LogitsFn, Array, Array, Array, Array], AttackResult]  # pays no heed to epsilon
+    norm: Norm
+    bounds: Bounds
+    minimal: bool  # whether the uncut point is meant to be a near one, so that its distance says something
+
+    def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
+        whole = self.attack(logits_fn, keys, images, labels, epsilon)
+        within = per_example_norm(whole.images - images, self.norm) <= epsilon
+        return AttackResult(cut(images, whole.images, epsilon, self.norm, self.bounds), whole.found & within, whole.loss)
