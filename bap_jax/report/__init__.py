@@ -4,6 +4,7 @@ Importing this package does not load matplotlib; :mod:`bap_jax.report.figures` a
 """
 
 from bap_jax.report.csv import read_csv, write_csv
+from bap_jax.report.distances import Distances
 from bap_jax.report.measures import (
     ArmMeasures,
     Grid,
@@ -30,6 +31,7 @@ __all__ = [
     "COLUMNS",
     "ArmMeasures",
     "Cell",
+    "Distances",
     "Grid",
     "Interval",
     "Scene",

@@ -22,15 +22,22 @@ from bap_jax.report.content import (
     results,
     scene_names,
     scores_table,
+    shown_arms,
+    shown_sentence,
+    shown_sparsities,
     sizes_of,
     sizes_table,
 )
+from bap_jax.report.distances import Distances, distances_table
 from bap_jax.report.measures import ArmMeasures, Grid, make_grid
-from bap_jax.report.rows import Row, check_rows, scenes_of
+from bap_jax.report.rows import Row, check_rows, in_order, scenes_of
+from bap_jax.report.stages import stage_tables
 from bap_jax.report.style import Style, arm_styles
 from bap_jax.report.table import Cell, Table
 
 History = Sequence[Mapping[str, Any]]
+MAX_MAPS, MAX_CURVES, MAX_BARS, MAX_PANELS = 12, 8, 40, 12  # arms per heat map, curves and bars; sparsities per set of curves
+MAX_CELL_TABLES = 6  # of a scene; the others stand in the details
 
 
 def build_report(
@@ -44,6 +51,8 @@ def build_report(
     histories: Mapping[str, History] | None = None,
     layers: Mapping[str, Mapping[str, float]] | None = None,
     samples: Sequence[figures.Samples] | None = None,
+    stages: Sequence[Mapping[str, Any]] | None = None,
+    distances: Sequence[Distances] | None = None,
     num_resamples: int = 1000,
 ) -> Report:
     """A report's content; the arguments are those of :func:`bap_jax.report.write.write_report`."""
@@ -51,10 +60,12 @@ def build_report(
     named = as_checks(checks)
     grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
     sentences, measures = results(rows, grids, num_resamples)
-    styles = arm_styles(known_arms(rows, histories, layers))
+    styles = arm_styles(known_arms(rows, histories, layers, {one.arm: None for one in distances or ()}))
     sections = [
         _scene_section(rows, grid, m, name, styles) for grid, m, name in zip(grids, measures, scene_names(grids), strict=True)
     ]
+    sections += _distance_sections(distances or (), styles)
+    sections += [Section("Cascades, attack by attack", lead=tuple(stage_tables(stages)))] if stages else []
     size = sizes_table(rows)
     sections += [Section("Efficiency", tables=(size,))] if size else []
     sections += _training_sections(histories, layers, styles) + _sample_sections(samples)
@@ -76,69 +87,108 @@ def _scene_section(
     rows: Sequence[Row], grid: Grid, measures: Mapping[str, ArmMeasures], name: str, styles: Mapping[str, Style]
 ) -> Section:
     label = grid.scene.label
+    maps, bars = (shown_arms(grid, measures, most) for most in (MAX_MAPS, MAX_BARS))
+    curves = shown_arms(grid, measures, MAX_CURVES)
+    panels = shown_sparsities(curves, MAX_PANELS)
     pictures = [
         Picture(
             f"aer{name}",
-            "Accuracy for every sparsity and ε, one colour scale for all arms.",
+            "Accuracy for every sparsity and ε, one colour scale for all arms." + shown_sentence(maps, grid),
             f"Heat maps of accuracy over sparsity and epsilon, one per arm: {label}. The tables below hold the numbers.",
-            partial(figures.aer_figure, grid, measures),
+            partial(figures.aer_figure, maps, measures),
         ),
         Picture(
             f"security{name}",
-            "Accuracy over the attack's budget. Bands: 95 % bootstrap interval over seeds and processes, where it is defined.",
+            "Accuracy over the attack's budget. Bands: 95 % bootstrap interval over seeds and processes, where it is defined."
+            + shown_sentence(panels, grid),
             f"Security curves, one panel per sparsity and one line per arm: {label}.",
-            partial(figures.security_figure, grid, styles),
+            partial(figures.security_figure, panels, styles),
         ),
         Picture(
             f"stability{name}",
-            "AER score, and standard deviation over pruning processes. Black bars: 95 % bootstrap interval over seeds.",
+            "AER score, and standard deviation over pruning processes. Thin bars: 95 % bootstrap interval over seeds."
+            + shown_sentence(bars, grid),
             f"Bars of the AER score and of the spread over pruning processes, one per arm: {label}.",
-            partial(figures.scores_figure, grid, measures, styles),
+            partial(figures.scores_figure, bars, measures, styles),
         ),
     ]
-    if figures.has_trade_off(grid):
+    if figures.has_trade_off(curves):
         pictures.append(
             Picture(
                 f"pareto{name}",
                 "Clean accuracy, accuracy under attack, and size; the lines follow sparsity. "
-                "Filled points are not dominated in all three.",
+                "Filled points are not dominated in all three." + shown_sentence(curves, grid),
                 f"Scatter plots of robust against clean accuracy and of robust accuracy against size: {label}.",
-                partial(figures.pareto_figure, grid, sizes_of(rows, grid), styles),
+                partial(figures.pareto_figure, curves, sizes_of(rows, grid), styles),
             )
         )
     counts = images_sentence(rows, grid.scene)
-    return Section(label, (counts,) if counts else (), (scores_table(grid, measures),), tuple(pictures), tuple(cell_tables(grid)))
+    tables = tuple(cell_tables(grid))
+    return Section(
+        label,
+        (counts,) if counts else (),
+        (scores_table(grid, measures),),
+        tuple(pictures),
+        tables[:MAX_CELL_TABLES],
+        tables[MAX_CELL_TABLES:],
+    )
+
+
+def _distance_sections(distances: Sequence[Distances], styles: Mapping[str, Style]) -> list[Section]:
+    if not distances:
+        return []
+    pictures, paragraphs = [], []
+    for i, label in enumerate(in_order(one.label for one in distances)):
+        mine = [one for one in distances if one.label == label]
+        arms = in_order(one.arm for one in mine)
+        shown = [one for one in mine if one.arm in arms[:MAX_CURVES]]
+        if len(arms) > MAX_CURVES:
+            paragraphs.append(f"{label}: the first {MAX_CURVES} of {len(arms)} arms are drawn; the table holds all.")
+        pictures.append(
+            Picture(
+                "distances" if i == 0 else f"distances-{i + 1}",
+                f"Accuracy at every radius ({label}): the share of all images whose nearest adversarial point lies farther. "
+                "Thin upright lines: the median distance of the images that are right without an attack.",
+                f"Falling curves of accuracy over the radius, one panel per sparsity and one line per arm: {label}.",
+                partial(figures.distances_figure, shown, styles),
+            )
+        )
+    return [Section("Minimal distances", tuple(paragraphs), (distances_table(distances),), tuple(pictures))]
 
 
 def _training_sections(
     histories: Mapping[str, History] | None, layers: Mapping[str, Mapping[str, float]] | None, styles: Mapping[str, Style]
 ) -> list[Section]:
     pictures: list[Picture] = []
-    paragraphs: tuple[str, ...] = ()
+    paragraphs: list[str] = []
     if histories:
         if len(histories) > figures.MAX_HISTORIES:
-            paragraphs = (f"The first {figures.MAX_HISTORIES} of {len(histories)} runs are drawn.",)
+            paragraphs.append(f"Training: the first {figures.MAX_HISTORIES} of {len(histories)} runs are drawn.")
         pictures.append(
             Picture(
                 "training",
-                "The budgets that examples got during training with the cutoff, and sparsity and loss over steps.",
+                "The budgets ε that images got during training (quantiles over the batch) with the cutoff, and sparsity and loss "
+                "over steps.",
                 "Lines over training steps: budgets and cutoff, sparsity, loss.",
                 partial(figures.training_figure, histories, styles),
             )
         )
     if layers:
+        if len(layers) > figures.MAX_RUNS:
+            paragraphs.append(f"Layers: the first {figures.MAX_RUNS} of {len(layers)} runs are drawn.")
         draw = partial(figures.layers_figure, layers, styles)
         pictures.append(Picture("layers", "Sparsity of every prunable layer.", "A mark per layer and run at its sparsity.", draw))
-    return [Section("Training and layers", paragraphs, pictures=tuple(pictures))] if pictures else []
+    return [Section("Training and layers", tuple(paragraphs), pictures=tuple(pictures))] if pictures else []
 
 
 def _sample_sections(samples: Sequence[figures.Samples] | None) -> list[Section]:
     pictures = [
         Picture(
             "samples" if i == 0 else f"samples-{i + 1}",
-            "Above: the label; above the adversarial image: what the network answers. "
-            "Differences are stretched to the range beside them.",
-            f"Clean images, adversarial images and their differences: {sample.title}.",
+            "Above: the label, and after an arrow what the network says to the clean image if that is something else. Above the "
+            "adversarial image: what the network says (✓ the label, ✗ not). Below: the difference, multiplied by the factor "
+            "beside it, and its size.",
+            f"Clean images, adversarial images and their amplified differences: {sample.title}.",
             partial(figures.samples_figure, sample),
         )
         for i, sample in enumerate(samples or ())

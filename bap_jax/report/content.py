@@ -44,6 +44,11 @@ DEFINITIONS = {
     "Robust accuracy": "the share of images classified correctly under the named attack, "
     "averaged over the sparsities and all ε > 0.",
     "Budget sensitivity": "the largest minus the smallest AER score among the arms that train with a uniform budget.",
+    "Attack": "every accuracy belongs to one attack in one norm, which is named beside it; no number mixes two. “Worst of a, b” "
+    "is an attack of its own: an image counts as right only if it is right under each of them. An attack that fails proves "
+    "nothing: robust accuracy is an upper bound.",
+    "Distance": "of a minimal-norm attack: the norm of the smallest perturbation it found that changes the answer, over the "
+    "images that are right without an attack. An upper bound of the true distance.",
     "Interval": "95 % percentile bootstrap over seeds, the same resampled seeds for every cell; in the bands of the security "
     "curves over seeds and processes. Not defined with one seed and then shown as “–”. With few seeds it is too narrow: a range, "
     "not a test.",
@@ -78,6 +83,7 @@ class Section(NamedTuple):
     lead: tuple[Table, ...] = ()  # stands above the pictures
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
+    more: tuple[Table, ...] = ()  # details, which a page shows on demand and leaves out if there is no room
 
 
 class Report(NamedTuple):
@@ -218,6 +224,30 @@ def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
     return Table(f"Scores, {grid.scene.label}", columns, tuple(rows), note)
 
 
+def shown_arms(grid: Grid, measures: Mapping[str, ArmMeasures], most: int) -> Grid:
+    """The grid of the arms that a picture shows: all of them, or the ``most`` with the best AER scores, in the grid's order."""
+    score = {arm: measures[arm].aer_score.value for arm in grid.arms}
+    ranked = sorted(grid.arms, key=lambda arm: math.inf if math.isnan(score[arm]) else -score[arm])
+    chosen = [i for i, arm in enumerate(grid.arms) if arm in ranked[:most]]
+    return grid._replace(arms=tuple(grid.arms[i] for i in chosen), accuracy=grid.accuracy[chosen])
+
+
+def shown_sparsities(grid: Grid, most: int) -> Grid:
+    """The grid of the sparsities that a picture shows: all of them, or ``most`` evenly spread, the first and last included."""
+    chosen = np.unique(np.linspace(0, len(grid.sparsities) - 1, min(most, len(grid.sparsities))).round().astype(int))
+    return grid._replace(sparsities=tuple(grid.sparsities[i] for i in chosen), accuracy=grid.accuracy[:, chosen])
+
+
+def shown_sentence(part: Grid, grid: Grid) -> str:
+    """What of a grid a picture leaves out, in words; "" if nothing."""
+    said = []
+    if len(part.arms) < len(grid.arms):
+        said.append(f"the {len(part.arms)} of {len(grid.arms)} arms with the best AER score")
+    if len(part.sparsities) < len(grid.sparsities):
+        said.append(f"{len(part.sparsities)} of {len(grid.sparsities)} sparsities")
+    return f" Drawn: {' and '.join(said)}; the tables hold all." if said else ""
+
+
 def _interval_cell(interval: Interval) -> Cell:
     return Cell(interval_text(interval), interval.low if interval.known else None)
 
@@ -246,7 +276,7 @@ def cell_tables(grid: Grid) -> list[Table]:
                 f"{format_sparsity(sparsity)} sparse: accuracy under {grid.scene.attack_label}, %",
                 columns,
                 rows,
-                _cell_note(grid),
+                _cell_note(grid) + ("" if chosen.all() else " The last column is over the ε that every arm has."),
             )
         )
     return tables

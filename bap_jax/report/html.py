@@ -1,124 +1,182 @@
 """A report as one HTML page that needs nothing else: no network, no other file.
 
-Pictures are inline SVG (base64), on a light card in both colour schemes. The page follows the reader's light or dark scheme,
-prints, and its tables sort by a click on a heading.
+Pictures are inline SVG whose text, lines and background take their colours from the page. The page follows the reader's light or
+dark scheme, prints (on white), and its tables sort by a click on a heading, or by Tab and Enter.
 """
 
 from __future__ import annotations
 
-import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bap_jax.report.content import Picture, Report, Section, slug
-from bap_jax.report.table import to_html
+from bap_jax.report.inline import colour_rules, inline_svg
+from bap_jax.report.table import Table, to_html
 
 STYLE = """
-:root { color-scheme: light dark;
+:root { color-scheme: light dark; LIGHT
   --ink: #1c1c1e; --dim: #55585f; --page: #ffffff; --card: #f4f5f7; --line: #d5d8dd; --accent: #0b5a94;
   --passed: #0a6b45; --warned: #8a5a00; --failed: #b3261e; }
-@media (prefers-color-scheme: dark) { :root {
+@media (prefers-color-scheme: dark) { :root { DARK
   --ink: #ececf0; --dim: #aeb2ba; --page: #15171a; --card: #202328; --line: #3b4048; --accent: #8cc4f5;
   --passed: #6bd3a4; --warned: #f0bb55; --failed: #ff9188; } }
 * { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.35rem; margin: 2.6rem 0 .8rem; padding-top: .6rem; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 nav { font-size: .9rem; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; }
 a { color: var(--accent); }
+p { overflow-wrap: anywhere; }
 .summary { background: var(--card); border-left: 4px solid var(--accent); border-radius: 6px; padding: .8rem 1.1rem; }
 .summary.failed { border-left-color: var(--failed); }
 .summary p { margin: .45rem 0; }
 .summary.failed p:first-child { font-weight: 650; color: var(--failed); }
 figure { margin: 1.2rem 0; }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-.card { background: #ffffff; border: 1px solid var(--line); border-radius: 8px; padding: .8rem; }
+.card { background: var(--cffffff); border: 1px solid var(--line); border-radius: 8px; padding: .8rem; overflow-x: auto; }
+figure svg { display: block; margin: 0 auto; width: var(--width); height: auto;
+  max-width: 100%; min-width: min(var(--width), 38rem); }
+figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
+figure svg image { image-rendering: pixelated; }
+.glyphs { position: absolute; width: 0; height: 0; }
 figcaption, .note { color: var(--dim); font-size: .9rem; margin: .45rem 0 0; }
 .scroll { overflow-x: auto; margin-top: 1.3rem; }
+.scroll:focus-visible, .card:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+details { margin-top: 1.3rem; } summary { cursor: pointer; font-weight: 600; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 caption { text-align: left; font-weight: 600; padding-bottom: .35rem; }
 th, td { padding: .34rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
-th.label, td.label { text-align: left; overflow-wrap: anywhere; }
-td:not(.label) { white-space: nowrap; }
+th.label, td.label { text-align: left; }
+td.label { overflow-wrap: break-word; max-width: 26rem; }
+td:not(.label), td.passed, td.warned, td.failed { white-space: nowrap; }
 td.label:first-child { min-width: 7rem; }
 td small { display: block; color: var(--dim); font-size: .76rem; }
 th { vertical-align: bottom; background: var(--card); }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-th[aria-sort=ascending] button::after { content: " \\2191"; }
-th[aria-sort=descending] button::after { content: " \\2193"; }
+th button::after { content: "\\00a0\\2195"; color: var(--dim); font-weight: 400; opacity: .45; }
+th[aria-sort=ascending] button::after { content: "\\00a0\\2191"; opacity: 1; }
+th[aria-sort=descending] button::after { content: "\\00a0\\2193"; opacity: 1; }
 td.passed { color: var(--passed); } td.warned { color: var(--warned); } td.failed { color: var(--failed); }
 td.passed::before { content: "\\2713\\00a0"; }
 td.warned::before { content: "!\\00a0"; } td.failed::before { content: "\\2717\\00a0"; }
+@media (max-width: 30rem) { main { padding: 1.2rem .8rem 3rem; } h1 { font-size: 1.5rem; } }
 @media print {
-  :root { --ink: #000; --dim: #333; --page: #fff; --card: #f2f2f2; --line: #999; --accent: #000;
+  :root { color-scheme: light; LIGHT
+    --ink: #000; --dim: #333; --page: #fff; --card: #f2f2f2; --line: #999; --accent: #000;
     --passed: #0a6b45; --warned: #6b4500; --failed: #8c0000; }
-  body { font-size: 10.5pt; } main { max-width: none; padding: 0; } nav { display: none; } .scroll { overflow: visible; }
-  figure, table, tr, .summary { break-inside: avoid; } h2, caption { break-after: avoid; } .card { border: 0; padding: 0; }
-  table { font-size: 8.5pt; } th, td { padding: .2rem .4rem; }
+  body { font-size: 10.5pt; } main { max-width: none; padding: 0; } nav { display: none; }
+  .scroll, .card { overflow: visible; } th button::after { content: none; }
+  figure, tr, .summary { break-inside: avoid; } h2, caption, thead { break-after: avoid; } .card { border: 0; padding: 0; }
+  figure svg { min-width: 0; } table { font-size: 8pt; max-width: 100%; } th, td { padding: .2rem .35rem; }
+  td:not(.label) { white-space: normal; } td.label, td.label:first-child { min-width: 0; overflow-wrap: anywhere; }
 }
-"""
+""".replace("LIGHT", colour_rules(dark=False)).replace("DARK", colour_rules(dark=True))
 
 SCRIPT = """
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  const value = (row, i) => row.cells[i].dataset.sort ?? row.cells[i].innerText.trim();
+  const value = (row, i) => row.cells[i].dataset.sort ?? row.cells[i].textContent.trim();
+  const gone = text => text === "\\u2013" || text === "";
   heads.forEach((head, i) => head.firstElementChild.addEventListener("click", () => {
-    const up = head.getAttribute("aria-sort") !== "ascending";
+    const up = head.getAttribute("aria-sort") !== "ascending", sign = up ? 1 : -1;
     heads.forEach(other => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const gone = text => text === "\\u2013" || text === "";
     const order = (a, b) => {
       const x = value(a, i), y = value(b, i);
       if (gone(x) || gone(y)) return gone(x) - gone(y);  // what is missing stays at the end
-      const both = x - y, sign = up ? 1 : -1;
+      const both = Number(x) === Number(y) ? 0 : x - y;  // two infinities are equal, their difference is no number
       return sign * (Number.isNaN(both) ? x.localeCompare(y, undefined, {numeric: true}) : both);
     };
     body.append(...[...body.rows].sort(order));
   }));
 }
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));
 """
+PAGE_BYTES = 2_500_000  # of pictures and detailed tables; what would not fit is left out of the page, which says so
 
 
-def report_html(report: Report, images: Mapping[str, bytes]) -> str:
+def report_html(report: Report, images: Mapping[str, bytes], *, limit: int = PAGE_BYTES) -> str:
     """The whole report as one self-contained page.
 
     Args:
       report: its content.
       images: picture name → SVG; one for every picture of the report.
+      limit: bytes of pictures and of the tables in ``more``, taken in their order; for one that would not fit stands a line that
+        says where it is.
 
     Returns:
       HTML. Every text is escaped; nothing is loaded from anywhere.
+
+    Raises:
+      KeyError: a picture has no image.
 
     Example:
       >>> "<h1>a &lt; b</h1>" in report_html(Report("a < b", (), (), ()), {})
       True
     """
     failed = any(check.status == "failed" for check in report.checks)
-    summary = "".join(f"<p>{html.escape(text)}</p>\n" for text in report.summary)
     anchors = [f"s{i}-{slug(section.title)}" for i, section in enumerate(report.sections)]
     links = "".join(f'<a href="#{a}">{html.escape(s.title)}</a>\n' for a, s in zip(anchors, report.sections, strict=True))
-    body = "".join(_section(s, a, images) for a, s in zip(anchors, report.sections, strict=True))
+    page = _Page(limit)
+    body = "".join(page.section(s, a, images) for a, s in zip(anchors, report.sections, strict=True))
+    summary = "".join(f"<p>{html.escape(text)}</p>\n" for text in (*report.summary, *page.folded()))
+    glyphs = f'<svg class="glyphs" aria-hidden="true"><defs>{"".join(page.glyphs.values())}</defs></svg>\n' if page.glyphs else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{html.escape(report.title)}</h1>\n"
+        f"<title>{html.escape(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{glyphs}<main>\n"
+        f"<h1>{html.escape(report.title)}</h1>\n"
         f'<div class="summary{" failed" if failed else ""}">\n{summary}</div>\n<nav aria-label="Sections">\n{links}</nav>\n{body}'
         f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def _section(section: Section, anchor: str, images: Mapping[str, bytes]) -> str:
-    paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in section.paragraphs)
-    pictures = "".join(_figure(picture, images[picture.name]) for picture in section.pictures)
-    lead = "".join(to_html(table) for table in section.lead)
-    tables = "".join(to_html(table) for table in section.tables)
-    return f'<section id="{anchor}">\n<h2>{html.escape(section.title)}</h2>\n{paragraphs}{lead}{pictures}{tables}</section>\n'
+class _Page:
+    """A page under way: how much room is left, the letters that its pictures use, and what was left out."""
 
+    def __init__(self, limit: int):
+        self.room, self.glyphs = limit, dict[str, str]()
+        self.num_pictures = self.num_tables = 0
 
-def _figure(picture: Picture, svg: bytes) -> str:
-    data = base64.b64encode(svg).decode()
-    image = f'<img alt="{html.escape(picture.alt)}" src="data:image/svg+xml;base64,{data}">'
-    return f'<figure><div class="card">{image}</div><figcaption>{html.escape(picture.caption)}</figcaption></figure>\n'
+    def section(self, section: Section, anchor: str, images: Mapping[str, bytes]) -> str:
+        paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in section.paragraphs)
+        lead, tables = ("".join(to_html(table) for table in group) for group in (section.lead, section.tables))
+        pictures = "".join(self._figure(picture, images[picture.name]) for picture in section.pictures)
+        heading = f"<h2>{html.escape(section.title)}</h2>\n"
+        more = self._more(section.more)
+        return f'<section id="{anchor}">\n{heading}{paragraphs}{lead}{pictures}{tables}{more}</section>\n'
+
+    def folded(self) -> list[str]:
+        """What was left out, in words."""
+        pictures = f"{self.num_pictures} pictures (PNG and SVG files beside it)" if self.num_pictures else ""
+        tables = f"{self.num_tables} detailed tables (in report.md)" if self.num_tables else ""
+        what = " and ".join(part for part in (pictures, tables) if part)
+        return [f"To keep this page small it leaves out {what}."] if what else []
+
+    def _take(self, text: str) -> bool:
+        fits = len(text) <= self.room
+        self.room -= len(text) if fits else 0
+        return fits
+
+    def _figure(self, picture: Picture, svg: bytes) -> str:
+        image = inline_svg(svg, picture.name)
+        alt, caption = html.escape(picture.alt), f"<figcaption>{html.escape(picture.caption)}</figcaption>"
+        drawn = image.markup.replace("<svg", f'<svg role="img" aria-label="{alt}" style="--width:{image.width:.0f}px"', 1)
+        if not self._take(drawn):
+            self.num_pictures += 1
+            return f'<p class="note">{alt} Left out of this page: see {picture.name}.png or {picture.name}.svg beside it.</p>\n'
+        self.glyphs |= image.glyphs
+        card = f'<div class="card" tabindex="0" role="region" aria-label="{html.escape(picture.caption)}">{drawn}</div>'
+        return f"<figure>{card}{caption}</figure>\n"
+
+    def _more(self, tables: Sequence[Table]) -> str:
+        rendered = [to_html(table) for table in tables]
+        kept = [text for text in rendered if self._take(text)]
+        left_out = len(rendered) - len(kept)
+        self.num_tables += left_out
+        note = f'<p class="note">{left_out} more tables are in report.md beside this page.</p>\n' if left_out else ""
+        shown = f"<details>\n<summary>{len(kept)} more tables</summary>\n{''.join(kept)}</details>\n" if kept else ""
+        return shown + note

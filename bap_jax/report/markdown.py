@@ -26,5 +26,5 @@ def _section(section: Section) -> str:
     parts += [f"\n{escape_markdown(text)}\n" for text in section.paragraphs]
     parts += ["\n" + to_markdown(table) for table in section.lead]
     parts += [f"\n![{escape_markdown(p.alt)}]({p.name}.png)\n\n*{escape_markdown(p.caption)}*\n" for p in section.pictures]
-    parts += ["\n" + to_markdown(table) for table in section.tables]
+    parts += ["\n" + to_markdown(table) for table in (*section.tables, *section.more)]
     return "".join(parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -20,11 +21,26 @@ class Style(NamedTuple):
     width: float = 1.6
 
 
-CLEAN_STYLE = Style("#4d4d4d", "x", ":")
+INK, GREY, FAINT, PAPER, EMPTY = "#1a1a1a", "#5c5c5c", "#d9d9d9", "#ffffff", "#ececec"
+ON_DARK_CELL, ON_LIGHT_CELL = "#fefefe", "#010101"  # the numbers in a heat map, whose colours are the same in both schemes
+CLEAN_STYLE = Style("#4d4d4d", "X", ":")
 BLIND_STYLE = Style("#d55e00", "o", "-", 2.4)
 _COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = ("s", "^", "D", "v", "P", "*", "<", "X")
+_MARKERS = ("s", "^", "D", "v", "P", "*", "<", "p")
 _LINES = ("--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+
+# Every colour of a picture that is not a measured value, with what it becomes on a dark page: text, lines and background change
+# places; of the arms' colours those change that would sink into the background or come too near to another.
+DARK = MappingProxyType(
+    {INK: "#ececf0", GREY: "#aeb2ba", FAINT: "#3b4048", PAPER: "#202328", EMPTY: "#343941", CLEAN_STYLE.colour: "#b4b4b4"}
+    | dict(
+        zip(
+            (BLIND_STYLE.colour, *_COLOURS),
+            ("#ee7420", "#3d8edb", "#1fb58c", "#d68fb6", "#e9a91a", "#a6dcfb", "#f6f6f6"),
+            strict=True,
+        )
+    )
+)
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, Style]:

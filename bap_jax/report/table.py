@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from typing import NamedTuple
 
@@ -114,12 +115,15 @@ def to_html(table: Table) -> str:
         "<tr>" + "".join(_html_cell(cell, i < table.num_labels) for i, cell in enumerate(row)) + "</tr>\n" for row in table.rows
     )
     caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
-    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>{note}\n'
+    label = html.escape(table.title or ", ".join(table.columns))
+    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+    return f"{scroll}<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>{note}\n"
 
 
 def _html_cell(cell: Cell, is_label: bool) -> str:
     names = " ".join(name for name in ("label" if is_label else "", cell.tone if cell.tone in TONES else "") if name)
-    sort = "" if cell.sort is None else f' data-sort="{html.escape(str(cell.sort))}"'
+    key = "Infinity" if cell.sort == math.inf else str(cell.sort)  # as JavaScript reads it
+    sort = "" if cell.sort is None else f' data-sort="{html.escape(key)}"'
     text = html.escape(cell.text)
     text = f"<strong>{text}</strong>" if cell.strong else text
     detail = f"<small>{html.escape(cell.detail)}</small>" if cell.detail and cell.detail != MISSING else ""

@@ -15,6 +15,7 @@ from bap_jax.report.markdown import report_markdown
 from bap_jax.report.rows import Row
 
 if TYPE_CHECKING:
+    from bap_jax.report.distances import Distances
     from bap_jax.report.figures import Samples
 
 
@@ -30,12 +31,15 @@ def write_report(
     histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     layers: Mapping[str, Mapping[str, float]] | None = None,
     samples: Sequence[Samples] | None = None,
+    stages: Sequence[Mapping[str, Any]] | None = None,
+    distances: Sequence[Distances] | None = None,
     num_resamples: int = 1000,
 ) -> dict[str, Path]:
     """Write a report: one HTML page, the same as Markdown, the rows as CSV, and every picture as PNG and SVG.
 
     Each file is written atomically; files of an earlier report with the same names are replaced. Runs named like an arm in
-    ``histories`` and ``layers`` have that arm's colour.
+    ``histories`` and ``layers`` have that arm's colour. However many rows there are, the page stays below about 3 MB: what does
+    not fit is left out of it, and it says what and where that is (:data:`bap_jax.report.html.PAGE_BYTES`).
 
     Args:
       rows: long-form rows, see :mod:`bap_jax.report.rows`.
@@ -48,6 +52,8 @@ def write_report(
       histories: run → rows over training, see :func:`bap_jax.report.figures.training_figure`.
       layers: run → layer → sparsity.
       samples: adversarial images to show.
+      stages: robust accuracy after each attack of a cascade, see :func:`bap_jax.report.stages.stage_tables`.
+      distances: what minimal-norm attacks found.
       num_resamples: draws of the bootstrap.
 
     Returns:
@@ -61,13 +67,13 @@ def write_report(
 
     report = build_report(
         rows, title=title, settings=settings, versions=versions, checks=checks, notes=notes, histories=histories, layers=layers,
-        samples=samples, num_resamples=num_resamples,
+        samples=samples, stages=stages, distances=distances, num_resamples=num_resamples,
     )  # fmt: skip
     folder = _writable(out_dir)
     files: dict[str, bytes | str] = {}
     for picture in [picture for section in report.sections for picture in section.pictures]:
-        files[f"{picture.name}.png"] = png_bytes(picture.draw())
-        files[f"{picture.name}.svg"] = svg_bytes(picture.draw())
+        figure = picture.draw()
+        files[f"{picture.name}.png"], files[f"{picture.name}.svg"] = png_bytes(figure), svg_bytes(figure)
     images = {
         name.removesuffix(".svg"): data for name, data in files.items() if name.endswith(".svg") and isinstance(data, bytes)
     }

@@ -117,14 +117,18 @@ def test_the_page_loads_nothing_and_every_text_is_escaped(written):
         for key, value in attributes.items()
         if key in ("src", "href", "srcset", "data", "action")
     ]
-    assert loads and all(value.startswith(("data:image/svg+xml;base64,", "#")) for value in loads)
-    assert "http://" not in text and "https://" not in text and "@import" not in text and "url(" not in text
+    assert loads and all(value.startswith(("data:image/png;base64,", "#")) for value in loads)
+    assert "http://" not in text and "https://" not in text and "@import" not in text
+    assert not re.search(r"url\((?!#)", text)  # clip paths of the pictures
     assert {tag for tag, _ in page.starts}.isdisjoint({"link", "iframe", "object", "embed", "base"})
     assert sum(tag == "script" for tag, _ in page.starts) == 1
     assert sum(NASTY in data for data in page.data) >= 4  # title, heading, setting, advice, note
     assert not any(key.startswith("on") for _, attributes in page.starts for key in attributes)
-    assert all(attributes.get("alt") for tag, attributes in page.starts if tag == "img")
-    targets = {attributes["id"] for _, attributes in page.starts if "id" in attributes}
+    pictures = [attributes for tag, attributes in page.starts if tag == "svg" and "aria-hidden" not in attributes]
+    assert len(pictures) == 7 and all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+    named = [attributes["id"] for _, attributes in page.starts if "id" in attributes]
+    targets = set(named)
+    assert len(named) == len(targets)
     assert {value[1:] for value in loads if value.startswith("#")} <= targets
 
 

@@ -1,0 +1,97 @@
+"""Training over steps: the budgets that examples got, the cutoff, sparsity and loss."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bap_jax.errors import SettingError
+from bap_jax.report.figures.canvas import Styles, drawing, empty_figure, handle, legend, tidy
+from bap_jax.report.style import INK, PAPER, arm_styles
+
+MAX_HISTORIES = 6
+
+
+def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles: Styles | None = None) -> Figure:
+    """Training over steps: the budgets ε_i and the cutoff of each run that has them; then sparsity and loss of all runs.
+
+    Args:
+      histories: run name → rows with ``step`` and any of ``epsilon_mean``, ``epsilon_q05`` … ``epsilon_q95`` (quantiles over the
+        batch), ``cutoff``, ``sparsity`` and ``loss``. At most six runs are drawn, the first ones.
+      styles: of the runs.
+
+    Raises:
+      SettingError: no run has anything to draw.
+    """
+    with drawing():
+        names = list(histories)[:MAX_HISTORIES]
+        return _draw({name: histories[name] for name in names}, styles or arm_styles(names))
+
+
+def _draw(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles: Styles) -> Figure:
+    with_budget = [
+        name for name, rows in histories.items() if any(key.startswith("epsilon") or key == "cutoff" for r in rows for key in r)
+    ]
+    others = [key for key in ("sparsity", "loss") if any(len(_series(rows, key)[0]) for rows in histories.values())]
+    panels = len(with_budget) + len(others)
+    if not panels:
+        raise SettingError("histories", sorted(histories), "rows with step and epsilon_mean, cutoff, sparsity or loss")
+    across = min(panels, 3)
+    figure = empty_figure(max(4.6, 3.8 * across), 3.1 * math.ceil(panels / across) + 0.9)
+    axes = list(figure.subplots(math.ceil(panels / across), across, squeeze=False).flat)
+    for name, panel in zip(with_budget, axes, strict=False):
+        _budget_panel(panel, name, histories[name], styles[name].colour)
+    for key, panel in zip(others, axes[len(with_budget) :], strict=False):
+        for name, rows in histories.items():
+            steps, values = _series(rows, key)
+            scaled = values * 100 if key == "sparsity" else values
+            panel.plot(steps, scaled, color=styles[name].colour, linestyle=styles[name].line, linewidth=styles[name].width)
+        panel.set_title("sparsity, %" if key == "sparsity" else "training loss", loc="left")
+    for panel in axes[panels:]:
+        panel.set_visible(False)
+    for panel in axes[:panels]:
+        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        panel.set_xlabel("step")
+        tidy(panel)
+    if others:
+        legend(figure, [handle(styles[name]) for name in histories], list(histories), figure.get_figwidth())
+    return figure
+
+
+def _series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    return np.array([step for step, _ in pairs], float), np.array([value for _, value in pairs], float)
+
+
+def _budget_panel(axes: Axes, name: str, rows: Sequence[Mapping[str, Any]], colour: str) -> None:
+    keys = sorted({key for row in rows for key in row if re.fullmatch(r"epsilon_q\d+", key)}, key=_quantile)
+    for depth, (low, high) in enumerate(zip(keys, reversed(keys), strict=True)):
+        if _quantile(low) >= _quantile(high):
+            break
+        label = f"ε {_quantile(low):g}–{_quantile(high):g} %"
+        steps, bottom = _series(rows, low)
+        _, top = _series(rows, high)
+        if len(bottom) == len(top):
+            axes.fill_between(steps, bottom, top, color=colour, alpha=0.18 + 0.14 * depth, linewidth=0, label=label)
+    for key, label, line in (("epsilon_q50", "ε median", "--"), ("epsilon_mean", "ε mean", "-"), ("epsilon", "ε", "-")):
+        steps, values = _series(rows, key)
+        if len(steps):
+            axes.plot(steps, values, color=colour, linestyle=line, linewidth=1.6, label=label)
+    steps, values = _series(rows, "cutoff")
+    if len(steps):
+        axes.plot(steps, values, color=INK, linestyle=":", linewidth=1.8, label="cutoff")
+    axes.set_title(f"budgets ε: {name}", loc="left")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8.5, facecolor=PAPER, edgecolor="none", framealpha=0.75)
+
+
+def _quantile(key: str) -> float:
+    digits = key.removeprefix("epsilon_q")
+    return float(digits) / 10 ** max(0, len(digits) - 2)  # q05, q50, q975 = 97.5 %
