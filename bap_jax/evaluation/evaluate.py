@@ -222,7 +222,8 @@ class _Run:
                 self.record(name, found)
             self.points[number] = found
         points = self.points[number]
-        clean, whole = self.put(batch), self.put(batch._replace(images=points["images"])).images
+        whole: Any = points["images"]
+        clean, whole = self.put(batch), self.put(batch._replace(images=whole)).images
         images = programs.cut(job.norm, clean.images, whole, np.float32(epsilon), job.bounds)
         uncut = points[job.norm] <= epsilon
         rows = self._rows(job, epsilon, clean, images, points["found"] & uncut)

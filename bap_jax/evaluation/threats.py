@@ -195,13 +195,13 @@ def named_threat(
     repeats = settings.get("restarts", settings.get("num_targets", kind.repeats))
     grows = not (kind.minimal or kind.black_box or kind.truncated) and kind.default_steps > 1
     label = attack + (f"-{steps}" if kind.steps in settings else "") + (f"-x{repeats}" if settings.get("restarts", 1) > 1 else "")
-    attack: Callable[..., AttackResult] = Settled(kind.function, tuple(fixed.items()), kind.radius)
+    settled = Settled(kind.function, tuple(fixed.items()), kind.radius)
     return Threat(
         name or f"{label}-{norm}",
         norm,
         bounds,
         kind.minimal,
-        attack if kind.truncated is None else Truncated(attack, norm, bounds, minimal=kind.truncated == "nearest"),
+        settled if kind.truncated is None else Truncated(settled, norm, bounds, minimal=kind.truncated == "nearest"),
         black_box=kind.black_box,
         stronger=Settled(kind.function, tuple((fixed | {kind.steps: 2 * steps}).items()), kind.radius) if grows else None,
         cost=steps * kind.cost * repeats,
