@@ -1,5 +1,6 @@
 """Budgets: which adversarial examples training sees. One file per idea; each budget is ``Budget(init, perturb)``."""
 
+from bap_jax.budgets.cat import CATState, cat
 from bap_jax.budgets.cutoff import (
     Cutoff,
     RunningMean,
@@ -9,24 +10,37 @@ from bap_jax.budgets.cutoff import (
     parse_cutoff,
 )
 from bap_jax.budgets.cutoff_scale import CutoffScaleState, Search, cutoff_scale, deepfool_search, pgd_search
+from bap_jax.budgets.fat import FATState, fat
+from bap_jax.budgets.friendly_pgd import friendly_pgd
+from bap_jax.budgets.iaat import IAATState, iaat
 from bap_jax.budgets.margin import Margin, margin_search
+from bap_jax.budgets.mma import MMAState, mma
 from bap_jax.budgets.none import none
 from bap_jax.budgets.uniform import BudgetAttack, UniformState, uniform
 
 __all__ = [
     "BudgetAttack",
+    "CATState",
     "Cutoff",
     "CutoffScaleState",
+    "FATState",
+    "IAATState",
+    "MMAState",
     "Margin",
     "RunningMean",
     "Search",
     "UniformState",
+    "cat",
     "cutoff_scale",
     "cutoff_scale_epsilon",
     "cutoff_scale_perturbation",
     "cutoff_value",
     "deepfool_search",
+    "fat",
+    "friendly_pgd",
+    "iaat",
     "margin_search",
+    "mma",
     "none",
     "parse_cutoff",
     "pgd_search",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ import optax
 from bap_jax import budgets, pruners
 from bap_jax.attacks import fgsm, pgd
 from bap_jax.budgets import BudgetAttack, parse_cutoff
-from bap_jax.cli.settings import Settings, schedule_of
-from bap_jax.data import augment
+from bap_jax.cli.settings import Settings, parse_fractions, schedule_of
+from bap_jax.data import augment, steps_per_epoch
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
 from bap_jax.mathematics.schedules import Ramp
 from bap_jax.models import build as build_model
 from bap_jax.parallel import jit_step
@@ -24,6 +25,7 @@ from bap_jax.training import TrainState, init_state, losses, make_train_step
 from bap_jax.types import Array, Batch, Bounds, Budget, Loss, Model, Pruner
 
 T = TypeVar("T")
+OBJECTIVES = {"cross-entropy": cross_entropy, "soft-margin": soft_margin_loss}
 AUGMENT_STREAM = 2**31 - 1  # folded into the run's key, a number that no step has
 
 
@@ -85,18 +87,32 @@ def _pruner(settings: Settings, ramp: Ramp, bounds: Bounds) -> Pruner:
     )
 
 
-def _attack(settings: Settings, ramp: Ramp, bounds: Bounds) -> BudgetAttack:
+def _attack(
+    settings: Settings,
+    ramp: Ramp,
+    bounds: Bounds,
+    *,
+    random_start: bool = True,
+    step_size: Callable[[Array], Array] | None = None,
+) -> BudgetAttack:
+    """The attack of training; a budget may want another start, or another step at a radius than 2.5 / steps of it."""
     if is_import_path(settings.attack):
         return _own("attack", settings, ramp, bounds, Callable)  # type: ignore[arg-type]
+    if settings.attack_objective == "kl":
+        return functools.partial(budgets.friendly_pgd, **_friendly(settings, bounds), start="normal")
+    objective = OBJECTIVES[settings.attack_objective]
     if settings.attack == "fgsm":
 
         def one_step(logits_fn, keys, images, labels, *, epsilon):
-            return fgsm(logits_fn, keys, images, labels, epsilon=epsilon, norm=settings.norm, bounds=bounds)
+            return fgsm(logits_fn, keys, images, labels, epsilon=epsilon, norm=settings.norm, bounds=bounds, objective=objective)
 
         return one_step
 
+    relative = settings.step_size
+    if relative is not None:
+        step_size = lambda epsilon: relative * epsilon  # noqa: E731
+
     def several_steps(logits_fn, keys, images, labels, *, epsilon):
-        step_size = None if settings.step_size is None else settings.step_size * epsilon
         return pgd(
             logits_fn,
             keys,
@@ -105,11 +121,25 @@ def _attack(settings: Settings, ramp: Ramp, bounds: Bounds) -> BudgetAttack:
             epsilon=epsilon,
             num_steps=settings.attack_steps,
             norm=settings.norm,
-            step_size=step_size,
+            step_size=None if step_size is None else step_size(epsilon),
+            random_start=random_start,
             bounds=bounds,
+            objective=objective,
         )
 
     return several_steps
+
+
+def _friendly(settings: Settings, bounds: Bounds) -> dict[str, Any]:
+    """What of the settings :func:`bap_jax.budgets.friendly_pgd` takes."""
+    objective = "kl" if settings.attack_objective == "kl" else OBJECTIVES[settings.attack_objective]
+    given = {"num_steps": settings.attack_steps, "norm": settings.norm, "bounds": bounds, "objective": objective}
+    return given | _given(relative_step_size=settings.step_size)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Those that are not None: the others keep the defaults of what they are given to, the published values."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _budget(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
@@ -117,9 +147,19 @@ def _budget(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
         return _own("budget", settings, ramp, bounds, Budget)
     if settings.budget == "none":
         return budgets.none()
-    attack = _attack(settings, ramp, bounds)
+    if settings.budget == "fat":
+        return _fat(settings, bounds)
+    if settings.budget == "iaat":
+        return _iaat(settings, ramp, bounds)
+    attack = _attack(settings, ramp, bounds, random_start=settings.budget != "cat")
     if settings.budget == "uniform":
         return budgets.uniform(attack, settings.radius())
+    if settings.budget == "mma":
+        radii = _given(epsilon_min=settings.epsilon_min, epsilon_max=settings.epsilon_max)
+        return budgets.mma(attack, num_bisections=settings.num_bisections, bounds=bounds, **radii)
+    if settings.budget == "cat":
+        radii = _given(epsilon_step=settings.epsilon_step, epsilon_max=settings.epsilon_max)
+        return budgets.cat(attack, label_factor=settings.label_factor, **radii)
     if settings.search == "deepfool":
         search = budgets.deepfool_search(num_steps=settings.search_steps or 5, bounds=bounds)
     else:
@@ -137,12 +177,44 @@ def _budget(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
     )
 
 
+def _iaat(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
+    def published(epsilon: Array) -> Array:
+        return jnp.maximum(2 * epsilon / settings.attack_steps, 2 / 255)
+
+    attack = _attack(settings, ramp, bounds, step_size=published if settings.norm == "linf" else None)
+    given = _given(epsilon=settings.radius() if settings.epsilon else None, epsilon_step=settings.epsilon_step)
+
+    def of_length(num_steps: int) -> Budget:
+        warmup = round(settings.epsilon_warmup * num_steps)
+        return budgets.iaat(attack, warmup_steps=warmup, rate=settings.epsilon_rate, **given)
+
+    return _timed(settings, of_length)
+
+
+def _fat(settings: Settings, bounds: Bounds) -> Budget:
+    rises = parse_fractions("--tau-rises", settings.tau_rises)
+    given = _friendly(settings, bounds) | _given(epsilon=settings.radius() if settings.epsilon else None)
+    return _timed(settings, lambda num_steps: budgets.fat(tau_steps=[round(rise * num_steps) for rise in rises], **given))
+
+
+def _timed(settings: Settings, of_length: Callable[[int], Budget]) -> Budget:
+    """A budget with fractions of training in its state: how many steps they are is known with the size of the training set."""
+
+    def init(num_examples: int):
+        return of_length(settings.num_steps(steps_per_epoch(num_examples, settings.batch_size))).init(num_examples)
+
+    return Budget(init, of_length(1).perturb)
+
+
 def _loss(settings: Settings, ramp: Ramp, bounds: Bounds) -> Loss:
     if is_import_path(settings.loss):
         return _own("loss", settings, ramp, bounds, Loss)
-    if settings.loss == "clean" or (settings.loss == "auto" and settings.budget == "none"):
-        return losses.clean(label_smoothing=settings.label_smoothing)
-    return losses.mix(adversarial_weight=settings.adversarial_weight, label_smoothing=settings.label_smoothing)
+    name, smoothing = settings.loss_name, settings.label_smoothing
+    if name == "mix":
+        return losses.mix(adversarial_weight=settings.adversarial_weight, label_smoothing=smoothing)
+    if name in ("trades", "mart"):
+        return {"trades": losses.trades, "mart": losses.mart}[name](beta=settings.beta, label_smoothing=smoothing)
+    return {"clean": losses.clean, "madry": losses.madry, "mma": losses.mma}[name](label_smoothing=smoothing)
 
 
 def initial_state(model: Model, slots: Slots, settings: Settings, image_shape: tuple[int, ...], num_examples: int) -> TrainState:
@@ -162,18 +234,23 @@ def compiled_step(settings: Settings, slots: Slots, num_classes: int, bounds: Bo
     A run with the user's own slots shares none: a factory may build any setting into its slot.
     """
     if settings.own_slots():
-        return _compile(settings, slots, num_classes, mesh)
+        return jit_step(_step(settings, slots, num_classes), mesh)
     return _cached_step(settings.traced(), num_classes, bounds, mesh)
 
 
 @functools.lru_cache(maxsize=64)
 def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> Callable:
-    return _compile(settings, slots_of(settings, settings.ramp(2), bounds), num_classes, mesh)
+    return jit_step(traced_step(settings, num_classes, bounds), mesh)
 
 
-def _compile(settings: Settings, slots: Slots, num_classes: int, mesh) -> Callable:
+def traced_step(settings: Settings, num_classes: int, bounds: Bounds) -> Callable:
+    """The train step before it is jitted, built from :meth:`Settings.traced` settings: what differs comes with the state."""
+    return _step(settings, slots_of(settings, settings.ramp(2), bounds), num_classes)
+
+
+def _step(settings: Settings, slots: Slots, num_classes: int) -> Callable:
     step = make_train_step(model_of(settings.model, num_classes).apply, *slots)
-    return jit_step(augmented(step) if settings.augment else step, mesh)
+    return augmented(step) if settings.augment else step
 
 
 def augmented(step: Callable) -> Callable:

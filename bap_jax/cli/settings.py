@@ -15,10 +15,17 @@ from bap_jax.plugins import import_object, is_import_path
 
 PLUGINS: dict[str, tuple[str, ...]] = {  # settings that may name the user's own code, and the names known here
     "model": tuple(NETWORKS),
-    "budget": ("cutoff-scale", "uniform", "none"),
+    "budget": ("cutoff-scale", "uniform", "mma", "iaat", "cat", "fat", "none"),
     "attack": ("pgd", "fgsm"),
     "pruner": ("magnitude", "dense"),
-    "loss": ("auto", "mix", "clean"),
+    "loss": ("auto", "mix", "madry", "trades", "mart", "mma", "clean"),
+}
+WITH_RADIUS = ("uniform", "iaat", "fat")  # budgets that take an --epsilon
+RADII = {  # radii that have published values in linf, and have to be given in other norms
+    "mma": ("epsilon_min", "epsilon_max"),
+    "iaat": ("epsilon", "epsilon_step"),
+    "cat": ("epsilon_step", "epsilon_max"),
+    "fat": ("epsilon",),
 }
 
 
@@ -53,6 +60,21 @@ def parse_epsilons(name: str, text: str) -> tuple[float, ...]:
     return tuple(values)
 
 
+def parse_fractions(name: str, text: str) -> tuple[float, ...]:
+    """A comma list of fractions of training that do not fall: ``50/120,90/120``; an empty text is an empty list.
+
+    Raises:
+      SettingError: an entry that is no number or outside [0, 1], or below the one before.
+
+    >>> parse_fractions("--tau-rises", "1/4,0.5"), parse_fractions("--tau-rises", "")
+    ((0.25, 0.5), ())
+    """
+    values = tuple(parse_number(name, part) for part in text.split(",")) if text.strip() else ()
+    if any(not 0 <= value <= 1 for value in values) or list(values) != sorted(values):
+        raise SettingError(name, text, "fractions of training in [0, 1] that do not fall, such as 50/120,90/120")
+    return values
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """The settings of a training run. Each also takes part in `config.json`, from which the run can be repeated."""
@@ -73,24 +95,30 @@ class Settings:
     """`mlp`, `lenet5`, `fitnet4`, `vgg16`, `resnet8`, `resnet18`, `wideresnet`, or `package.module:factory`."""
     budget: str = "cutoff-scale"
     """Which adversarial examples training sees: `cutoff-scale` (blind: a budget per example, estimated), `uniform` (needs
-    --epsilon), `none` (clean training), or `package.module:factory`."""
+    --epsilon), `mma` (margins, found again in every epoch), `iaat` and `cat` (budgets that grow and shrink per example), `fat`
+    (attacks that stop early), `none` (clean training), or `package.module:factory`."""
     epsilon: str | None = None
-    """The radius of `--budget uniform`, in pixel units in [0, 1], e.g. 0.3 or 8/255. Blind training takes none."""
+    """The radius of `--budget uniform`, in pixel units in [0, 1], e.g. 0.3 or 8/255; of the ball of `fat` (by default 0.031) and
+    of the warm-up of `iaat` (8/255). Blind training takes none."""
     norm: Literal["linf", "l2", "l1", "rms"] = "linf"
     """The norm that budgets are measured in."""
     attack: str = "pgd"
     """The attack that makes the training examples: `pgd`, `fgsm`, or `package.module:factory`."""
     attack_steps: int = 7
-    """Steps of a PGD attack in training."""
+    """Steps of a PGD attack in training. Other budgets and losses than blind ones were published with 10."""
     step_size: float | None = None
-    """Step of a PGD attack as a fraction of epsilon; by default 2.5 / steps."""
+    """Step of a PGD attack as a fraction of epsilon; by default 2.5 / steps, with iaat in linf 2 / steps but at least 2/255, and
+    7/31 with fat and with the objective kl."""
+    objective: Literal["auto", "cross-entropy", "kl", "soft-margin"] = "auto"
+    """What that attack maximises: `cross-entropy`, `kl` (the divergence from the clean prediction; starts near the image),
+    `soft-margin`; `auto` is soft-margin with --budget mma, kl with --loss trades, and else cross-entropy."""
     search: Literal["pgd", "deepfool"] = "pgd"
     """Blind budget: how the margin of an example is found: a short unrestricted `pgd` and a search along its path, or
     `deepfool`."""
     search_steps: int | None = None
     """Blind budget: steps of that search; by default 1 for pgd and 5 for deepfool."""
     num_bisections: int = 6
-    """Blind budget: forward passes of the search along the path of pgd."""
+    """Blind budget and mma: forward passes of the search along the path of pgd. MMA was published with 10."""
     example: Literal["fresh", "rescaled"] = "fresh"
     """Blind budget: attack afresh at the estimated budget, or rescale the perturbation that was found."""
     cutoff: str = "mean"
@@ -100,13 +128,30 @@ class Settings:
     """Blind budget: the factor rho on the cut margins."""
     epsilon_max: float | None = None
     """Blind budget: radius of the unrestricted search, and the margin of an example that nothing fools; by default the
-    width of the box, so that the search is not restricted."""
+    width of the box, so that the search is not restricted. Budget mma: d_max, by default 32/255. Budget cat: the cap, by default
+    8/255."""
+    epsilon_min: float | None = None
+    """Budget mma: least radius that is attacked at; by default 0.005."""
+    epsilon_step: float | None = None
+    """Budgets iaat (gamma) and cat (eta): by how much an example's budget goes up or down; by default 1.9/255 and 0.005."""
+    epsilon_rate: float = 0.1
+    """Budget iaat: beta, the share of the new in the running mean of an example's budget."""
+    epsilon_warmup: float = 1 / 11
+    """Budget iaat: fraction of training at --epsilon, before budgets adapt; 10 of 110 epochs as published."""
+    label_factor: float = 10.0
+    """Budget cat: c, the share of a label that is drawn at random, per unit of epsilon."""
+    tau_rises: str = "50/120,90/120"
+    """Budget fat: fractions of training at which tau goes up by one: how many tests an example fails before its attack stops."""
     loss: str = "auto"
-    """`mix` (part clean, part adversarial), `clean`, `package.module:factory`; `auto` is mix, or clean with `--budget none`."""
+    """`mix` (part clean, part adversarial), `madry` (adversarial alone), `trades`, `mart`, `mma` (mix of 2/3), `clean`,
+    `package.module:factory`; `auto` is what goes with the budget: mix, clean with none, mma with mma, madry with iaat, cat and
+    fat."""
     adversarial_weight: float = 0.5
     """Share of the adversarial part in the loss `mix`; 1 trains on adversarial examples alone."""
+    beta: float = 6.0
+    """Losses trades and mart: factor of the divergence between clean and attacked prediction."""
     label_smoothing: float = 0.1
-    """Label smoothing of training labels."""
+    """Label smoothing of training labels: the blind paper's. The other budgets and losses were published with 0."""
     pruner: str = "magnitude"
     """`magnitude`, `dense` (no pruning), or `package.module:factory`."""
     initial_sparsity: float = 0.0
@@ -165,7 +210,8 @@ class Settings:
             ...
         bap_jax.errors.SettingError: --final-sparsity = 1.5: expected a number in [0, 1]
         """
-        for name in ("initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end", "adversarial_weight", "label_smoothing"):
+        fractions = ("initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end", "adversarial_weight", "label_smoothing")
+        for name in (*fractions, "epsilon_warmup"):
             _require(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
         _require(self, "ramp_end", self.ramp_end >= self.ramp_begin, f"at least --ramp-begin = {self.ramp_begin}")
         rises = self.final_sparsity >= self.initial_sparsity
@@ -187,10 +233,14 @@ class Settings:
             _require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _require(self, "num_bisections", self.num_bisections >= 0, "a whole number of at least 0")
         _require(self, "seed", 0 <= self.seed < 2**31, "a whole number in [0, 2^31)")
-        given = [name for name in ("step_size", "epsilon_max") if getattr(self, name) is not None]
+        optional = ("step_size", "epsilon_max", "epsilon_min", "epsilon_step")
+        given = [name for name in optional if getattr(self, name) is not None]
         for name in ("learning_rate", "scale", *given):
             _require(self, name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
-        _require(self, "weight_decay", 0 <= self.weight_decay < math.inf, "a finite number of at least 0")
+        for name in ("weight_decay", "beta", "label_factor"):
+            _require(self, name, 0 <= getattr(self, name) < math.inf, "a finite number of at least 0")
+        _require(self, "epsilon_rate", 0 < self.epsilon_rate <= 1, "a number in (0, 1]")
+        parse_fractions("--tau-rises", self.tau_rises)
         for name, known in PLUGINS.items():
             if is_import_path(getattr(self, name)):
                 import_object("--" + name, getattr(self, name))
@@ -198,20 +248,50 @@ class Settings:
                 _require(self, name, getattr(self, name) in known, _one_of(known))
         parse_cutoff(self.cutoff)
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
+        self._check_budget()
+        self._check_attack()
+        return self
+
+    def _check_budget(self) -> None:
         if self.budget == "uniform":
             _require(self, "epsilon", self.epsilon is not None, "a radius: --budget uniform prescribes one, e.g. --epsilon 0.3")
-            parse_epsilons("--epsilon", self.epsilon or "")
+        if self.budget in WITH_RADIUS and self.epsilon is not None:
+            parse_epsilons("--epsilon", self.epsilon)
             self.radius()
-        elif self.epsilon is not None and not is_import_path(self.budget):
+        elif self.epsilon is not None and self.budget not in WITH_RADIUS and not is_import_path(self.budget):
             raise SettingError("--epsilon", self.epsilon, f"nothing with --budget {self.budget}, which takes no radius")
         if self.budget == "cutoff-scale" and self.norm in ("l2", "l1"):
             _require(self, "epsilon_max", self.epsilon_max is not None, f"a radius, with --norm {self.norm}")
+        for name in RADII.get(self.budget, ()) if self.norm != "linf" else ():
+            _require(self, name, getattr(self, name) is not None, f"a radius, with --budget {self.budget} --norm {self.norm}")
         if self.example == "rescaled" and self.norm == "l1":
             raise SettingError("--norm", self.norm, "linf, l2 or rms with --example rescaled")
-        return self
+
+    def _check_attack(self) -> None:
+        if self.budget == "none":
+            useful = self.loss in ("auto", "mix", "clean") or is_import_path(self.loss)
+            _require(self, "loss", useful, "mix or clean with --budget none, which makes no adversarial examples")
+            return
+        if self.budget == "fat" or (self.attack_objective == "kl" and not is_import_path(self.attack)):
+            reason = "--budget fat" if self.budget == "fat" else "the objective kl"
+            _require(self, "attack", self.attack == "pgd", f"pgd with {reason}")
+            _require(self, "norm", self.norm != "l1", f"linf, l2 or rms with {reason}")
+
+    @property
+    def attack_objective(self) -> str:
+        """What the training attack maximises: ``cross-entropy``, ``kl`` or ``soft-margin``."""
+        if self.objective != "auto":
+            return self.objective
+        return "soft-margin" if self.budget == "mma" else "kl" if self.loss == "trades" else "cross-entropy"
+
+    @property
+    def loss_name(self) -> str:
+        """The loss, ``auto`` resolved."""
+        with_budget = {"none": "clean", "mma": "mma", "iaat": "madry", "cat": "madry", "fat": "madry"}
+        return with_budget.get(self.budget, "mix") if self.loss == "auto" else self.loss
 
     def radius(self) -> float:
-        """The one radius of ``--budget uniform``."""
+        """The one radius of ``--epsilon``."""
         return parse_number("--epsilon", self.epsilon or "")
 
     def num_steps(self, steps_per_epoch: int) -> int:
@@ -238,7 +318,7 @@ class Settings:
 
         Two runs whose traced settings are equal share one compiled step.
         """
-        neutral = Settings(budget="uniform", epsilon="0.1", epsilon_max=1.0)
+        neutral = Settings(budget="uniform", epsilon="0.1", epsilon_max=1.0, epsilon_min=0.1, epsilon_step=0.1, label_factor=1.0)
         names = [
             "data_dir",
             "limit",
@@ -247,6 +327,12 @@ class Settings:
             "seed",
             "scale",
             "epsilon_max",
+            "epsilon_min",
+            "epsilon_step",
+            "epsilon_rate",
+            "epsilon_warmup",
+            "label_factor",
+            "beta",
             "learning_rate",
             "image_size",
             "train_split",

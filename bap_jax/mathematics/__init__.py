@@ -7,10 +7,12 @@ from bap_jax.mathematics.norms import steepest_direction as steepest_direction
 from bap_jax.mathematics.objectives import cross_entropy as cross_entropy
 from bap_jax.mathematics.objectives import dlr as dlr
 from bap_jax.mathematics.objectives import dlr_targeted as dlr_targeted
+from bap_jax.mathematics.objectives import kl_divergence as kl_divergence
 from bap_jax.mathematics.objectives import margin as margin
 from bap_jax.mathematics.objectives import margin_loss as margin_loss
 from bap_jax.mathematics.objectives import misclassified as misclassified
 from bap_jax.mathematics.objectives import soft_cross_entropy as soft_cross_entropy
+from bap_jax.mathematics.objectives import soft_margin_loss as soft_margin_loss
 from bap_jax.mathematics.projections import clip_to_bounds as clip_to_bounds
 from bap_jax.mathematics.projections import project_ball as project_ball
 from bap_jax.mathematics.projections import uniform_in_ball as uniform_in_ball

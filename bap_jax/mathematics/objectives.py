@@ -106,6 +106,59 @@ def margin_loss(logits: Array, labels: Array) -> Array:
     return -margin(logits, labels)
 
 
+def soft_margin_loss(logits: Array, labels: Array) -> Array:
+    """The soft logit margin log Σ_{j≠y} exp z_j − z_y: :func:`margin_loss` with a smooth maximum, never below it.
+
+    Args:
+      logits: [B, K], K ≥ 2.
+      labels: [B] integers.
+
+    Returns:
+      [B] in logit units; below 0 only where the label wins.
+
+    Raises:
+      SettingError: as :func:`margin`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> soft_margin_loss(jnp.array([[1.0, 3.0, 1.0]]), jnp.array([1])).round(4)
+      Array([-1.3069], dtype=float32)
+
+    References:
+      Ding et al. 2020, "MMA Training: Direct Input Space Margin Maximization through Adversarial Training".
+    """
+    _check_classes(logits, 2, "soft_margin_loss")
+    others = jnp.where(_one_hot(logits, labels), -jnp.inf, logits)
+    return jax.nn.logsumexp(others, axis=-1) - _pick(logits, labels)
+
+
+def kl_divergence(logits: Array, others: Array) -> Array:
+    """The Kullback-Leibler divergence Σ_k p_k·(log p_k − log q_k) of two predictions, p = softmax(z) and q = softmax(others).
+
+    Args:
+      logits: [B, K], of p: the clean images in TRADES and MART.
+      others: [B, K], of q: the attacked ones.
+
+    Returns:
+      [B] nats, ≥ 0 up to rounding.
+
+    Raises:
+      SettingError: the shapes differ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> round(float(kl_divergence(jnp.array([[0.0, 0.0]]), jnp.array([[0.0, jnp.log(3.0)]]))[0]), 4)
+      0.1438
+
+    References:
+      Zhang et al. 2019, "Theoretically Principled Trade-off between Robustness and Accuracy".
+    """
+    if logits.shape != others.shape:
+        raise SettingError("others", others.shape, f"logits of shape {logits.shape}")
+    log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(others)
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 def dlr(logits: Array, labels: Array) -> Array:
     """Difference of logits ratio, −(z_y − max_{j≠y} z_j) / (z_π1 − z_π3 + 1e-12), π sorting the logits downwards.
 

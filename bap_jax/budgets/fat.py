@@ -1,0 +1,92 @@
+"""Friendly adversarial training: one radius for all, but each example's attack stops soon after it succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from bap_jax.attacks.pgd import Objective
+from bap_jax.budgets.friendly_pgd import friendly_pgd
+from bap_jax.budgets.none import targets_of
+from bap_jax.errors import SettingError
+from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.mathematics.objectives import cross_entropy
+from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, Norm
+
+
+class FATState(NamedTuple):
+    """The radius and when tau rises; leaves, so that a sweep may batch them."""
+
+    epsilon: Array  # float32 scalar
+    tau_steps: Array  # [T] int32, the training steps from which tau is 1, 2, ..., T
+    tau: Array  # int32 scalar, of the last step
+
+
+def fat(
+    *,
+    tau_steps: Sequence[int],
+    epsilon: float = 0.031,
+    num_steps: int = 10,
+    relative_step_size: float = 7 / 31,
+    norm: Norm = "linf",
+    bounds: Bounds = Bounds(),
+    objective: Objective | Literal["kl"] = cross_entropy,
+    noise: float = 1e-3,
+) -> Budget:
+    """The budget of friendly adversarial training (FAT): PGD from a uniform start that stops per example.
+
+    An example's attack ends when it is misclassified and was so at ``tau`` tests before; a test precedes each step. Over training
+    tau is the number of ``tau_steps`` that have been reached.
+
+    Args:
+      tau_steps: training steps at which tau goes up by one, not falling; () keeps it 0. The authors' are the ends of epochs 50
+        and 90 of 120.
+      epsilon: radius of the ball, in ``norm``, at least 0.
+      num_steps, relative_step_size, norm, bounds, objective, noise: see :func:`bap_jax.budgets.friendly_pgd.friendly_pgd`;
+        ``"kl"`` is the form for TRADES.
+
+    Returns:
+      A :class:`bap_jax.types.Budget` whose state is a :class:`FATState`; its ``epsilon`` is how far each example went.
+
+    Raises:
+      SettingError: a radius that is negative or not finite, steps that fall or are negative; when called, what
+        :func:`bap_jax.budgets.friendly_pgd.friendly_pgd` refuses.
+
+    >>> fat(tau_steps=(500, 900)).init(100).tau_steps.tolist()
+    [500, 900]
+
+    References:
+      Zhang et al. 2020, "Attacks Which Do Not Kill Training Make Adversarial Learning Stronger", arXiv 2002.11242; public
+      repository zjfheart/Friendly-Adversarial-Training.
+    """
+    if not 0 <= epsilon < float("inf"):
+        raise SettingError("epsilon", epsilon, "a finite number of at least 0")
+    steps = tuple(tau_steps)
+    if any(number < 0 for number in steps) or list(steps) != sorted(steps):
+        raise SettingError("tau_steps", steps, "training steps of at least 0 that do not fall")
+
+    def init(num_examples: int) -> FATState:
+        return FATState(jnp.float32(epsilon), jnp.array(steps, jnp.int32), jnp.int32(0))
+
+    def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: FATState, *, step: Array, gather: Gather):
+        tau = jnp.sum(step >= state.tau_steps, dtype=jnp.int32)
+        images = friendly_pgd(
+            logits_fn,
+            keys,
+            batch.images,
+            batch.labels,
+            epsilon=state.epsilon,
+            tau=tau,
+            num_steps=num_steps,
+            relative_step_size=relative_step_size,
+            norm=norm,
+            bounds=bounds,
+            objective=objective,
+            noise=noise,
+        ).images
+        went = per_example_norm(images - batch.images, norm)
+        return Adversarial(images, went, targets_of(logits_fn, batch.images, batch.labels), batch.weight), state._replace(tau=tau)
+
+    return Budget(init, perturb)

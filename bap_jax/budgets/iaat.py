@@ -1,0 +1,110 @@
+"""Instance-adaptive adversarial training: each example's budget goes up while it stays robust, and down where it does not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bap_jax.budgets.none import targets_of
+from bap_jax.budgets.table import read_table, write_table
+from bap_jax.budgets.uniform import BudgetAttack
+from bap_jax.errors import SettingError
+from bap_jax.mathematics.objectives import misclassified
+from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn
+
+
+class IAATState(NamedTuple):
+    """The budgets so far; what they follow are leaves, so that a sweep may batch it."""
+
+    epsilons: Array  # [num_examples] float32
+    epsilon: Array  # float32 scalar, the budget of the warm-up
+    epsilon_step: Array  # float32 scalar, gamma
+    rate: Array  # float32 scalar, beta
+    warmup_steps: Array  # int32 scalar
+
+
+def iaat(
+    attack: BudgetAttack,
+    *,
+    warmup_steps: int,
+    epsilon: float = 8 / 255,
+    epsilon_step: float = 1.9 / 255,
+    rate: float = 0.1,
+) -> Budget:
+    """The budget of instance-adaptive adversarial training (IAAT).
+
+    In the warm-up ``epsilon_i = epsilon`` where the clean image is classified correctly, else 0. Then, with gamma =
+    ``epsilon_step`` and beta = ``rate``, the example is attacked at ``epsilon_i`` and at ``epsilon_i + gamma``; chosen is
+    ``epsilon_i + gamma`` if it is robust there, else ``epsilon_i`` if it is robust there, else ``epsilon_i - gamma``, not below
+    0, and 0 where the clean image is misclassified; ``epsilon_i <- beta * chosen + (1 - beta) * epsilon_i``. There is no upper
+    cap. A third attack, at the new ``epsilon_i``, makes the training example.
+
+    Args:
+      attack: a :class:`bap_jax.budgets.uniform.BudgetAttack`, for all three. The authors' has 10 steps of max(epsilon_i / 5,
+        2/255).
+      warmup_steps: training steps before budgets adapt, at least 0; the authors' are 10 of 110 epochs.
+      epsilon: radius of the warm-up, in the attack's norm, at least 0.
+      epsilon_step: gamma, above 0.
+      rate: beta, in (0, 1].
+
+    Returns:
+      A :class:`bap_jax.types.Budget` whose state is an :class:`IAATState`. A step costs three attacks after the warm-up.
+
+    Raises:
+      SettingError: a number outside its range.
+
+    >>> from functools import partial
+    >>> from bap_jax.attacks import pgd
+    >>> int(iaat(partial(pgd, num_steps=10), warmup_steps=500).init(100).warmup_steps)
+    500
+
+    References:
+      Balaji, Goldstein and Hoffman 2019, "Instance adaptive adversarial training: Improved accuracy tradeoffs in neural nets",
+      arXiv 1910.08051; public repository yogeshbalaji/Instance_Adaptive_Adversarial_Training, which attacks in training mode:
+      here, as everywhere, the network is in evaluation mode.
+    """
+    if warmup_steps < 0:
+        raise SettingError("warmup_steps", warmup_steps, "a whole number of at least 0")
+    if not 0 <= epsilon < float("inf"):
+        raise SettingError("epsilon", epsilon, "a finite number of at least 0")
+    if not 0 < epsilon_step < float("inf"):
+        raise SettingError("epsilon_step", epsilon_step, "a finite number above 0")
+    if not 0 < rate <= 1:
+        raise SettingError("rate", rate, "a number in (0, 1]")
+
+    def init(num_examples: int) -> IAATState:
+        return IAATState(
+            epsilons=jnp.zeros(num_examples, jnp.float32),
+            epsilon=jnp.float32(epsilon),
+            epsilon_step=jnp.float32(epsilon_step),
+            rate=jnp.float32(rate),
+            warmup_steps=jnp.int32(warmup_steps),
+        )
+
+    def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: IAATState, *, step: Array, gather: Gather):
+        images, labels = batch.images, batch.labels
+        same_keys, more_keys, final_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(3))
+        correct = ~misclassified(logits_fn(images), labels)
+
+        def robust(attack_keys: Array, radius: Array) -> Array:
+            attacked = attack(logits_fn, attack_keys, images, labels, epsilon=radius).images
+            return ~misclassified(logits_fn(attacked), labels)
+
+        def adapted() -> Array:
+            before = read_table(state.epsilons, batch)
+            more, less = before + state.epsilon_step, before - state.epsilon_step
+            chosen = jnp.where(robust(more_keys, more), more, jnp.where(robust(same_keys, before), before, less))
+            chosen = jnp.where(correct, jnp.maximum(chosen, 0.0), 0.0)
+            return state.rate * chosen + (1.0 - state.rate) * before
+
+        def warm() -> Array:
+            return jnp.where(correct, state.epsilon, 0.0)
+
+        budgets = jax.lax.cond(step < state.warmup_steps, warm, adapted)
+        attacked = attack(logits_fn, final_keys, images, labels, epsilon=budgets).images
+        adversarial = Adversarial(attacked, budgets, targets_of(logits_fn, images, labels), batch.weight)
+        return adversarial, state._replace(epsilons=write_table(state.epsilons, batch, budgets, gather))
+
+    return Budget(init, perturb)
