@@ -6,30 +6,61 @@ from collections.abc import Iterable
 
 from bap_jax.cli.settings import Settings
 
-ADVERSARIAL = ("attack", "attack_steps", "step_size", "norm", "adversarial_weight")
+ADVERSARIAL = ("attack", "attack_steps", "step_size", "objective", "norm", "adversarial_weight")
 BLIND = ("search", "search_steps", "num_bisections", "example", "cutoff", "scale", "epsilon_max")
-ALWAYS = ("loss", "label_smoothing", "optimizer", "learning_rate", "weight_decay", "augment")
+OTHERS = {  # the name that a budget is known by, and the settings of its own
+    "mma": ("MMA", ("epsilon_min", "epsilon_max", "num_bisections")),
+    "iaat": ("IAAT", ("epsilon", "epsilon_step", "epsilon_rate", "epsilon_warmup")),
+    "cat": ("CAT", ("epsilon_step", "epsilon_max", "label_factor")),
+    "fat": ("FAT", ("epsilon", "tau_rises")),
+}
+ALWAYS = ("loss", "beta", "label_smoothing", "optimizer", "learning_rate", "weight_decay", "augment")
 
 
 def arm_of(settings: Settings) -> str:
-    """``clean``, ``uniform 0.3``, ``blind``, and every setting of the training in which it departs from the defaults.
+    """``clean``, ``uniform 0.3``, ``blind``, ``MMA``, and every setting of the training in which it departs from the defaults.
 
-    >>> arm_of(Settings(budget="uniform", epsilon="0.3")), arm_of(Settings()), arm_of(Settings(cutoff="off", norm="rms"))
-    ('uniform 0.3', 'blind', 'blind, norm rms, cutoff off')
+    The arms of the paper: ``unrestricted by DeepFool`` is adversarial pruning without a budget; ``blind by DeepFool`` cuts and
+    scales what DeepFool found, ``blind by DeepFool, cut only`` and ``..., scale only`` do one of the two.
+
+    >>> arm_of(Settings(budget="uniform", epsilon="0.3")), arm_of(Settings()), arm_of(Settings(cutoff="mean", norm="rms"))
+    ('uniform 0.3', 'blind', 'blind, norm rms')
+    >>> from dataclasses import replace
+    >>> paper = Settings(search="deepfool", example="rescaled", norm="rms", scale=0.9)
+    >>> arm_of(paper), arm_of(replace(paper, cutoff="off", scale=1.0))
+    ('blind by DeepFool, norm rms, scale 0.9', 'unrestricted by DeepFool, norm rms')
     """
+    blind, named = _blind_arm(settings)
     names = {
         "none": ("clean", ()),
         "uniform": (f"uniform {settings.epsilon}", ADVERSARIAL),
-        "cutoff-scale": ("blind", (*ADVERSARIAL, *BLIND)),
+        "cutoff-scale": (blind, (*ADVERSARIAL, *BLIND)),
+        **{budget: (name, (*ADVERSARIAL, *own)) for budget, (name, own) in OTHERS.items()},
     }
     first, told = names.get(settings.budget, (settings.budget, (*ADVERSARIAL, *BLIND)))
+    left_out = named if settings.budget == "cutoff-scale" else ()
     default = Settings()
     parts = [
         f"{name.replace('_', ' ')} {getattr(settings, name)}"
         for name in (*told, *ALWAYS)
-        if getattr(settings, name) != getattr(default, name)
+        if name not in left_out and getattr(settings, name) != getattr(default, name)
     ]
     return ", ".join([first, *parts])
+
+
+def _blind_arm(settings: Settings) -> tuple[str, tuple[str, ...]]:
+    """How an arm with the budget cutoff-scale is called, and the settings that this says already."""
+    by, named = "", []
+    if settings.search == "deepfool" and settings.example == "rescaled":
+        by, named = " by DeepFool", ["search", "example"]
+    cut, scaled = settings.cutoff != "off", settings.scale != 1
+    if not cut and not scaled:
+        return f"unrestricted{by}", (*named, "cutoff", "scale")
+    if not cut:
+        return f"blind{by}, scale only", (*named, "cutoff")
+    if not scaled:
+        return f"blind{by}, cut only", (*named, "scale")
+    return f"blind{by}", tuple(named)
 
 
 def short_names(arms: Iterable[str]) -> dict[str, str]:
