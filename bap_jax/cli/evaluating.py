@@ -21,12 +21,12 @@ from bap_jax.cli.journal import Journal
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.sizes import sizes_of
 from bap_jax.data import Source, evaluation_batches, load_split
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
 from bap_jax.evaluation import Source as AttackedOn
-from bap_jax.mathematics.masks import compression_ratio, measured_sparsity
-from bap_jax.models import count_parameters
+from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.types import Threat
 
@@ -143,6 +143,7 @@ def evaluate_run(
     network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
     weights = (network.params, network.model_state)
+    sizes, counted = sizes_of(network, predictor(settings.model, dataset.num_classes), dataset.image_shape)
     threats = plan.threats(dataset.bounds)
     place = functools.partial(replicate, mesh) if mesh.size > 1 else lambda weights: weights
     name, folder = plan_name(plan), Path(run) / FOLDER
@@ -169,10 +170,10 @@ def evaluate_run(
         "step": step,
         "finished": bool(about.get("finished")),
         "plan": dataclasses.asdict(plan),
-        "rows": _rows(result, settings, network, plan, threats),
+        "rows": _rows(result, settings, network, sizes, plan, threats),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
-        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about))],
+        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about), counted)],
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)
@@ -259,7 +260,12 @@ def _stages(result: EvaluationResult) -> dict[str, list[dict[str, Any]]]:
 
 
 def _rows(
-    result: EvaluationResult, settings: Settings, network: Network, plan: AttackPlan, threats: Sequence[Threat | Cascade]
+    result: EvaluationResult,
+    settings: Settings,
+    network: Network,
+    sizes: dict[str, Any],
+    plan: AttackPlan,
+    threats: Sequence[Threat | Cascade],
 ) -> list[dict[str, Any]]:
     common = {
         "data": settings.data,
@@ -270,10 +276,9 @@ def _rows(
         "seed": settings.seed,
         "split": plan.split,
         "num_examples": result.num_examples,
+        "budget": settings.budget,
         "sparsity_measured": float(measured_sparsity(network.masks)),
-        "compression_ratio": float(compression_ratio(network.masks)),
-        "num_parameters": count_parameters(network.params),
-        "nonzero": sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(network.params)),
+        **sizes,
     }
 
     def row(attack: str, norm: str, epsilon: float, accuracy: float) -> dict[str, Any]:
@@ -285,9 +290,10 @@ def _rows(
     norms = {threat.name: threat.norm for threat in threats}
     for name, accuracies in result.robust_accuracy.items():
         norm = norms.get(name) or norms[name.partition(" from ")[0]]
-        for epsilon, accuracy in zip(result.epsilons[name], accuracies, strict=True):
+        for place, (epsilon, accuracy) in enumerate(zip(result.epsilons[name], accuracies, strict=True)):
+            repaired = {"repaired": float(result.repaired[name][place])} if name in result.repaired else {}
             if epsilon > 0:
-                rows.append(row(name.replace(f"-{norm}", ""), norm, epsilon, float(accuracy)))
+                rows.append(row(name.replace(f"-{norm}", ""), norm, epsilon, float(accuracy)) | repaired)
     for norm, accuracies in result.worst_case.items():
         group = [name for name in norms if norms[name] == norm]
         if len(group) > 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from bap_jax.cli.evaluating import distance_summary, evaluate_run, plan_name
 from bap_jax.cli.journal import Journal
@@ -17,6 +18,7 @@ from bap_jax.cli.loop import train
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
+from bap_jax.report.content import SIZE_COLUMNS
 from bap_jax.types import Bounds
 
 
@@ -78,6 +80,30 @@ def test_a_cascade_and_a_transfer_attack(run, bap):
     assert "fgsm+pgd-linf, robust accuracy after each attack" in told and "pgd-5 from run" in told
     record = json.loads(next((run / "evaluations").glob("*.json")).read_text())
     assert [stage["stage"] for stage in record["stages"]["fgsm+pgd-linf"]] == ["fgsm-linf", "pgd-5-linf"]
+
+
+def test_the_papers_protocol_beside_a_real_attack_and_the_sizes_of_the_network(run, bap):
+    cut = ("--attack", "fgsm-truncated,deepfool-truncated,pgd", "--norm", "linf,rms", "--epsilon", "linf=0.1;rms=0,0.05,0.2")
+    code, _, error = bap("evaluate", run, *cut, "--steps", 10, "--limit", 40, "--batch-size", 40, "--no-controls")
+    assert code == 0, error
+    record = json.loads(next((run / "evaluations").glob("*.json")).read_text())
+    told = {(row["attack"], row["norm"]): row.get("repaired") for row in record["rows"]}
+    assert told["deepfool-truncated-10", "rms"] >= 0 and told["fgsm-truncated", "linf"] is not None
+    assert told["pgd-10", "rms"] is None and told["pgd-10", "linf"] is None
+    assert "deepfool-truncated-10-rms" in record["distances"] and "fgsm-truncated-linf" not in record["distances"]
+    beside = [check["status"] for check in record["checks"] if "read beside a real attack" in check["name"]]
+    assert beside == ["passed", "passed"]
+
+    assert all(row["budget"] == "uniform" for row in record["rows"])
+    assert len({tuple(row[name] for name in SIZE_COLUMNS) for row in record["rows"]}) == 1
+    assert bap("export", run, "--layout", "jax")[0] == 0
+    tensors = safetensors.numpy.load_file(run / "export" / "model.safetensors")
+    row = record["rows"][0]
+    assert row["bytes"] < row["bytes_dense"] == len(safetensors.numpy.save(tensors))
+    assert row["nonzero"] == sum(np.count_nonzero(tensor) for tensor in tensors.values())
+    kernels = [tensor for tensor in tensors.values() if tensor.ndim == 2]
+    assert row["flops_dense"] == 2 * sum(kernel.size for kernel in kernels)
+    assert row["flops_sparse"] == 2 * sum(np.count_nonzero(kernel) for kernel in kernels)
 
 
 def test_autoattack_from_the_command_line(run, bap):
