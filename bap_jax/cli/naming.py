@@ -14,6 +14,7 @@ OTHERS = {  # the name that a budget is known by, and the settings of its own
     "cat": ("CAT", ("epsilon_step", "epsilon_max", "label_factor")),
     "fat": ("FAT", ("epsilon", "tau_rises")),
 }
+UNRAMPED = ("dense", "imported")  # pruners that no ramp leads
 ALWAYS = ("loss", "beta", "label_smoothing", "optimizer", "learning_rate", "weight_decay", "augment")
 
 
@@ -76,12 +77,15 @@ def short_names(arms: Iterable[str]) -> dict[str, str]:
 
 
 def process_of(settings: Settings) -> str:
-    """The ramp: ``0-60%``, with schedule, scope and frequency where they depart from the defaults.
+    """The ramp, its begin and end: ``0-60%``; schedule, scope, distribution, initial sparsity and frequency where they depart
+    from the defaults. Whatever follows a ramp has one in its name, so that two processes never share a name.
 
-    >>> process_of(Settings(ramp_end=0.2)), process_of(Settings(pruner="dense"))
-    ('0-20%', 'dense')
+    >>> process_of(Settings(ramp_end=0.2, frequency=50)), process_of(Settings(pruner="dense"))
+    ('0-20% every 50', 'dense')
+    >>> process_of(Settings(pruner="mine.pruners:gradual", ramp_begin=0.1))
+    'mine.pruners:gradual 10-60%'
     """
-    if settings.pruner != "magnitude":
+    if settings.pruner in UNRAMPED:
         return settings.pruner
     ramp = f"{100 * settings.ramp_begin:g}-{100 * settings.ramp_end:g}%"
     extra: list[str] = [] if settings.schedule == "gradual" else [settings.schedule]
@@ -89,4 +93,4 @@ def process_of(settings: Settings) -> str:
     extra += [settings.distribution] if settings.distribution != "uniform" else []
     extra += [f"from {settings.initial_sparsity:g}"] if settings.initial_sparsity else []
     extra += [f"every {settings.frequency}"] if settings.frequency else []
-    return " ".join([ramp, *extra])
+    return " ".join([*([] if settings.pruner == "magnitude" else [settings.pruner]), ramp, *extra])

@@ -32,7 +32,12 @@ def test_every_setting_of_the_training_tells_arms_apart(base):
 def test_the_process_names_the_ramp():
     changes = [{"ramp_end": 0.2}, {"ramp_begin": 0.1}, {"schedule": "one-shot"}, {"scope": "global"}, {"distribution": "erk"}]
     changes += [{"initial_sparsity": 0.5}, {"frequency": 7}]
-    assert len({process_of(dataclasses.replace(BLIND, **change)) for change in changes} | {process_of(BLIND)}) == len(changes) + 1
+    for base in (BLIND, dataclasses.replace(BLIND, pruner="mine.pruners:gradual")):
+        names = {process_of(dataclasses.replace(base, **change)) for change in changes} | {process_of(base)}
+        assert len(names) == len(changes) + 1
+    assert process_of(BLIND) == "0-60%" and "every 7" in process_of(dataclasses.replace(BLIND, frequency=7))
+    dense = dataclasses.replace(BLIND, pruner="dense")
+    assert process_of(dense) == process_of(dataclasses.replace(dense, ramp_end=0.2)) == "dense"
 
 
 def test_what_is_common_is_left_out_only_where_arms_stay_apart():
