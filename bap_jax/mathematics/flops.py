@@ -18,39 +18,19 @@ from bap_jax.types import Array, PyTree
 
 # Calls of an inner jaxpr with the operands as they are, and the parameter that holds it.
 _CALLS = frozenset(
-    {
-        "jit",
-        "pjit",
-        "closed_call",
-        "core_call",
-        "remat",
-        "remat2",
-        "checkpoint",
-        "custom_jvp_call",
-        "custom_vjp_call",
-        "custom_vjp_call_jaxpr",
-    }
+    "jit pjit closed_call core_call remat remat2 checkpoint custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr".split()
 )
 _HOLDERS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 # Operations whose inner jaxpr combines two scalars: no weights go in there.
-_COMBINERS = frozenset({"reduce", "reduce_window", "scatter", "scatter-add", "scatter-mul", "scatter-min", "scatter-max", "sort"})
-_COMBINERS |= {"scatter_add", "scatter_mul", "scatter_min", "scatter_max", "select_and_scatter", "select_and_gather_add"}
+_COMBINERS = frozenset(
+    "reduce reduce_window scatter scatter-add scatter-mul scatter-min scatter-max scatter_add scatter_mul scatter_min scatter_max "
+    "select_and_scatter select_and_gather_add sort".split()
+)
 # Operations that multiply matrices, or may, in a way that is not counted here.
 _UNCOUNTED = frozenset(
-    {"ragged_dot", "ragged_dot_general", "scaled_dot", "scaled_matmul", "pallas_call", "ffi_call", "custom_call"}
+    "ragged_dot ragged_dot_general scaled_dot scaled_matmul pallas_call ffi_call custom_call pure_callback io_callback "
+    "triangular_solve cholesky lu eigh svd qr fft custom_linear_solve".split()
 )
-_UNCOUNTED |= {
-    "pure_callback",
-    "io_callback",
-    "triangular_solve",
-    "cholesky",
-    "lu",
-    "eigh",
-    "svd",
-    "qr",
-    "fft",
-    "custom_linear_solve",
-}
 
 
 class Flops(NamedTuple):
