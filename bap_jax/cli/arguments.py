@@ -69,6 +69,11 @@ class Report:
     """Where to write the report."""
     title: str = "Accuracy, efficiency, robustness"
     """The report's title."""
+    samples: int = 8
+    """Adversarial images to show of one network per arm, its sparsest: those that `bap evaluate --save-examples` kept, else made
+    now by PGD. 0 for none."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets, if it is not where the runs found it; sample images are taken from there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,18 @@ from bap_jax.cli.evaluating import FOLDER, evaluate_run, settings_of
 from bap_jax.cli.exporting import export_run, import_run
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
 from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.reporting import checks_of, histories_of, layers_of, rows_of, settings_table
+from bap_jax.cli.reporting import (
+    checks_of,
+    distances_of,
+    histories_of,
+    layers_of,
+    notes_of,
+    rows_of,
+    settings_table,
+    stages_of,
+    versions_table,
+)
+from bap_jax.cli.sampling import samples_of
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.validation import summary
@@ -227,13 +239,26 @@ def run_report(command: cli.Report) -> int:
     """`bap report`."""
     if not command.runs:
         raise SettingError("RUNS", "", "at least one run folder")
+    if command.samples < 0:
+        raise SettingError("--samples", command.samples, "a whole number of at least 0")
     records = [record for run_folder in command.runs for record in evaluations_of(run_folder)]
     tested = [record for record in records if record["plan"]["split"] == "test"]
+    notes = _left_out(command.runs, records, tested)
     records = tested or records  # validation is no result where there is a test
-    paths = write_runs_report(records, command.out, title=command.title)
+    paths = write_runs_report(
+        records, command.out, title=command.title, notes=notes, samples=command.samples, data_dir=command.data_dir
+    )
     report_layer.print_report(rows_of(records), console())
     console().print(f"report: {paths['report.html']}", highlight=False)
     return 0
+
+
+def _left_out(runs: Sequence[Path], records: Sequence[dict[str, Any]], tested: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Which evaluations a report leaves out, and why."""
+    outdated = sum(len(list((Path(run_folder) / FOLDER).glob("*.json"))) for run_folder in runs) - len(records)
+    validation = len(records) - len(tested) if tested else 0
+    notes = [f"{validation} evaluations on validation data are left out."] if validation else []
+    return (*notes, *([f"{outdated} evaluations of checkpoints that training has overtaken are left out."] if outdated else []))
 
 
 def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
@@ -247,24 +272,48 @@ def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
     if not paths:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
     # the folder may have been moved since, or named from another place
-    records = [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder)} for path in paths]
+    records = [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder), "name": path.stem} for path in paths]
     newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
     # training went on after an earlier evaluation of its last checkpoint: that one is out of date
     return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
 
 
-def write_runs_report(records: list[dict[str, Any]], out: Path, *, title: str, notes: tuple[str, ...] = ()) -> dict[str, Path]:
-    """One report on the evaluations of several runs, with the training history and layers of one run per arm."""
+def write_runs_report(
+    records: list[dict[str, Any]],
+    out: Path,
+    *,
+    title: str,
+    notes: tuple[str, ...] = (),
+    samples: int = 8,
+    data_dir: str | None = None,
+) -> dict[str, Path]:
+    """One report on the evaluations of several runs, with training history, layers and sample images of one run per arm.
+
+    Args:
+      records: what :func:`evaluate_run` returned or :func:`evaluations_of` read.
+      out: the report's folder.
+      title: its title.
+      notes: remarks; those of :func:`bap_jax.cli.reporting.notes_of` come after them.
+      samples: sample images of each of those runs, see :func:`bap_jax.cli.sampling.samples_of`.
+      data_dir: where prepared data sets are, if not where the runs found them.
+
+    Returns:
+      File name → path.
+    """
+    pictures, missing = samples_of(records, samples, data_dir=data_dir)
     return report_layer.write_report(
         rows_of(records),
         out,
         title=title,
         settings=settings_table(records),
-        versions=records[0]["versions"],
+        versions=versions_table(records),
         checks=checks_of(records),
-        notes=list(notes),
+        notes=[*notes, *notes_of(records), *missing],
         histories=histories_of(records),
         layers=layers_of(records),
+        samples=pictures,
+        stages=stages_of(records),
+        distances=distances_of(records),
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from bap_jax.report import figures
 from bap_jax.report.content import (
     DEFINITIONS,
+    MAX_SUMMARIES,
+    Check,
     Picture,
     Report,
     Section,
@@ -18,6 +20,7 @@ from bap_jax.report.content import (
     checks_table,
     images_sentence,
     known_arms,
+    overview_table,
     pairs_table,
     results,
     scene_names,
@@ -37,7 +40,7 @@ from bap_jax.report.table import Cell, Table
 
 History = Sequence[Mapping[str, Any]]
 MAX_MAPS, MAX_CURVES, MAX_BARS, MAX_PANELS = 12, 8, 40, 12  # arms per heat map, curves and bars; sparsities per set of curves
-MAX_CELL_TABLES = 6  # of a scene; the others stand in the details
+MAX_CELL_TABLES, MAX_PASSED = 6, 12  # of a scene and of all checks; the others stand in the details
 
 
 def build_report(
@@ -61,15 +64,20 @@ def build_report(
     grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
     sentences, measures = results(rows, grids, num_resamples)
     styles = arm_styles(known_arms(rows, histories, layers, {one.arm: None for one in distances or ()}))
-    sections = [
-        _scene_section(rows, grid, m, name, styles) for grid, m, name in zip(grids, measures, scene_names(grids), strict=True)
+    several = len(grids) > MAX_SUMMARIES
+    sections = (
+        [Section("Every attack beside the others", lead=(overview_table(rows, grids, measures),))] if len(grids) > 1 else []
+    )
+    sections += [
+        _scene_section(rows, grid, m, name, styles, said if several else ())
+        for grid, m, name, said in zip(grids, measures, scene_names(grids), sentences, strict=True)
     ]
     sections += _distance_sections(distances or (), styles)
     sections += [Section("Cascades, attack by attack", lead=tuple(stage_tables(stages)))] if stages else []
     size = sizes_table(rows)
     sections += [Section("Efficiency", tables=(size,))] if size else []
     sections += _training_sections(histories, layers, styles) + _sample_sections(samples)
-    sections += [Section("Checks", tables=(checks_table(named),))] if named else []
+    sections += [_checks_section(named)] if named else []
     sections += [Section("Notes and warnings", tuple(str(note) for note in notes))] if notes else []
     sections += [Section("Settings", tables=(pairs_table("", settings),))] if settings else []
     sections += [Section("Versions", tables=(pairs_table("", versions),))] if versions else []
@@ -79,12 +87,19 @@ def build_report(
     sections.append(Section("What the numbers mean", tables=(definitions,)))
     trust = checks_sentence(named)
     failed = any(check.status == "failed" for check in named)
-    summary = [trust, *sentences] if failed else [*sentences, trust]
+    first = [said[0] for said in sentences[:MAX_SUMMARIES]] if several else [text for said in sentences for text in said]
+    rest = [f"The findings under all {len(grids)} attacks, data sets and models stand in their sections."] if several else []
+    summary = [trust, *first, *rest] if failed else [*first, *rest, trust]
     return Report(title, tuple(text for text in summary if text), named, tuple(sections))
 
 
 def _scene_section(
-    rows: Sequence[Row], grid: Grid, measures: Mapping[str, ArmMeasures], name: str, styles: Mapping[str, Style]
+    rows: Sequence[Row],
+    grid: Grid,
+    measures: Mapping[str, ArmMeasures],
+    name: str,
+    styles: Mapping[str, Style],
+    sentences: Sequence[str],
 ) -> Section:
     label = grid.scene.label
     maps, bars = (shown_arms(grid, measures, most) for most in (MAX_MAPS, MAX_BARS))
@@ -126,12 +141,22 @@ def _scene_section(
     tables = tuple(cell_tables(grid))
     return Section(
         label,
-        (counts,) if counts else (),
+        (*sentences, *([counts] if counts else [])),
         (scores_table(grid, measures),),
         tuple(pictures),
         tables[:MAX_CELL_TABLES],
         tables[MAX_CELL_TABLES:],
     )
+
+
+def _checks_section(checks: Sequence[Check]) -> Section:
+    """All checks in one table if they are few; else those that passed among the details."""
+    passed = [check for check in checks if check.status == "passed"]
+    if len(passed) <= MAX_PASSED:
+        return Section("Checks", tables=(checks_table(checks),))
+    others = [check for check in checks if check.status != "passed"]
+    said = f"{len(passed)} of {len(checks)} checks passed; they stand in the details."
+    return Section("Checks", (said,), tables=(checks_table(others),) if others else (), more=(checks_table(passed, "Passed"),))
 
 
 def _distance_sections(distances: Sequence[Distances], styles: Mapping[str, Style]) -> list[Section]:
@@ -187,7 +212,8 @@ def _sample_sections(samples: Sequence[figures.Samples] | None) -> list[Section]
             "samples" if i == 0 else f"samples-{i + 1}",
             "Above: the label, and after an arrow what the network says to the clean image if that is something else. Above the "
             "adversarial image: what the network says (✓ the label, ✗ not). Below: the difference, multiplied by the factor "
-            "beside it, and its size.",
+            "beside it (of grey images: purple is brighter than before, orange darker; of colour images mid-grey is unchanged), "
+            "and its size in the attack's norm.",
             f"Clean images, adversarial images and their amplified differences: {sample.title}.",
             partial(figures.samples_figure, sample),
         )

@@ -54,6 +54,7 @@ DEFINITIONS = {
     "not a test.",
     "“–”": "not measured, or not defined. It is never counted as 0.",
 }
+MAX_SUMMARIES = 3  # scenes that are summed up in full
 PLURALS = {"sparsity": "sparsities", "pruning process": "pruning processes"}
 
 
@@ -147,8 +148,9 @@ def _best_sentence(grid: Grid, measures: Mapping[str, ArmMeasures], ranked: Sequ
     seeds = _count(len(grid.seeds), "seed")
     around = f"95 % interval {interval_text(score)}, {seeds}" if score.known else f"{seeds}: no interval"
     size = f"{_count(len(grid.sparsities), 'sparsity')} × {_count(len(grid.epsilons), 'budget')}"
+    rank = "has the best AER score" if len(ranked) > 1 else "has this AER score"
     text = (
-        f"On {grid.scene.data} with {grid.scene.model}, “{best}” has the best AER score: {percent(score.value)} % ({around}), "
+        f"On {grid.scene.data} with {grid.scene.model}, “{best}” {rank}: {percent(score.value)} % ({around}), "
         f"the mean accuracy over {size} of {grid.scene.attack_label}, clean images included."
     )
     if len(ranked) < 2:
@@ -248,6 +250,23 @@ def shown_sentence(part: Grid, grid: Grid) -> str:
     return f" Drawn: {' and '.join(said)}; the tables hold all." if said else ""
 
 
+def overview_table(rows: Sequence[Row], grids: Sequence[Grid], measures: Sequence[Mapping[str, ArmMeasures]]) -> Table:
+    """One line per attack and arm, so that attacks can be compared; none is averaged with another."""
+    lines = []
+    for grid, measured in zip(grids, measures, strict=True):
+        scene, counts = grid.scene, _image_counts(rows, grid.scene)[1]
+        budgets = ", ".join(format_epsilon(epsilon) for epsilon in grid.epsilons)
+        for arm in grid.arms:
+            m = measured[arm]
+            numbers = (percent_cell(value) for value in (m.clean, m.robust, m.security_area, m.aer_score))
+            lines.append(
+                (Cell(scene.attack_label), Cell(scene.data), Cell(scene.model), Cell(arm), Cell(budgets), Cell(counts), *numbers)
+            )
+    columns = ("attack", "data", "model", "arm", "ε", "images", "clean, %", "mean over ε > 0, %", "area, %", "AER score, %")
+    note = "Each line is one attack alone. Means are over different ε where the attacks were run at different ones."
+    return Table("Scores by attack", columns, tuple(lines), note, num_labels=6)
+
+
 def _interval_cell(interval: Interval) -> Cell:
     return Cell(interval_text(interval), interval.low if interval.known else None)
 
@@ -289,18 +308,25 @@ def _cell_note(grid: Grid) -> str:
 
 def images_sentence(rows: Sequence[Row], scene: Scene) -> str:
     """How many images the accuracies of a scene are measured on, clean and attacked."""
-
-    def numbers(clean: bool) -> str:
-        mine = [r for r in rows if str(r["data"]) == scene.data and str(r["model"]) == scene.model]
-        mine = [
-            r
-            for r in mine
-            if (r["attack"] == CLEAN) == clean and (clean or Scene(*(str(r[k] or "") for k in Scene._fields)) == scene)
-        ]
-        return " or ".join(f"{n:,}" for n in sorted({int(r["num_examples"]) for r in mine if r["num_examples"] is not None}))
-
-    parts = [f"{text} {number}" for text, number in (("clean", numbers(True)), (scene.attack_label, numbers(False))) if number]
+    parts = [
+        f"{text} {number}"
+        for text, number in zip(("clean", scene.attack_label), _image_counts(rows, scene), strict=True)
+        if number
+    ]
     return "Images per accuracy: " + ", ".join(parts) + "." if parts else ""
+
+
+def _image_counts(rows: Sequence[Row], scene: Scene) -> tuple[str, str]:
+    """How many images a scene's clean and attacked accuracies are measured on; the attack's own ε = 0 counts as clean."""
+    here = [r for r in rows if str(r["data"]) == scene.data and str(r["model"]) == scene.model]
+    mine = [r for r in here if Scene(*(str(r[k] or "") for k in Scene._fields)) == scene and scene.attack != CLEAN]
+    own = [r for r in mine if float(r["epsilon"]) == 0]
+    starts = own or [r for r in here if str(r["attack"]) == CLEAN]
+
+    def numbers(chosen: Sequence[Row]) -> str:
+        return " or ".join(f"{n:,}" for n in sorted({int(r["num_examples"]) for r in chosen if r["num_examples"] is not None}))
+
+    return numbers(starts), numbers([r for r in mine if float(r["epsilon"]) > 0])
 
 
 def sizes_of(rows: Sequence[Row], grid: Grid) -> dict[tuple[str, float], float] | None:
@@ -356,7 +382,7 @@ def pairs_table(title: str, pairs: Mapping[str, Any]) -> Table:
     return Table(title, ("name", "value"), tuple((Cell(name), Cell(value)) for name, value in flatten(pairs)), num_labels=2)
 
 
-def checks_table(checks: Sequence[Check]) -> Table:
+def checks_table(checks: Sequence[Check], title: str = "Checks") -> Table:
     """Checks with their status as a word (and a colour)."""
     order = {"failed": 0, "warned": 1, "passed": 2}
     rows = sorted(checks, key=lambda check: order[check.status])
@@ -364,7 +390,7 @@ def checks_table(checks: Sequence[Check]) -> Table:
         (Cell(c.name), Cell(c.status, order[c.status], tone=c.status, strong=c.status == "failed"), Cell(c.value), Cell(c.advice))
         for c in rows
     )
-    return Table("Checks", ("check", "status", "value", "advice"), cells, num_labels=4)
+    return Table(title, ("check", "status", "value", "advice"), cells, num_labels=4)
 
 
 def checks_sentence(checks: Sequence[Check]) -> str:
@@ -399,12 +425,13 @@ def scene_names(grids: Sequence[Grid]) -> list[str]:
     ]
 
 
-def results(rows: Sequence[Row], grids: Sequence[Grid], num_resamples: int) -> tuple[list[str], list[dict[str, ArmMeasures]]]:
-    """The sentences of all scenes, and the measures of each."""
+def results(
+    rows: Sequence[Row], grids: Sequence[Grid], num_resamples: int
+) -> tuple[list[list[str]], list[dict[str, ArmMeasures]]]:
+    """The sentences and the measures of each scene."""
     uniform = uniform_arms(rows)
     measures = [measure(grid, num_resamples=num_resamples) for grid in grids]
-    sentences = [sentence for grid, m in zip(grids, measures, strict=True) for sentence in summarise(grid, m, uniform)]
-    return sentences, measures
+    return [summarise(grid, m, uniform) for grid, m in zip(grids, measures, strict=True)], measures
 
 
 def known_arms(rows: Sequence[Row], *others: Mapping[str, Any] | None) -> list[str]:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from bap_jax.report.content import as_checks, checks_sentence, results
+from bap_jax.report.content import MAX_SUMMARIES, as_checks, checks_sentence, results
 from bap_jax.report.measures import ArmMeasures, Grid, cell_means, make_grid
 from bap_jax.report.rows import Row, check_rows, format_epsilon, format_sparsity, scenes_of
 from bap_jax.report.table import Cell, Table, percent, to_rich
@@ -26,7 +26,8 @@ def print_report(
     checks: Sequence[Mapping[str, Any]] | None = None,
     num_resamples: int = 1000,
 ) -> None:
-    """Print the result: a table per attack (arms × sparsities, with as many budgets as fit), then the findings in words.
+    """Print the result: a table per attack (arms × sparsities, with as many budgets as fit), then the findings in words
+    (of more than three attacks the first finding of each).
 
     Args:
       rows: long-form rows, see :mod:`bap_jax.report.rows`.
@@ -45,8 +46,9 @@ def print_report(
     for grid, m in zip(grids, measures, strict=True):
         for table in screen_tables(grid, m, console.width):
             console.print(to_rich(table))
-    for sentence in sentences:
-        console.print(Text(sentence))
+    for said in sentences:
+        for sentence in said if len(sentences) <= MAX_SUMMARIES else said[:1]:
+            console.print(Text(sentence))
     for check in named:
         if check.status != "passed":
             style = "bold red" if check.status == "failed" else "yellow"

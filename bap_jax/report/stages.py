@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bap_jax.report.rows import format_epsilon, format_sparsity, in_order
+from bap_jax.report.rows import CLEAN, format_epsilon, format_sparsity, in_order
 from bap_jax.report.table import MISSING, Cell, Table, percent
 
 LABELS = ("data", "model", "arm", "sparsity", "epsilon")
@@ -17,8 +17,8 @@ def stage_tables(stages: Sequence[Mapping[str, Any]]) -> list[Table]:
     """One table per cascade: the robust accuracy after each attack, in the order in which they ran.
 
     Args:
-      stages: one dict per cascade, network, radius and stage, with ``cascade``, ``stage``, ``accuracy`` and the columns of
-        :data:`LABELS`. Accuracies of several seeds and processes are averaged.
+      stages: one dict per cascade, network, radius and stage, with ``cascade``, ``stage`` (the first may be ``clean``),
+        ``accuracy`` and the columns of :data:`LABELS`. Accuracies of several seeds and processes are averaged.
 
     Returns:
       The tables, cascades in order of first appearance.
@@ -35,7 +35,14 @@ def stage_tables(stages: Sequence[Mapping[str, Any]]) -> list[Table]:
             group = [row for row in mine if tuple(row[label] for label in LABELS) == key]
             cells += [_after([row["accuracy"] for row in group if str(row["stage"]) == stage]) for stage in order]
             lines.append(tuple(cells))
-        columns = ("data", "model", "arm", "sparsity", "ε", *(f"after {stage}, %" for stage in order))
+        columns = (
+            "data",
+            "model",
+            "arm",
+            "sparsity",
+            "ε",
+            *("clean, %" if stage == CLEAN else f"after {stage}, %" for stage in order),
+        )
         note = "Each attack is run on the examples that those before it left; the last column is the cascade's robust accuracy. "
         note += "Means over processes and seeds."
         tables.append(Table(f"{name}: robust accuracy after each attack", columns, tuple(lines), note, num_labels=5))

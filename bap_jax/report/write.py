@@ -63,7 +63,7 @@ def write_report(
       SettingError: rows that no report can be made of, an unknown status, or a folder that cannot be written to.
     """
     from bap_jax.report.build import build_report  # matplotlib takes its time: only who draws waits for it
-    from bap_jax.report.figures import png_bytes, svg_bytes
+    from bap_jax.report.figures import render
 
     report = build_report(
         rows, title=title, settings=settings, versions=versions, checks=checks, notes=notes, histories=histories, layers=layers,
@@ -72,8 +72,7 @@ def write_report(
     folder = _writable(out_dir)
     files: dict[str, bytes | str] = {}
     for picture in [picture for section in report.sections for picture in section.pictures]:
-        figure = picture.draw()
-        files[f"{picture.name}.png"], files[f"{picture.name}.svg"] = png_bytes(figure), svg_bytes(figure)
+        files[f"{picture.name}.png"], files[f"{picture.name}.svg"] = render(picture.draw())
     images = {
         name.removesuffix(".svg"): data for name, data in files.items() if name.endswith(".svg") and isinstance(data, bytes)
     }

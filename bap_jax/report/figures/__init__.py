@@ -4,7 +4,7 @@ Every function returns a :class:`matplotlib.figure.Figure` on white; :func:`png_
 for every arm comes from :func:`bap_jax.report.style.arm_styles`.
 """
 
-from bap_jax.report.figures.canvas import png_bytes, svg_bytes
+from bap_jax.report.figures.canvas import png_bytes, render, svg_bytes
 from bap_jax.report.figures.distances import distances_figure
 from bap_jax.report.figures.heat_map import aer_figure
 from bap_jax.report.figures.layers import MAX_RUNS, layers_figure
@@ -28,6 +28,7 @@ __all__ = [
     "pareto_figure",
     "pareto_points",
     "png_bytes",
+    "render",
     "samples_figure",
     "scores_figure",
     "security_figure",

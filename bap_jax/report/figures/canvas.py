@@ -7,6 +7,7 @@ matplotlib's objects alone are used: no pyplot, no state that outlives a call.
 from __future__ import annotations
 
 import io
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,13 @@ def drawing() -> Iterator[None]:
         yield
 
 
+def render(figure: Figure) -> tuple[bytes, bytes]:
+    """The figure as PNG and as SVG, laid out once."""
+    png = png_bytes(figure)
+    figure.set_layout_engine("none")
+    return png, svg_bytes(figure)
+
+
 def png_bytes(figure: Figure, dpi: int = 144) -> bytes:
     """The figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
@@ -70,8 +78,8 @@ def empty_figure(width: float, height: float) -> Figure:
 
 
 def title(figure: Figure, text: str) -> None:
-    """The figure's title, at its left edge."""
-    figure.suptitle(text, fontsize=12, x=0.01, ha="left")
+    """The figure's title, at its left edge, in as many lines as it needs."""
+    figure.suptitle(textwrap.fill(text, max(20, int(10 * figure.get_figwidth()))), fontsize=12, x=0.01, ha="left")
 
 
 def tidy(axes: Axes, grid: str = "both") -> None:

@@ -104,6 +104,6 @@ def not_dominated(points: np.ndarray) -> np.ndarray:
 
 
 def has_trade_off(grid: Grid) -> bool:
-    """Whether :func:`pareto_figure` has anything to show: a clean and an attacked accuracy of one network."""
+    """Whether :func:`pareto_figure` has anything to show: a clean and an attacked accuracy of two networks."""
     clean, robust = pareto_points(grid)
-    return bool((~np.isnan(clean + robust)).any())
+    return bool((~np.isnan(clean + robust)).sum() > 1)
