@@ -40,6 +40,12 @@ from bap_jax.report.table import Cell, Table
 
 History = Sequence[Mapping[str, Any]]
 MAX_MAPS, MAX_CURVES, MAX_BARS, MAX_PANELS = 12, 8, 40, 12  # arms per heat map, curves and bars; sparsities per set of curves
+SAMPLES = (
+    "Above a clean image stands its label, after an arrow what the network says to it if that is something else; above an "
+    "adversarial image what the network says (✓ the label, ✗ something else). Below is the difference, multiplied by the factor "
+    "beside it (of grey images: purple is brighter than before, orange darker; of colour images mid-grey is unchanged), and "
+    "under it its size in the attack's norm. Nothing was chosen: these are the first images."
+)
 MAX_CELL_TABLES, MAX_PASSED = 6, 12  # of a scene and of all checks; the others stand in the details
 
 
@@ -210,13 +216,10 @@ def _sample_sections(samples: Sequence[figures.Samples] | None) -> list[Section]
     pictures = [
         Picture(
             "samples" if i == 0 else f"samples-{i + 1}",
-            "Above: the label, and after an arrow what the network says to the clean image if that is something else. Above the "
-            "adversarial image: what the network says (✓ the label, ✗ not). Below: the difference, multiplied by the factor "
-            "beside it (of grey images: purple is brighter than before, orange darker; of colour images mid-grey is unchanged), "
-            "and its size in the attack's norm.",
+            f"{sample.title}.",
             f"Clean images, adversarial images and their amplified differences: {sample.title}.",
             partial(figures.samples_figure, sample),
         )
         for i, sample in enumerate(samples or ())
     ]
-    return [Section("Sample images", pictures=tuple(pictures))] if pictures else []
+    return [Section("Sample images", (SAMPLES,), pictures=tuple(pictures))] if pictures else []

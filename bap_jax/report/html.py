@@ -178,5 +178,6 @@ class _Page:
         left_out = len(rendered) - len(kept)
         self.num_tables += left_out
         note = f'<p class="note">{left_out} more tables are in report.md beside this page.</p>\n' if left_out else ""
-        shown = f"<details>\n<summary>{len(kept)} more tables</summary>\n{''.join(kept)}</details>\n" if kept else ""
+        name = "1 more table" if len(kept) == 1 else f"{len(kept)} more tables"
+        shown = f"<details>\n<summary>{name}</summary>\n{''.join(kept)}</details>\n" if kept else ""
         return shown + note
