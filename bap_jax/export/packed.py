@@ -35,12 +35,13 @@ def pack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         flat = np.array(tensor, order="C").reshape(-1)
         places = np.flatnonzero(flat)
         values = {f"{name}{_VALUES}": flat[places], f"{name}{_SHAPE}": np.asarray(tensor.shape, np.uint32)}
-        forms = (
+        forms: tuple[dict[str, np.ndarray], ...] = (
             {name: np.array(tensor, order="C")},
             {f"{name}{_BITS}": np.packbits(flat != 0), **values},
             {f"{name}{_GAPS}": _narrow(np.diff(places, prepend=-1) - 1), **values},
         )
-        packed |= min(forms, key=lambda form: sum(array.nbytes for array in form.values()))
+        smallest = min(range(len(forms)), key=lambda form: sum(array.nbytes for array in forms[form].values()))
+        packed |= forms[smallest]
     return packed
 
 

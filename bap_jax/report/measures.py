@@ -1,23 +1,10 @@
-"""The measures of a report: their names and definitions, in one place.
+"""The measures of a report. What each is in words stands in ``docs/measures.md``, which is drawn from the definitions that
+reports print (:data:`bap_jax.report.content.DEFINITIONS`) and from :data:`DEFINITIONS`, of the measures beyond them.
 
 All accuracies are fractions of 1. ``A[arm, s, e, p, r]`` is the accuracy of one trained network: sparsity ``s``, budget ``e``
 of one attack (ε = 0 is clean), pruning process ``p`` (the course of the ramp), seed ``r``. What was not measured is NaN, and
-stays missing in every number that needs it: nothing is counted as 0.
-
-- **cell mean** ``m[s, e]``: the mean over processes of the mean over seeds, over what is there.
-- **AER score** (accuracy–efficiency–robustness; this project's own definition, the paper gives none): the mean of ``m[s, e]``
-  over the grid of sparsities and budgets, ε = 0 included. Arms are compared on the cells that all of them have.
-- **stability**: the standard deviation over pruning processes (n − 1 in the denominator) of the mean over seeds, at each (s,
-  e), averaged over the same cells. Lower is steadier. Missing with one process.
-- **area under the security curve**: trapezoids of ``m[s, e]`` over ε, divided by the range of ε (so it is a mean accuracy too,
-  each ε weighted by the range that it stands for), averaged over sparsities. Missing with one ε.
-- **clean accuracy**: the mean of ``m[s, 0]`` over sparsities. **robust accuracy**: the mean of ``m[s, e]`` over the cells with
-  ε > 0; it belongs to an attack, whose name stands beside it.
-- **budget sensitivity**: the largest minus the smallest AER score among the arms that train with a uniform budget: what the
-  choice of that budget is worth. A blind arm has no budget to choose.
-- **interval**: the 95 % percentile bootstrap over seeds (the same resampled seeds for every cell and arm, since they belong
-  together), with a fixed key. Over "seeds and processes" where it says so. Not defined with one of them, and then shown as "–".
-  With three seeds it is narrower than a true 95 % interval: read it as a range, not as a test.
+stays missing in every number that needs it: nothing is counted as 0. ``m[s, e]``, the cell mean, is the mean over processes of
+the mean over seeds, over what is there.
 """
 
 from __future__ import annotations
@@ -34,6 +21,27 @@ from bap_jax.report.rows import CLEAN, Row, Scene, accuracy_of, arms_of, epsilon
 
 Over = Literal["seeds", "seeds and processes"]
 NAN = math.nan
+
+DEFINITIONS: dict[str, str] = {  # of what stands here and in no report's table; those are in bap_jax.report.content
+    "Difference": "of two arms on the same cells, paired: both see the same resampled seeds. Several differences are several "
+    "looks: their intervals are each at 95 %, not all together.",
+    "Best uniform budget": "the arm with a uniform budget that has the largest AER score on validation data; what is said about "
+    "it is measured on test data, and the choice is made anew in every resample.",
+    "Own spread": "the largest minus the smallest AER score of one arm over its seeds, each alone: how much chance moves it. "
+    "A blind arm has no budget to choose, so this is what budget sensitivity is compared with.",
+    "Spread over processes": "the standard deviation over pruning processes at one ε, averaged over sparsities; with sparsities "
+    "as processes too, over all pairs of the two.",
+    "Rank agreement": "Kendall's τ of the AER scores of the arms under two attacks: 1 if both order the arms alike, −1 if one "
+    "order is the other reversed.",
+    "Cut points": "the protocol of the paper that blind adversarial pruning comes from: one perturbation, made without a budget, "
+    "is cut to each ε. It tells how far away that perturbation led. It is not robust accuracy, which has to stand beside it.",
+    "Repaired": "of cut points: the share of images that are wrong without an attack and right at their cut point. They count as "
+    "wrong.",
+    "Bytes": "of a safetensors file of all parameters and statistics, made and measured: dense, and packed, each tensor without "
+    "its zeros in the smallest of three forms (as it is; a bit per element and the values; gaps and the values).",
+    "FLOPs": "of the convolutions and matrix products of one image's forward pass, a multiply-add being two; sparse: without the "
+    "products with a zero weight, by each kernel's own share of zeros. No promise about time.",
+}
 
 
 class Interval(NamedTuple):
@@ -301,6 +309,24 @@ def cell_interval(
     return bootstrap(accuracy, cell_means, over=over, num_resamples=num_resamples, confidence=confidence, seed=seed)
 
 
+def statistics_of(grid: Grid) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Measure → its function of ``[..., sparsities, epsilons, processes, seeds]``, over the cells that all arms of a grid have.
+
+    The stability is over the cells where every arm has it that has it anywhere.
+    """
+    cells = common_cells(grid)
+    is_clean = np.array([epsilon == 0 for epsilon in grid.epsilons])
+    steady = np.isnan(deviations(grid.accuracy))
+    steady_cells = cells & ~steady[~steady.all((1, 2))].any(0)  # an arm with one process must not take the others' value away
+    return {
+        "aer_score": lambda x: aer_score(x, cells),
+        "clean": lambda x: aer_score(x, cells & is_clean),
+        "robust": lambda x: aer_score(x, cells & ~is_clean),
+        "stability": lambda x: stability(x, steady_cells),
+        "security_area": lambda x: security_area(x, grid.epsilons, cells),
+    }
+
+
 def measure(grid: Grid, *, num_resamples: int = 1000, seed: int = 0) -> dict[str, ArmMeasures]:
     """Every measure of every arm, over the cells that all arms have, with intervals over seeds.
 
@@ -318,41 +344,128 @@ def measure(grid: Grid, *, num_resamples: int = 1000, seed: int = 0) -> dict[str
       >>> float(measure(grid)["blind"].aer_score.value.__round__(3))
       0.6
     """
-    cells = common_cells(grid)
-    is_clean = np.array([epsilon == 0 for epsilon in grid.epsilons])
-    steady = np.isnan(deviations(grid.accuracy))
-    steady_cells = cells & ~steady[~steady.all((1, 2))].any(0)  # an arm with one process must not take the others' value away
-    statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "aer_score": lambda x: aer_score(x, cells),
-        "clean": lambda x: aer_score(x, cells & is_clean),
-        "robust": lambda x: aer_score(x, cells & ~is_clean),
-        "stability": lambda x: stability(x, steady_cells),
-        "security_area": lambda x: security_area(x, grid.epsilons, cells),
-    }
+    statistics = statistics_of(grid)
     return {
         arm: ArmMeasures(**{k: bootstrap(values, f, num_resamples=num_resamples, seed=seed) for k, f in statistics.items()})
         for arm, values in zip(grid.arms, grid.accuracy, strict=True)
     }
 
 
-def aer_difference(grid: Grid, arm: str, other: str, *, num_resamples: int = 1000, seed: int = 0) -> Interval:
-    """AER score of ``arm`` minus that of ``other``, paired by seed: both see the same resampled seeds.
+def difference(
+    grid: Grid, arm: str, other: str, kind: str = "aer_score", *, num_resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """A measure of ``arm`` minus that of ``other``, paired by seed: both see the same resampled seeds.
 
-    The interval needs two seeds that both arms have.
+    Args:
+      grid: one scene.
+      arm, other: two of its arms.
+      kind: a field of :class:`ArmMeasures`; of ``stability`` a difference below 0 means that ``arm`` is the steadier one.
+      num_resamples: draws of the bootstrap.
+      seed: of the draws.
+
+    Returns:
+      :class:`Interval`; its bounds need two seeds that both arms have. Several differences are several looks: their intervals
+      are each at 95 %, not all together.
+
+    Raises:
+      SettingError: no such arm or measure.
     """
-    pair = grid.accuracy[[grid.arms.index(arm), grid.arms.index(other)]]
-    cells = common_cells(grid)
-    shared = ~np.isnan(pair).all((1, 2, 3)).any(0)
-    full = bootstrap(pair, lambda x: aer_score(x[:, 0], cells) - aer_score(x[:, 1], cells), num_resamples=1)
+    statistics = statistics_of(grid)
+    if kind not in statistics:
+        raise SettingError("kind", kind, "one of " + ", ".join(statistics))
+    pair = grid.accuracy[[_place(grid, arm), _place(grid, other)]]
+    return _paired(pair, lambda x: statistics[kind](x[:, 0]) - statistics[kind](x[:, 1]), num_resamples, seed)
+
+
+def aer_difference(grid: Grid, arm: str, other: str, *, num_resamples: int = 1000, seed: int = 0) -> Interval:
+    """AER score of ``arm`` minus that of ``other``; see :func:`difference`."""
+    return difference(grid, arm, other, num_resamples=num_resamples, seed=seed)
+
+
+def stability_differences(
+    grid: Grid, arm: str, others: Sequence[str], *, num_resamples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Other arm → stability of ``arm`` minus that of the other; below 0 where ``arm`` is the steadier one."""
+    return {other: difference(grid, arm, other, "stability", num_resamples=num_resamples, seed=seed) for other in others}
+
+
+def _place(grid: Grid, arm: str) -> int:
+    if arm not in grid.arms:
+        raise SettingError("arm", arm, "one of " + ", ".join(grid.arms))
+    return grid.arms.index(arm)
+
+
+def _paired(accuracy: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], num_resamples: int, seed: int) -> Interval:
+    """The statistic of all seeds, with the bootstrap over those seeds that every arm, the first axis, has."""
+    value = float(statistic(accuracy[None])[0])
+    shared = ~np.isnan(accuracy).all(tuple(range(1, accuracy.ndim - 1))).any(0)
     if shared.sum() < 2:
-        return Interval(full.value)
-    drawn = bootstrap(
-        pair[..., shared],
-        lambda x: aer_score(x[:, 0], cells) - aer_score(x[:, 1], cells),
-        num_resamples=num_resamples,
-        seed=seed,
-    )
-    return Interval(full.value, drawn.low, drawn.high)
+        return Interval(value)
+    drawn = bootstrap(accuracy[..., shared], statistic, num_resamples=num_resamples, seed=seed)
+    return Interval(value, drawn.low, drawn.high)
+
+
+def best_arm(grid: Grid, arms: Sequence[str]) -> str:
+    """Of some arms, the one with the largest AER score; on validation data this is how a budget is chosen.
+
+    Raises:
+      SettingError: the grid holds none of the arms, or no cell that all have.
+    """
+    scores = {arm: float(aer_score(grid.accuracy[_place(grid, arm)], common_cells(grid))) for arm in arms}
+    known = {arm: score for arm, score in scores.items() if not math.isnan(score)}
+    if not known:
+        raise SettingError("arms", list(arms), "arms with cells that all arms have")
+    return max(known, key=lambda arm: known[arm])
+
+
+class Chosen(NamedTuple):
+    """The arm that validation data prefers, and what another is ahead of it on test data."""
+
+    arm: str
+    difference: Interval
+
+
+def difference_from_best(
+    test: Grid, validation: Grid, arm: str, candidates: Sequence[str], *, num_resamples: int = 1000, seed: int = 0
+) -> Chosen:
+    """AER score of ``arm`` on test data minus that of the best of ``candidates``, chosen by AER score on validation data.
+
+    The choice is part of what is resampled: in every resample the same seeds are drawn on both, the best candidate is chosen
+    on validation data, and the difference is taken on test data.
+
+    Args:
+      test: one scene on test data.
+      validation: the same networks on validation data; budgets and sparsities may be others.
+      arm: say the blind one.
+      candidates: at least one; say :func:`uniform_arms`.
+      num_resamples: draws of the bootstrap.
+      seed: of the draws.
+
+    Returns:
+      :class:`Chosen`: the choice from all seeds.
+
+    Raises:
+      SettingError: an arm that a grid does not hold; other seeds or processes on the two; no common cells.
+    """
+    for name, ours, theirs in (("seeds", test.seeds, validation.seeds), ("processes", test.processes, validation.processes)):
+        if ours != theirs:
+            raise SettingError(f"{name} of the validation data", theirs, f"those of the test data, {ours}")
+    best = best_arm(validation, candidates)
+    arms = [arm, *candidates]
+    parts = [grid.accuracy[[_place(grid, name) for name in names]] for grid, names in ((test, arms), (validation, candidates))]
+    parts[1] = np.concatenate([np.full_like(parts[1][:1], NAN), parts[1]])  # the arm itself takes no part in the choice
+    flat = [part.reshape(len(arms), -1, *part.shape[3:]) for part in parts]  # [arms, cells, processes, seeds]
+    chosen = [common_cells(grid).reshape(-1) for grid in (test, validation)]
+    kept = np.concatenate([part[:, cells] for part, cells in zip(flat, chosen, strict=True)], axis=1)
+    split = int(chosen[0].sum())
+
+    def ahead(x: np.ndarray) -> np.ndarray:
+        means = cell_means(x)  # [n, arms, cells]
+        scores, preferred = means[..., :split].mean(-1), means[:, 1:, split:].mean(-1)
+        pick = np.argmax(np.where(np.isnan(preferred), -np.inf, preferred), axis=1) + 1
+        return scores[:, 0] - scores[np.arange(len(scores)), pick]
+
+    return Chosen(best, _paired(kept, ahead, num_resamples, seed))
 
 
 def budget_sensitivity(grid: Grid, arms: Sequence[str], *, num_resamples: int = 1000, seed: int = 0) -> Interval:
@@ -374,3 +487,80 @@ def budget_sensitivity(grid: Grid, arms: Sequence[str], *, num_resamples: int = 
     return bootstrap(
         grid.accuracy[chosen], lambda x: np.ptp(aer_score(x, cells), axis=-1), num_resamples=num_resamples, seed=seed
     )
+
+
+def own_spread(grid: Grid, arm: str) -> Interval:
+    """The range of an arm's AER score over its seeds, each seed alone, over the seeds that have every common cell.
+
+    It has no interval: the range of a resample can only be smaller.
+
+    Returns:
+      :class:`Interval` without bounds; NaN with fewer than two such seeds.
+    """
+    cells, accuracy = common_cells(grid), grid.accuracy[_place(grid, arm)]
+    scores = aer_score(np.moveaxis(accuracy, -1, 0)[..., None], cells)  # [seeds]
+    there = scores[~np.isnan(scores)]
+    return Interval(float(np.ptp(there)) if len(there) > 1 else NAN)
+
+
+def excess_sensitivity(grid: Grid, arms: Sequence[str], arm: str, *, num_resamples: int = 1000, seed: int = 0) -> Interval:
+    """The budget sensitivity among ``arms`` minus the own spread of ``arm``: what a wrong budget costs beyond chance.
+
+    The own spread, of single seeds, is larger than that of means over seeds would be, and it is held at its value (in a resample
+    it could only shrink), so a difference above 0 is no work of the comparison's.
+
+    Returns:
+      :class:`Interval`; NaN where either is not defined.
+    """
+    sensitivity = budget_sensitivity(grid, arms, num_resamples=num_resamples, seed=seed)
+    return Interval(*(number - own_spread(grid, arm).value for number in sensitivity))
+
+
+def process_spread(
+    grid: Grid, arm: str, *, sparsities: bool = False, num_resamples: int = 1000, seed: int = 0
+) -> tuple[Interval, ...]:
+    """How much an arm's accuracy varies with the pruning process at each ε: the standard deviation over processes.
+
+    Args:
+      grid: one scene.
+      arm: one of its arms.
+      sparsities: count final sparsities as processes too: the deviation over all pairs of sparsity and process. Otherwise it is
+        taken at each sparsity and averaged.
+      num_resamples: draws of the bootstrap.
+      seed: of the draws.
+
+    Returns:
+      One :class:`Interval` per ε; NaN where an accuracy is missing or there is one process.
+    """
+    accuracy = grid.accuracy[_place(grid, arm)]  # [sparsities, epsilons, processes, seeds]
+
+    def spread(x: np.ndarray) -> np.ndarray:  # [n, sparsities, processes, seeds] -> [n]
+        if sparsities:
+            missing = np.isnan(_mean(x)).any((1, 2))
+            return np.where(missing, NAN, deviations(x.reshape(len(x), -1, x.shape[-1])))
+        return deviations(x).mean(-1)
+
+    return tuple(
+        bootstrap(accuracy[:, place], spread, num_resamples=num_resamples, seed=seed) for place in range(len(grid.epsilons))
+    )
+
+
+def rank_agreement(first: Grid, second: Grid) -> float:
+    """Kendall's τ of the AER scores of the arms that two grids share: 1 if both attacks order the arms alike, −1 if reversed.
+
+    Returns:
+      A number in [−1, 1], pairs that tie in either counting as neither; NaN with fewer than two shared arms that have a score.
+
+    References:
+      Kendall 1938, "A new measure of rank correlation".
+    """
+    shared = [arm for arm in first.arms if arm in second.arms]
+    scores = np.array(
+        [[float(aer_score(g.accuracy[g.arms.index(arm)], common_cells(g))) for arm in shared] for g in (first, second)]
+    ).reshape(2, -1)
+    scores = scores[:, ~np.isnan(scores).any(0)]
+    count = scores.shape[1]
+    if count < 2:
+        return NAN
+    above = np.sign(scores[:, :, None] - scores[:, None, :])
+    return float((above[0] * above[1]).sum() / (count * (count - 1)))

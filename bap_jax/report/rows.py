@@ -10,6 +10,7 @@ into a column of its own.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,12 +33,17 @@ class Scene(NamedTuple):
     norm: str
 
     @property
+    def is_cut(self) -> bool:
+        """Whether accuracies are those on points cut from one perturbation, the paper's own protocol, not robust accuracies."""
+        return re.fullmatch(r"[a-z]+-truncated(-\d+)?", self.attack) is not None
+
+    @property
     def attack_label(self) -> str:
-        """The attack with its norm, e.g. ``pgd-20 (L∞)``."""
+        """The attack with its norm, e.g. ``pgd-20 (L∞)``; ``deepfool-truncated (RMS, cut points)`` where :attr:`is_cut`."""
         if self.attack == CLEAN:
             return "no attack"
-        name = NORM_NAMES.get(self.norm, self.norm)
-        return f"{self.attack} ({name})" if name else self.attack
+        told = [part for part in (NORM_NAMES.get(self.norm, self.norm), "cut points" if self.is_cut else "") if part]
+        return f"{self.attack} ({', '.join(told)})" if told else self.attack
 
     @property
     def label(self) -> str:
@@ -125,7 +131,7 @@ def arms_of(rows: Sequence[Row]) -> list[str]:
 
 
 def scenes_of(rows: Sequence[Row]) -> list[Scene]:
-    """The comparisons that rows hold, in order of first appearance.
+    """The comparisons that rows hold, in order of first appearance, those of attacks before those of cut points.
 
     Clean rows make a scene of their own only for a data set and model that were never attacked.
 
@@ -138,7 +144,7 @@ def scenes_of(rows: Sequence[Row]) -> list[Scene]:
     attacked = {(scene.data, scene.model) for scene in scenes if scene.attack != CLEAN}
     clean = in_order(scene._replace(norm="") for scene in scenes if scene.attack == CLEAN)
     alone = [scene for scene in clean if (scene.data, scene.model) not in attacked]
-    return [scene for scene in scenes if scene.attack != CLEAN] + alone
+    return sorted((scene for scene in scenes if scene.attack != CLEAN), key=lambda scene: scene.is_cut) + alone
 
 
 def format_epsilon(epsilon: float) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
+from bap_jax.report import content
 from bap_jax.report import measures as m
 from bap_jax.report.rows import Scene, check_rows, scenes_of
 
@@ -166,6 +167,101 @@ def test_budget_sensitivity_is_the_range_over_the_uniform_arms():
     grid = grid_of(np.array([0.9, 0.5, 0.3, 0.44]).reshape(4, 1, 1, 1, 1), ("blind", "uniform 0.1", "uniform 0.2", "uniform 0.3"))
     assert m.budget_sensitivity(grid, ["uniform 0.1", "uniform 0.2", "uniform 0.3"]).value == pytest.approx(0.2)
     assert math.isnan(m.budget_sensitivity(grid, ["uniform 0.1"]).value)
+
+
+def test_differences_of_every_measure_are_those_of_the_measures():
+    accuracy = np.random.default_rng(0).uniform(size=(3, 2, 3, 2, 4))
+    grid = grid_of(accuracy, ("a", "b", "c"), (0.0, 0.1, 0.3))
+    measured = m.measure(grid, num_resamples=10)
+    for kind in m.ArmMeasures._fields:
+        gap = m.difference(grid, "a", "c", kind, num_resamples=50)
+        assert gap.value == pytest.approx(getattr(measured["a"], kind).value - getattr(measured["c"], kind).value)
+        assert gap.low <= gap.value <= gap.high and gap == m.difference(grid, "a", "c", kind, num_resamples=50)
+    steadier = m.stability_differences(grid, "a", ["b", "c"], num_resamples=50)
+    assert steadier["c"] == m.difference(grid, "a", "c", "stability", num_resamples=50) and list(steadier) == ["b", "c"]
+    with pytest.raises(SettingError, match="kind"):
+        m.difference(grid, "a", "b", "speed")
+    with pytest.raises(SettingError, match="arm"):
+        m.difference(grid, "a", "nobody")
+
+
+def test_stability_difference_is_paired_by_seed():
+    # processes .4 and .6 against .3 and .7 for every seed, whose level differs: s = .1414 and .2828, always
+    level = np.array([0.0, 0.1, 0.2])
+    a, b = ([[0.5 - half + level, 0.5 + half + level]] for half in (0.1, 0.2))
+    gap = m.stability_differences(grid_of([[a], [b]], ("a", "b")), "a", ["b"])["b"]
+    assert gap == pytest.approx((-math.sqrt(0.02),) * 3)
+
+
+def test_the_best_budget_is_chosen_on_validation_data_anew_in_every_resample():
+    validation = grid_of([[[[[0.5, 0.1]]]], [[[[0.2, 0.3]]]]], ("low", "high"))
+    test = grid_of([[[[[0.7, 0.7]]]], [[[[0.6, 0.6]]]], [[[[0.4, 0.4]]]]], ("high", "blind", "low"))
+    # all seeds, and three of four resamples, prefer "low" (ahead by .2); the second seed twice prefers "high" (behind by .1)
+    chosen = m.difference_from_best(test, validation, "blind", ["low", "high"], num_resamples=4000)
+    assert chosen.arm == "low" and chosen.difference == pytest.approx((0.2, -0.1, 0.2))
+    assert m.best_arm(test, ["low", "high"]) == "high"  # with the test data seen, another
+    fixed = m.difference_from_best(test, validation, "blind", ["high"])
+    assert fixed == ("high", pytest.approx((-0.1, -0.1, -0.1)))
+    with pytest.raises(SettingError, match="seeds"):
+        m.difference_from_best(test, validation._replace(seeds=(4, 5)), "blind", ["low"])
+
+
+def test_choosing_on_other_budgets_and_sparsities():
+    random = np.random.default_rng(3)
+    test = grid_of(random.uniform(size=(3, 2, 3, 2, 4)), ("blind", "x", "y"))
+    validation = grid_of(random.uniform(size=(2, 1, 2, 2, 4)), ("y", "x"))
+    validation.accuracy[1] += 1  # "x" is better whatever is drawn
+    chosen = m.difference_from_best(test, validation, "blind", ["x", "y"], num_resamples=100)
+    assert chosen.arm == "x" and chosen.difference == pytest.approx(m.aer_difference(test, "blind", "x", num_resamples=100))
+
+
+def test_own_spread_and_what_a_wrong_budget_costs_beyond_it():
+    scores = np.array([[0.55, 0.45, 0.5], [0.9, 0.9, 0.9], [0.6, 0.6, 0.6]])  # arms by seeds, the same in both cells
+    accuracy = np.stack([scores + 0.05, scores - 0.05], axis=1).reshape(3, 1, 2, 1, 3)
+    grid = grid_of(accuracy, ("blind", "uniform 0.1", "uniform 0.3"))
+    assert m.own_spread(grid, "blind").value == pytest.approx(0.1) and not m.own_spread(grid, "blind").known
+    assert m.own_spread(grid, "uniform 0.1").value == pytest.approx(0, abs=1e-12)
+    excess = m.excess_sensitivity(grid, ["uniform 0.1", "uniform 0.3"], "blind")
+    assert excess == pytest.approx((0.3 - 0.1,) * 3)
+    grid.accuracy[0, 0, 0, 0, 0] = NAN  # a seed without every cell says nothing
+    assert m.own_spread(grid, "blind").value == pytest.approx(0.05)
+    grid.accuracy[0, 0, 0, 0, 1] = NAN
+    assert math.isnan(m.own_spread(grid, "blind").value)
+
+
+def test_spread_over_processes_at_each_budget():
+    # [sparsities, epsilons, processes]; one seed
+    accuracy = np.array([[[0.9, 0.9], [0.6, 0.8]], [[0.7, 0.7], [0.2, 0.2]]])[None, ..., None]
+    grid = grid_of(accuracy)
+    each = [interval.value for interval in m.process_spread(grid, "a")]
+    assert each == pytest.approx([0, math.sqrt(0.02) / 2])
+    pooled = [interval.value for interval in m.process_spread(grid, "a", sparsities=True)]
+    assert pooled == pytest.approx([np.std([0.9, 0.9, 0.7, 0.7], ddof=1), np.std([0.6, 0.8, 0.2, 0.2], ddof=1)])
+    grid.accuracy[0, 1, 1, 0, 0] = NAN
+    assert np.isnan([interval.value for interval in m.process_spread(grid, "a", sparsities=True)]).tolist() == [False, True]
+    seeds = grid_of(np.stack([accuracy[..., 0], accuracy[..., 0] + 0.1], axis=-1))
+    assert m.process_spread(seeds, "a")[1] == pytest.approx((math.sqrt(0.02) / 2,) * 3)  # a shift of all moves nothing
+
+
+def test_how_far_two_attacks_agree_on_the_order_of_the_arms():
+    first = grid_of(np.array([0.1, 0.2, 0.3]).reshape(3, 1, 1, 1, 1), ("a", "b", "c"))
+    second = grid_of(np.array([0.9, 0.5, 0.7, 0.6]).reshape(4, 1, 1, 1, 1), ("d", "a", "c", "b"))
+    assert m.rank_agreement(first, first) == 1 and m.rank_agreement(first, first._replace(accuracy=-first.accuracy)) == -1
+    assert m.rank_agreement(first, second) == 1  # a < b < c in both
+    swapped = second._replace(arms=("d", "b", "c", "a"))  # b < a < c
+    assert m.rank_agreement(first, swapped) == pytest.approx(1 / 3)
+    assert math.isnan(m.rank_agreement(first, second._replace(arms=("d", "e", "f", "a"))))
+
+
+def test_cut_points_are_told_from_attacks_and_come_after_them():
+    scenes = scenes_of([row(0.5, attack=name) for name in ("deepfool-truncated-50", "fgsm-truncated", "pgd", "worst of pgd, x")])
+    assert [scene.is_cut for scene in scenes] == [False, False, True, True]
+    assert [scene.attack for scene in scenes][:2] == ["pgd", "worst of pgd, x"]
+    assert scenes[2].attack_label == "deepfool-truncated-50 (L∞, cut points)" and scenes[0].attack_label == "pgd (L∞)"
+
+
+def test_definitions_have_one_source():
+    assert not content.DEFINITIONS.keys() & m.DEFINITIONS.keys()
 
 
 def test_uniform_arms_by_column_and_by_name():
