@@ -1,23 +1,21 @@
-"""What the experiments share: a command line, a grid with a progress bar, and where the numbers go."""
+"""What the experiments share when they run by themselves: a command line, and where the numbers go."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
-from bap_jax.cli.commands import write_runs_report
-from bap_jax.cli.grid import run_grid
+from bap_jax.cli.grid import Sweep
 from bap_jax.cli.main import set_up_process
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.reporting import checks_of, rows_of
-from bap_jax.cli.screen import console, progress_bar, show_checks
-from bap_jax.cli.settings import Settings
-from bap_jax.report import COLUMNS, print_report, write_csv
+from bap_jax.cli.reporting import rows_of
+from bap_jax.cli.screen import console
+from bap_jax.cli.sweeping import carry_out, with_seeds
+from bap_jax.report import COLUMNS, write_csv
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED = (*COLUMNS, "split", "sparsity_measured", "compression_ratio")
@@ -29,8 +27,10 @@ class Arguments:
 
     out: Path = Path("runs")
     """Folder for the run folders and the report; finished cells in it are not computed again."""
-    seeds: int = 3
-    """Seeds per cell."""
+    seeds: int | None = None
+    """So many seeds, from 0 on, instead of the experiment's."""
+    together: Literal["auto", "loop", "vmap"] = "auto"
+    """How cells train that differ only in numbers: see `bap sweep`."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
     devices: int | None = None
@@ -39,33 +39,26 @@ class Arguments:
     """Also replace the experiment's CSV in experiments/results/."""
 
 
-def arguments(description: str | None) -> Arguments:
-    """The parsed command line, with the process set up for it."""
-    parsed = tyro.cli(Arguments, description=description)
-    set_up_process(parsed.devices)
-    return parsed
-
-
-def run(
-    name: str, title: str, given: Arguments, cells: Sequence[Settings], plans: Sequence[AttackPlan], *, notes: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """Runs a grid, writes its report to ``OUT/NAME`` and, if asked to publish, its rows to ``experiments/results/NAME.csv``."""
-    screen = console()
-    with progress_bar(name, len(cells), screen) as update:
-        told: Callable[[int, int, str], None] = lambda done, total, cell: update(done, cell)  # noqa: E731
-        records = run_grid(
-            cells, plans, given.out / name / "cells", devices=given.devices or 1, told=told, data_dir=given.data_dir
-        )
-    tested = [record for record in records if record["plan"]["split"] == "test"]
-    paths = write_runs_report(tested, given.out / name, title=title, notes=tuple(notes))
+def main(name: str, sweep: Sweep, description: str | None) -> list[dict[str, Any]]:
+    """Runs an experiment as ``bap sweep`` does, in ``OUT/NAME``, and publishes its rows in ``experiments/results/`` if asked
+    to. Ends with an error if a cell failed or did not learn."""
+    given = tyro.cli(Arguments, description=description)
+    set_up_process(given.devices)
+    swept = carry_out(
+        with_seeds(sweep, given.seeds),
+        given.out / name,
+        together=given.together,
+        devices=given.devices or 1,
+        data_dir=given.data_dir,
+        screen=console(),
+    )
+    if swept.failed:
+        sys.exit(1)
     if given.publish:
         RESULTS.mkdir(exist_ok=True)
-        write_csv(rows_of([stamped(record) for record in records]), RESULTS / f"{name}.csv")
-    print_report(rows_of(tested), screen)
-    show_checks(checks_of(records), screen)
-    screen.print(f"report: {paths['report.html']}", highlight=False)
-    check_learnt(records)
-    return records
+        write_csv(rows_of([stamped(record) for record in swept.records]), RESULTS / f"{name}.csv")
+    check_learnt(swept.records)
+    return swept.records
 
 
 def stamped(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,21 @@
 """The parts of cutoff-scale on digits, and the choice of cutoff, scale and epsilon_max on validation data.
 
-Command: ``python -m experiments.digits_ablation``.
+Command: ``python -m experiments.digits_ablation``, or ``bap sweep experiments/digits_ablation.py --out DIR``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from bap_jax.cli.demo import BASE, PLAN, SPARSITIES
-from bap_jax.cli.grid import expand
+from bap_jax.cli.demo import PLAN
 from bap_jax.cli.screen import console
-from experiments.common import arguments, run
-from experiments.digits_aer import RAMP_ENDS
+from experiments.digits_aer import SWEEP as DIGITS
 
 ARMS: tuple[dict[str, Any], ...] = (
     {},  # the default: cutoff at the batch mean, scale 1.2, a fresh attack
@@ -35,11 +34,13 @@ ARMS: tuple[dict[str, Any], ...] = (
     {"search": "deepfool", "example": "rescaled", "scale": 1.0, "cutoff": "off", "norm": "rms"},  # unrestricted
 )
 
-if __name__ == "__main__":
-    given = arguments(__doc__)
-    cells = expand(BASE, ARMS, sparsities=SPARSITIES, ramp_ends=RAMP_ENDS, seeds=range(given.seeds))
-    plans = [dataclasses.replace(PLAN, split="validation"), PLAN]
-    records = run("digits_ablation", "The parts of cutoff-scale", given, cells, plans)
+SWEEP = dataclasses.replace(
+    DIGITS, title="The parts of cutoff-scale", arms=ARMS, epsilons=(), plans=(dataclasses.replace(PLAN, split="validation"), PLAN)
+)
+
+
+def show_scores(records: Sequence[dict[str, Any]]) -> None:
+    """Mean accuracy over the grid per arm, on validation and test data."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for record in records:
         arm = record["rows"][0]["arm"]
@@ -48,3 +49,9 @@ if __name__ == "__main__":
     for arm in dict.fromkeys(arm for arm, _ in scores):
         table.add_row(arm, *(f"{np.mean(scores[arm, split]):.1f}" for split in ("validation", "test")))
     console().print(table)
+
+
+if __name__ == "__main__":
+    from experiments.common import main
+
+    show_scores(main("digits_ablation", SWEEP, __doc__))

@@ -1,17 +1,18 @@
 """Blind against prescribed budgets on digits: the AER table, with no epsilon given to the blind arm.
 
-Command: ``python -m experiments.digits_aer`` (135 runs).
+Command: ``python -m experiments.digits_aer`` (135 runs), or ``bap sweep experiments/digits_aer.py --out DIR``.
 """
 
 from __future__ import annotations
 
-from bap_jax.cli.demo import ARMS, BASE, PLAN, SPARSITIES
-from bap_jax.cli.grid import expand
-from experiments.common import arguments, run
+import dataclasses
 
-RAMP_ENDS = (0.2, 0.5, 0.8)
+from bap_jax.cli.demo import SWEEP as DEMO
+from bap_jax.cli.grid import Process
+
+SWEEP = dataclasses.replace(DEMO, processes=(Process(0.0, 0.2), Process(0.0, 0.5), Process(0.0, 0.8)), seeds=range(3))
 
 if __name__ == "__main__":
-    given = arguments(__doc__)
-    cells = expand(BASE, ARMS, sparsities=SPARSITIES, ramp_ends=RAMP_ENDS, seeds=range(given.seeds))
-    run("digits_aer", "Blind adversarial pruning on digits", given, cells, [PLAN])
+    from experiments.common import main
+
+    main("digits_aer", SWEEP, __doc__)

@@ -3,7 +3,7 @@
 from bap_jax.checkpoint.interval import SaveInterval
 from bap_jax.checkpoint.layout import as_target, check_layout, describe
 from bap_jax.checkpoint.manager import CHECKPOINTS, Checkpoints, Network, restore_network
-from bap_jax.checkpoint.run_folder import RunFolder, check_run, open_run, read_config, read_metrics, versions
+from bap_jax.checkpoint.run_folder import RunFolder, check_run, lock_folder, open_run, read_config, read_metrics, versions
 
 __all__ = [
     "CHECKPOINTS",
@@ -15,6 +15,7 @@ __all__ = [
     "check_layout",
     "check_run",
     "describe",
+    "lock_folder",
     "open_run",
     "read_config",
     "read_metrics",

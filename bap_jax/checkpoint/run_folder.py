@@ -155,7 +155,7 @@ def open_run(
         return RunFolder(path, os.path.exists(os.path.join(path, CONFIG)), None)
     _make(path)
     _check_occupied(path, resume)
-    lock = _lock(path)
+    lock = lock_folder(path)
     try:
         _check_occupied(path, resume)  # once more: another process may have been in between
         run = RunFolder(path, bool(_visible(path)), lock)
@@ -289,7 +289,12 @@ def _check_occupied(path: str, resume: bool) -> None:
         raise SettingError("--out", path, f"an empty folder or a run's folder: there is {names[0]} but no {CONFIG}")
 
 
-def _lock(path: str) -> IO[bytes]:
+def lock_folder(path: str) -> IO[bytes]:
+    """Keep other processes out of a folder until the file that is returned is closed or the process ends, however it ends.
+
+    Raises:
+      SettingError: another process has it, or it cannot be written.
+    """
     try:
         file = open(os.path.join(path, _LOCK), "ab")  # noqa: SIM115
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -180,6 +180,29 @@ class Bench:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep(_Process):
+    """Train and evaluate every cell of a sweep, skip what is finished, go on with what was interrupted, and report.
+
+    Example: bap sweep experiments/digits_aer.py --out runs/digits_aer
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """A Python file that defines SWEEP, a `bap_jax.cli.grid.Sweep`: data × model × arm × epsilon × sparsity × pruning process ×
+    seed."""
+    out: Path
+    """Where cells and report go."""
+    seeds: int | None = None
+    """So many seeds, from 0 on, instead of the file's."""
+    together: Literal["auto", "loop", "vmap"] = "auto"
+    """Cells that differ only in numbers train together (`vmap`), one after the other in one compile (`loop`), or as is faster
+    here (`auto`, which times a few steps of both)."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
+    dry_run: bool = False
+    """Only list the cells and what has become of them so far."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo(_Process):
     """The main job on the embedded digits: five ways to train, three sparsities, two pruning processes, one report."""
 
@@ -200,6 +223,7 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | _Data
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )

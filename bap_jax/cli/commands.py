@@ -66,6 +66,10 @@ def _run(command: Any) -> int:
         return run_prepare(command)
     if isinstance(command, cli.ShowData):
         return run_show(command)
+    if isinstance(command, cli.Sweep):
+        from bap_jax.cli.sweeping import sweep
+
+        return sweep(command)
     if isinstance(command, cli.Bench):
         from bap_jax.cli.bench import bench
 
@@ -87,7 +91,7 @@ def settings_from(command: cli.Train) -> Settings:
     return dataclasses.replace(stored, **changed)
 
 
-def devices_of(command: cli.Train | cli.Evaluate) -> int | None:
+def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
     """How many devices to use: those asked for, else all accelerators (None), else one CPU device."""
     if command.devices is not None:
         return command.devices

@@ -129,27 +129,32 @@ def train(
     """
     check_out(settings, out, resume)
     run = prepare(settings, splits or load_data(settings), devices)
+    with opened(run, out, resume=resume, writer=writer, save_seconds=save_seconds) as (session, state), stop_signals() as stop:
+        return session.trained(session.go(state, stop, progress))
+
+
+@contextlib.contextmanager
+def opened(
+    run: Run, out: Path, *, resume: bool, writer: Any = None, save_seconds: float = 5.0
+) -> Iterator[tuple[Session, TrainState]]:
+    """The run's folder, open until the context ends, and the state to go on from: the newest checkpoint's, or the first.
+
+    Raises:
+      SettingError: as for :func:`train`.
+    """
+    settings = run.settings
     state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
     _check_model(run, state)  # before the folder is made, so that a corrected command finds it as it was
     with (
         open_run(out, settings.as_dict(), resume=resume, may_differ=MAY_DIFFER) as folder,
         Checkpoints(folder.checkpoints, keep=settings.keep) as checkpoints,
-        _signals() as stop,
     ):
-        started = time.monotonic()
         latest = checkpoints.latest_step()
         state = _place(run, state)
         if latest is not None:
             state = checkpoints.restore(as_target(state), latest)
         folder.truncate_after(-1 if latest is None else latest)
-        session = _Session(run, folder, checkpoints, writer, save_seconds, latest or 0)
-        state = session.go(state, stop, progress)
-        validation = session.final_validation(state)
-        checkpoints.wait()
-        best = checkpoints.best_step()
-        sparsity = float(measured_sparsity(run.slots.pruner.finish(state.trainable, state.prune)[1]))
-        seconds, changed = time.monotonic() - started, folder.changed_versions
-        return Trained(Path(folder.folder), int(state.step), sparsity, validation, best or 0, seconds, latest, changed)
+        yield Session(run, folder, checkpoints, writer, save_seconds, latest), state
 
 
 def check_out(settings: Settings, out: Path, resume: bool) -> None:
@@ -166,30 +171,45 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
 
 def finished_step(out: Path) -> int | None:
     """The last step of a run that is complete, None if it is not (or never began)."""
+    latest, finished = saved_step(out)
+    return latest if finished else None
+
+
+def saved_step(out: Path) -> tuple[int | None, bool]:
+    """The step of a run's newest checkpoint, None if there is none, and whether the run is complete with it."""
     checkpoints = Path(out) / CHECKPOINTS
     if not checkpoints.is_dir():
-        return None
+        return None, False
     with Checkpoints(checkpoints, read_only=True) as found:
         latest = found.latest_step()
-        return latest if latest is not None and found.metadata(latest).get("finished") else None
+        return latest, latest is not None and bool(found.metadata(latest).get("finished"))
 
 
-class _Session:
-    """One process's part of a run: from the step it starts at to the end."""
+class Session:
+    """One process's part of a run: from the step it starts at to the end.
 
-    def __init__(self, run: Run, folder, checkpoints: Checkpoints, writer, save_seconds: float, start: int):
+    Attributes:
+      start: the step that it starts at.
+      pending: (step, loss) not yet looked at, so that the device is not waited for.
+    """
+
+    def __init__(self, run: Run, folder, checkpoints: Checkpoints, writer, save_seconds: float, latest: int | None):
         self.run, self.folder, self.checkpoints, self.writer = run, folder, checkpoints, writer
-        per_epoch = steps_per_epoch(len(run.splits.train), run.settings.batch_size)
-        self.interval = SaveInterval(per_epoch, save_seconds, start=start)
-        self.start = start
-        self.step_fn = compiled_step(run.settings, run.slots, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
+        self.resumed_from, self.start, self.save_seconds = latest, latest or 0, save_seconds
         self.validate_every = max(1, math.ceil(run.num_steps / run.settings.validations))
-        self.pending: list[tuple[int, jax.Array]] = []  # losses not yet looked at, so that the device is not waited for
+        self.pending: list[tuple[int, Any]] = []
         self.last_validation: Validation | None = None
-        self.clock = (start, time.monotonic())
+        self.began = time.monotonic()
+        self.clock = (self.start, self.began)
+
+    def interval(self) -> SaveInterval:
+        """When to save: every epoch or every ``save_seconds``, whichever comes later."""
+        per_epoch = steps_per_epoch(len(self.run.splits.train), self.run.settings.batch_size)
+        return SaveInterval(per_epoch, self.save_seconds, start=self.start)
 
     def go(self, state: TrainState, stop: Callable[[], bool], progress: Progress | None) -> TrainState:
-        run, total = self.run, self.run.num_steps
+        run, total, interval = self.run, self.run.num_steps, self.interval()
+        step_fn = compiled_step(run.settings, run.slots, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
         batches = train_batches(
             run.splits.train,
             seed=run.settings.seed,
@@ -198,30 +218,46 @@ class _Session:
             stop_step=total,
         )
         for done, batch in enumerate(batches, self.start + 1):
-            state, metrics = self.step_fn(state, batch if run.mesh is None else shard_batch(run.mesh, batch))
+            state, metrics = step_fn(state, batch if run.mesh is None else shard_batch(run.mesh, batch))
             self.pending.append((done, metrics["loss"]))
-            log = done % run.settings.log_every == 0 or done == total
-            if log:
-                line = self.log(done, state, metrics)
+            if self.logs(done):
+                line = self.log(done, jax.device_get(metrics), measured_sparsity(state.prune.masks))
                 if progress:
                     progress(done, total, line)
-            validated = self.validate_at(done, state)
             stopping = stop()  # asked once: what is saved and what is said have to agree
-            if self.interval.due(done) or done == total or stopping or self.is_best(validated):
-                self.save(done, state, validated)
+            self.settle(done, state, saving=interval.due(done) or stopping)
             if stopping and done < total:
                 raise Interrupted(f"stopped after step {done} of {total}; --resume goes on from there")
         return state
 
-    def log(self, step: int, state: TrainState, metrics: dict) -> dict[str, float]:
+    def trained(self, state: TrainState) -> Trained:
+        """What the run is known by, once everything is written."""
+        validation = self.last_validation or validate(self.run, state)
+        self.checkpoints.wait()
+        best = self.checkpoints.best_step()
+        sparsity = float(measured_sparsity(self.run.slots.pruner.finish(state.trainable, state.prune)[1]))
+        seconds, changed = time.monotonic() - self.began, self.folder.changed_versions
+        step, folder = int(state.step), Path(self.folder.folder)
+        return Trained(folder, step, sparsity, validation, best or 0, seconds, self.resumed_from, changed)
+
+    def logs(self, step: int) -> bool:
+        """Whether a step has its line in metrics.jsonl."""
+        return step % self.run.settings.log_every == 0 or step == self.run.num_steps
+
+    def log(self, step: int, metrics: dict[str, Any], sparsity: Any) -> dict[str, float]:
         self.check_losses()
-        line = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        line["sparsity"] = float(measured_sparsity(state.prune.masks))
+        line = {name: float(value) for name, value in metrics.items()} | {"sparsity": float(sparsity)}
         then, now = self.clock, (step, time.monotonic())
         self.clock = now
         self.folder.log(step, **line, time_per_step=(now[1] - then[1]) / max(1, step - then[0]))
         self.write(step, line)
         return line
+
+    def settle(self, step: int, state: TrainState, *, saving: bool) -> None:
+        """What a step leaves behind besides its line: a validation, a checkpoint."""
+        validated = self.validate_at(step, state)
+        if saving or step == self.run.num_steps or self.is_best(validated):
+            self.save(step, state, validated)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         if self.writer is not None:
@@ -246,11 +282,13 @@ class _Session:
         kept = "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
         return f"{kept}. A smaller --learning-rate may help"
 
+    def validates(self, step: int) -> bool:
+        """Validation is at fixed steps, from the end of the ramp on: a best checkpoint has to have its final sparsity."""
+        ramped = step > int(self.run.settings.ramp(self.run.num_steps).end_step) or self.run.settings.pruner == "dense"
+        return step == self.run.num_steps or (step % self.validate_every == 0 and ramped)
+
     def validate_at(self, step: int, state: TrainState) -> Validation | None:
-        """Validation at fixed steps, from the end of the ramp on: a best checkpoint has to have its final sparsity."""
-        last = step == self.run.num_steps
-        ramped = step > self.run.settings.ramp(self.run.num_steps).end_step or self.run.settings.pruner == "dense"
-        if not last and (step % self.validate_every or not ramped):
+        if not self.validates(step):
             return None
         self.check_losses()
         validation = validate(self.run, state)
@@ -285,9 +323,6 @@ class _Session:
             metadata={"finished": last, "phase": 0},
         )
 
-    def final_validation(self, state: TrainState) -> Validation:
-        return self.last_validation or validate(self.run, state)
-
 
 @jax.jit
 def _all_finite(tree) -> jax.Array:
@@ -313,7 +348,7 @@ def _check_model(run: Run, state: TrainState) -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], bool]]:
     """SIGINT and SIGTERM ask the loop to stop after the step it is in; a second one ends it at once."""
     asked: list[int] = []
 

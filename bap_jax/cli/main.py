@@ -1,4 +1,4 @@
-"""The command line: `bap train`, `evaluate`, `report`, `export`, `import`, `data`, `bench`, `demo`.
+"""The command line: `bap train`, `evaluate`, `report`, `export`, `import`, `data`, `sweep`, `bench`, `demo`.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
 screen. The arguments are in ``arguments.py``, what the commands do in ``commands.py``.
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(command) -> int:
     from bap_jax.cli import commands
 
-    if isinstance(command, (spoken.Train, spoken.Evaluate, spoken.Demo, spoken.Bench)):
+    if isinstance(command, (spoken.Train, spoken.Evaluate, spoken.Sweep, spoken.Demo, spoken.Bench)):
         set_up_process(None if isinstance(command, spoken.Bench) else command.devices)  # bench counts devices in other processes
     return commands.run(command)
 

@@ -1,0 +1,104 @@
+"""`bap sweep`: a sweep on the command line, with progress, the report, and what failed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bap_jax.cli.arguments import Sweep as Command
+from bap_jax.cli.commands import devices_of, write_runs_report
+from bap_jax.cli.grid import Sweep
+from bap_jax.cli.reporting import checks_of, rows_of
+from bap_jax.cli.screen import console, progress_bar, show_checks
+from bap_jax.cli.sweep import BOOK, Cell, Swept, Together, cells_of, run_sweep, state_of
+from bap_jax.cli.sweep_file import load_sweep
+from bap_jax.errors import SettingError
+from bap_jax.report import print_report
+
+
+def sweep(command: Command) -> int:
+    """`bap sweep`: 1 if a cell failed."""
+    loaded = with_seeds(load_sweep(command.file), command.seeds)
+    screen = console()
+    if command.dry_run:
+        show_cells(cells_of(loaded, command.out, command.data_dir), screen)
+        return 0
+    swept = carry_out(
+        loaded, command.out, together=command.together, devices=devices_of(command), data_dir=command.data_dir, screen=screen
+    )
+    return 1 if swept.failed else 0
+
+
+def with_seeds(loaded: Sweep, seeds: int | None) -> Sweep:
+    """The sweep with so many seeds, if a number is given."""
+    if seeds is None:
+        return loaded
+    if seeds < 1:
+        raise SettingError("--seeds", seeds, "a whole number of at least 1")
+    return dataclasses.replace(loaded, seeds=range(seeds))
+
+
+def carry_out(
+    loaded: Sweep,
+    out: Path,
+    *,
+    screen: Console,
+    together: Together = "auto",
+    devices: int | None = 1,
+    data_dir: str | None = None,
+) -> Swept:
+    """Runs a sweep with a progress bar, writes its report to its folder and shows both."""
+    cells = cells_of(loaded, out, data_dir)
+    states = Counter(state_of(cell).split(":")[0].split(",")[0].split(" at ")[0] for cell in cells)
+    counted = ", ".join(f"{count} {state}" for state, count in states.items())
+    screen.print(f"{len(cells)} cells: {counted}", highlight=False, soft_wrap=True)
+    with progress_bar("cells", len(cells), screen) as update:
+        swept = run_sweep(
+            loaded,
+            out,
+            together=together,
+            devices=devices,
+            data_dir=data_dir,
+            told=lambda done, total, what: update(round(done, 2), what, total),
+        )
+    report(swept.records, loaded, out, screen)
+    show_failed(swept, len(cells), out, screen)
+    return swept
+
+
+def report(records: list[dict[str, Any]], loaded: Sweep, out: Path, screen: Console) -> None:
+    """The report on the test data, or on validation data where nothing else was evaluated."""
+    tested = [record for record in records if record["plan"]["split"] == "test"] or records
+    if not tested:
+        return
+    paths = write_runs_report(tested, out, title=loaded.title, notes=tuple(loaded.notes))
+    print_report(rows_of(tested), screen)
+    show_checks(checks_of(records), screen)
+    for name in ("report.html", "results.csv"):
+        screen.print(f"{name.partition('.')[0]}: {paths[name]}", highlight=False, soft_wrap=True)
+
+
+def show_failed(swept: Swept, count: int, out: Path, screen: Console) -> None:
+    """Which cells failed, and with what."""
+    if not swept.failed:
+        return
+    screen.print(f"[red]{len(swept.failed)} of {count} cells failed[/red]; the same command tries them again", highlight=False)
+    for name, note in swept.failed.items():
+        text = f"  {name}, {note['while']}: {note['error']}: {note['message']}"
+        screen.print(text, highlight=False, markup=False, soft_wrap=True)
+    screen.print(f"the whole list: {out / BOOK}", highlight=False, soft_wrap=True)
+
+
+def show_cells(cells: list[Cell], screen: Console) -> None:
+    """The cells of a sweep and what has become of them."""
+    table = Table(title=f"{len(cells)} cells", title_justify="left")
+    for column in ("cell", "state"):
+        table.add_column(column, overflow="fold")
+    for cell in cells:
+        table.add_row(cell.name, state_of(cell))
+    screen.print(table)
