@@ -1,21 +1,35 @@
-"""Draws the tables of README.md and experiments/README.md from the CSVs in experiments/results/.
+"""Draws the tables of README.md and experiments/README.md from the CSVs in experiments/results/, and that of docs/measures.md.
 
-Command: ``python -m experiments.tables`` rewrites both; ``--check`` only says whether they are what the CSVs give.
+Command: ``python -m experiments.tables`` rewrites them; ``--check`` only says whether they are what the CSVs give.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, make_grid, read_csv, scenes_of, stability
+from bap_jax.report import (
+    Interval,
+    aer_score,
+    bootstrap,
+    cell_interval,
+    content,
+    make_grid,
+    measures,
+    read_csv,
+    scenes_of,
+    stability,
+)
+from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
 from experiments.common import RESULTS
 
 ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", ROOT / "docs" / "measures.md")
 Row = dict[str, Any]
 
 
@@ -68,26 +82,125 @@ def with_interval(interval: Interval) -> str:
     return percent(float(interval.value)) + ("" if np.isnan(half) else f" ±{100 * half:.1f}")
 
 
+def points(interval: measures.Interval) -> tuple[str, str]:
+    """A difference of accuracies in points, and its interval."""
+    value, low, high = (f"{round(100 * float(number), 1) + 0.0:.1f}" for number in interval)  # + 0.0: no “-0.0”
+    return "–" if math.isnan(interval.value) else value, f"{low} … {high}" if interval.known else "–"
+
+
+def decided(interval: measures.Interval, above: str, below: str) -> str:
+    """What an interval says of a difference: on which side of 0 it lies, if on one."""
+    if not interval.known:
+        return "no interval"
+    return above if interval.low > 0 else below if interval.high < 0 else "open: the interval holds 0"
+
+
+def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
+    """The paper's three claims, each as numbers with intervals over seeds, under the first attack of a CSV.
+
+    The best uniform budget is chosen on validation data; on test data, and then it says so, where none is published.
+    """
+    rows, held_out = rows_of(name), rows_of(name, "validation")
+    blind, clean = (arm.replace("_", " ") for arm in (blind, clean))
+    test = make_grid(rows, scenes_of(rows)[0])
+    uniform = [arm for arm in measures.uniform_arms(rows) if arm in test.arms]
+    body: list[Sequence[str]] = []
+
+    def line(what: str, interval: measures.Interval, verdict: str = "") -> None:
+        body.append([what, *points(interval), verdict])
+
+    if clean in test.arms:
+        spreads = measures.process_spread(test, clean, sparsities=True)
+        worst = max(range(len(spreads)), key=lambda place: np.nan_to_num(spreads[place].value, nan=-1.0))
+        apart = spreads[worst].known and spreads[worst].low > spreads[0].high
+        line(f"1. {clean}: spread over processes and sparsities, ε {format_epsilon(test.epsilons[0])}", spreads[0])
+        at = format_epsilon(test.epsilons[worst])
+        line(f"the same where it is largest, ε {at}", spreads[worst], "larger" if apart else "not told apart")
+    if len(uniform) > 1:
+        line(f"2. budget sensitivity of {len(uniform)} uniform budgets", measures.budget_sensitivity(test, uniform))
+    if blind in test.arms:
+        if len(uniform) > 1:
+            line(f"{blind}: own spread over seeds", measures.own_spread(test, blind))
+            excess = measures.excess_sensitivity(test, uniform, blind)
+            line("budget sensitivity − own spread", excess, decided(excess, "more than chance", "less than chance"))
+        for other, gap in measures.stability_differences(test, blind, uniform).items():
+            line(f"3. stability, {blind} − {other}", gap, decided(gap, "less steady", "steadier"))
+        if uniform:
+            where = "validation" if held_out else "test"
+            other_grid = make_grid(held_out or rows, scenes_of(held_out or rows)[0])
+            chosen = measures.difference_from_best(test, other_grid, blind, uniform)
+            what = f"AER score, {blind} − {chosen.arm}, the best uniform budget on {where} data"
+            line(what, chosen.difference, decided(chosen.difference, "ahead", "behind"))
+    return table(["points", "value", "95 % interval", "so"], body)
+
+
+def readings_table(name: str) -> str:
+    """Arms × attacks: AER score with its interval; cut points stand beside real attacks, and say what they are."""
+    rows = rows_of(name)
+    grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
+    arms = list(dict.fromkeys(arm for grid in grids for arm in grid.arms))
+    measured = [measures.measure(grid) for grid in grids]
+    body = [[arm, *(with_interval(m[arm].aer_score) if arm in m else "–" for m in measured)] for arm in arms]
+    agreement = [measures.rank_agreement(grids[0], grid) for grid in grids]
+    body.append(["rank agreement with the first", *("–" if np.isnan(tau) else f"{tau:.2f}" for tau in agreement)])
+    return table(["AER score", *(f"{grid.scene.attack_label}, ε ≤ {format_epsilon(grid.epsilons[-1])}" for grid in grids)], body)
+
+
+def sizes_table(name: str) -> str:
+    """Arms × sparsities: what a network takes, mean over processes and seeds."""
+    rows = rows_of(name)
+    columns = {"nonzero": "non-zero", "bytes_dense": "bytes, dense", "bytes": "bytes, packed"}
+    columns |= {"flops_dense": "FLOPs, dense", "flops_sparse": "FLOPs, sparse"}
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((str(row["arm"]), sparsity_of(row)), []).append(row)
+    body = []
+    for (arm, sparsity), group in groups.items():
+        values = [[row[column] for row in group if row.get(column) is not None] for column in columns]
+        body.append([f"{arm}, {format_sparsity(sparsity)}", *(f"{np.mean(found):,.0f}" if found else "–" for found in values)])
+    return table(["arm, sparsity", *columns.values()], body)
+
+
+def definitions_table() -> str:
+    """What every number means: the sentences that reports print, and those of the measures beyond them."""
+    lines = [f"| {name} | {text} |" for name, text in {**content.DEFINITIONS, **measures.DEFINITIONS}.items()]
+    return "\n".join(["| name | definition |", "| --- | --- |", *lines])
+
+
 def versions_of(name: str) -> str:
     """What the numbers were measured with."""
     return "; ".join(dict.fromkeys(str(row["versions"]) for row in rows_of(name)))
 
 
 def fill(text: str) -> str:
-    """The text with every block ``<!-- table KIND NAME [SPLIT] --> ... <!-- end -->`` drawn anew."""
+    """The text with every block ``<!-- table KIND NAME ... --> ... <!-- end -->`` drawn anew, by a function of :data:`DRAWN`.
+
+    What follows the kind are the function's arguments; ``_`` stands for a blank in an arm's name.
+    """
     parts = text.split("<!-- table ")
     filled = [parts[0]]
     for part in parts[1:]:
         what, rest = part.split(" -->", 1)
         kind, *arguments = what.split()
-        draw = {"scores": score_table, "cells": cell_table, "versions": versions_of}[kind]
+        draw = DRAWN[kind]
         filled.append(f"<!-- table {what} -->\n{draw(*arguments)}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}")
     return "".join(filled)
 
 
+DRAWN: dict[str, Callable[..., str]] = {
+    "scores": score_table,
+    "cells": cell_table,
+    "claims": claims_table,
+    "readings": readings_table,
+    "sizes": sizes_table,
+    "versions": versions_of,
+    "definitions": definitions_table,
+}
+
+
 def main() -> int:
     stale = 0
-    for path in (ROOT / "README.md", ROOT / "experiments" / "README.md"):
+    for path in PAGES:
         text = path.read_text(encoding="utf-8")
         new = fill(text)
         if new != text:
