@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from bap_jax.report import figures
+from bap_jax.report import measures as measures_layer
 from bap_jax.report.content import (
     DEFINITIONS,
     MAX_SUMMARIES,
@@ -40,13 +41,14 @@ from bap_jax.report.table import Cell, Table
 
 History = Sequence[Mapping[str, Any]]
 MAX_MAPS, MAX_CURVES, MAX_BARS, MAX_PANELS = 12, 8, 40, 12  # arms per heat map, curves and bars; sparsities per set of curves
+MAX_LINES = 40  # of the table of all attacks
 SAMPLES = (
     "Above a clean image stands its label, after an arrow what the network says to it if that is something else; above an "
     "adversarial image what the network says (✓ the label, ✗ something else). Below is the difference, multiplied by the factor "
     "beside it (of grey images: purple is brighter than before, orange darker; of colour images mid-grey is unchanged), and "
     "under it its size in the attack's norm. Nothing was chosen: these are the first images."
 )
-MAX_CELL_TABLES, MAX_PASSED = 6, 12  # of a scene and of all checks; the others stand in the details
+MAX_CELL_TABLES, MAX_PASSED = 6, 12  # of one of few scenes, and of all checks; the others stand in the details
 
 
 def build_report(
@@ -71,11 +73,9 @@ def build_report(
     sentences, measures = results(rows, grids, num_resamples)
     styles = arm_styles(known_arms(rows, histories, layers, {one.arm: None for one in distances or ()}))
     several = len(grids) > MAX_SUMMARIES
-    sections = (
-        [Section("Every attack beside the others", lead=(overview_table(rows, grids, measures),))] if len(grids) > 1 else []
-    )
+    sections = [_overview_section(rows, grids, measures)] if len(grids) > 1 else []
     sections += [
-        _scene_section(rows, grid, m, name, styles, said if several else ())
+        _scene_section(rows, grid, m, name, styles, said if several else (), 0 if several else MAX_CELL_TABLES)
         for grid, m, name, said in zip(grids, measures, scene_names(grids), sentences, strict=True)
     ]
     sections += _distance_sections(distances or (), styles)
@@ -87,16 +87,23 @@ def build_report(
     sections += [Section("Notes and warnings", tuple(str(note) for note in notes))] if notes else []
     sections += [Section("Settings", tables=(pairs_table("", settings),))] if settings else []
     sections += [Section("Versions", tables=(pairs_table("", versions),))] if versions else []
-    definitions = Table(
-        "", ("name", "definition"), tuple((Cell(name), Cell(text)) for name, text in DEFINITIONS.items()), num_labels=2
-    )
-    sections.append(Section("What the numbers mean", tables=(definitions,)))
+    cut = {"Cut points": measures_layer.DEFINITIONS["Cut points"]} if any(grid.scene.is_cut for grid in grids) else {}
+    defined = tuple((Cell(name), Cell(text)) for name, text in (DEFINITIONS | cut).items())
+    sections.append(Section("What the numbers mean", tables=(Table("", ("name", "definition"), defined, num_labels=2),)))
     trust = checks_sentence(named)
     failed = any(check.status == "failed" for check in named)
     first = [said[0] for said in sentences[:MAX_SUMMARIES]] if several else [text for said in sentences for text in said]
     rest = [f"The findings under all {len(grids)} attacks, data sets and models stand in their sections."] if several else []
     summary = [trust, *first, *rest] if failed else [*first, *rest, trust]
     return Report(title, tuple(text for text in summary if text), named, tuple(sections))
+
+
+def _overview_section(rows: Sequence[Row], grids: Sequence[Grid], measures: Sequence[Mapping[str, ArmMeasures]]) -> Section:
+    """Every attack beside the others: all arms, or the best one where the whole would be long."""
+    whole, title = overview_table(rows, grids, measures), "Every attack beside the others"
+    if len(whole.rows) <= MAX_LINES:
+        return Section(title, lead=(whole,))
+    return Section(title, lead=(overview_table(rows, grids, measures, best_only=True),), more=(whole,))
 
 
 def _scene_section(
@@ -106,6 +113,7 @@ def _scene_section(
     name: str,
     styles: Mapping[str, Style],
     sentences: Sequence[str],
+    max_tables: int,
 ) -> Section:
     label = grid.scene.label
     maps, bars = (shown_arms(grid, measures, most) for most in (MAX_MAPS, MAX_BARS))
@@ -150,8 +158,8 @@ def _scene_section(
         (*sentences, *([counts] if counts else [])),
         (scores_table(grid, measures),),
         tuple(pictures),
-        tables[:MAX_CELL_TABLES],
-        tables[MAX_CELL_TABLES:],
+        tables[:max_tables],
+        tables[max_tables:],
     )
 
 

@@ -250,21 +250,32 @@ def shown_sentence(part: Grid, grid: Grid) -> str:
     return f" Drawn: {' and '.join(said)}; the tables hold all." if said else ""
 
 
-def overview_table(rows: Sequence[Row], grids: Sequence[Grid], measures: Sequence[Mapping[str, ArmMeasures]]) -> Table:
-    """One line per attack and arm, so that attacks can be compared; none is averaged with another."""
+def overview_table(
+    rows: Sequence[Row], grids: Sequence[Grid], measures: Sequence[Mapping[str, ArmMeasures]], *, best_only: bool = False
+) -> Table:
+    """One line per attack and arm, so that attacks can be compared; none is averaged with another.
+
+    Args:
+      rows: of which the numbers of images are told.
+      grids: the scenes.
+      measures: of the arms of each.
+      best_only: of each scene only the arm with the best AER score.
+    """
     lines = []
     for grid, measured in zip(grids, measures, strict=True):
         scene, counts = grid.scene, _image_counts(rows, grid.scene)[1]
-        budgets = ", ".join(format_epsilon(epsilon) for epsilon in grid.epsilons)
-        for arm in grid.arms:
+        budgets = [format_epsilon(epsilon) for epsilon in grid.epsilons]
+        said = ", ".join(budgets) if len(budgets) < 5 else f"{len(budgets)} from {budgets[0]} to {budgets[-1]}"
+        for arm in shown_arms(grid, measured, 1).arms if best_only else grid.arms:
             m = measured[arm]
             numbers = (percent_cell(value) for value in (m.clean, m.robust, m.security_area, m.aer_score))
             lines.append(
-                (Cell(scene.attack_label), Cell(scene.data), Cell(scene.model), Cell(arm), Cell(budgets), Cell(counts), *numbers)
+                (Cell(scene.attack_label), Cell(scene.data), Cell(scene.model), Cell(arm), Cell(said), Cell(counts), *numbers)
             )
     columns = ("attack", "data", "model", "arm", "ε", "images", "clean, %", "mean over ε > 0, %", "area, %", "AER score, %")
     note = "Each line is one attack alone. Means are over different ε where the attacks were run at different ones."
-    return Table("Scores by attack", columns, tuple(lines), note, num_labels=6)
+    title = "The arm with the best AER score under each attack" if best_only else "Scores by attack"
+    return Table(title, columns, tuple(lines), note, num_labels=6)
 
 
 def _interval_cell(interval: Interval) -> Cell:
@@ -334,8 +345,10 @@ def sizes_of(rows: Sequence[Row], grid: Grid) -> dict[tuple[str, float], float] 
     mine = [r for r in rows if str(r["data"]) == grid.scene.data and str(r["model"]) == grid.scene.model]
     if not mine or any(r.get("nonzero") is None for r in mine):
         return None
-    keys = in_order((str(r["arm"]), sparsity_of(r)) for r in mine)
-    return {key: float(np.mean([r["nonzero"] for r in mine if (str(r["arm"]), sparsity_of(r)) == key])) for key in keys}
+    found: dict[tuple[str, float], list[float]] = {}
+    for row in mine:
+        found.setdefault((str(row["arm"]), sparsity_of(row)), []).append(row["nonzero"])
+    return {key: float(np.mean(values)) for key, values in found.items()}
 
 
 def sizes_table(rows: Sequence[Row]) -> Table | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from bap_jax.report.content import Picture, Report, Section, slug
+from bap_jax.report.content import Picture, Report, slug
 from bap_jax.report.inline import colour_rules, inline_svg
 from bap_jax.report.table import Table, to_html
 
@@ -95,7 +95,7 @@ for (const table of document.querySelectorAll("table")) {
 }
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));
 """
-PAGE_BYTES = 2_500_000  # of pictures and detailed tables; what would not fit is left out of the page, which says so
+PAGE_BYTES = 2_800_000  # of a page; pictures and detailed tables that would not fit are left out, and the page says so
 
 
 def report_html(report: Report, images: Mapping[str, bytes], *, limit: int = PAGE_BYTES) -> str:
@@ -104,8 +104,9 @@ def report_html(report: Report, images: Mapping[str, bytes], *, limit: int = PAG
     Args:
       report: its content.
       images: picture name → SVG; one for every picture of the report.
-      limit: bytes of pictures and of the tables in ``more``, taken in their order; for one that would not fit stands a line that
-        says where it is.
+      limit: bytes of the page. The first picture of every section, then the second ones and so on, and then the tables in
+        ``more`` are put into it as long as they fit; where one is left out a line says where it is. Everything else always stands
+        in it.
 
     Returns:
       HTML. Every text is escaped; nothing is loaded from anywhere.
@@ -120,64 +121,77 @@ def report_html(report: Report, images: Mapping[str, bytes], *, limit: int = PAG
     failed = any(check.status == "failed" for check in report.checks)
     anchors = [f"s{i}-{slug(section.title)}" for i, section in enumerate(report.sections)]
     links = "".join(f'<a href="#{a}">{html.escape(s.title)}</a>\n' for a, s in zip(anchors, report.sections, strict=True))
-    page = _Page(limit)
-    body = "".join(page.section(s, a, images) for a, s in zip(anchors, report.sections, strict=True))
-    summary = "".join(f"<p>{html.escape(text)}</p>\n" for text in (*report.summary, *page.folded()))
+    always = [[_tables(section.lead), _tables(section.tables)] for section in report.sections]
+    page = _Page(limit - len(STYLE) - len(SCRIPT) - 4096 - sum(len(text.encode()) for texts in always for text in texts))
+    in_turn = sorted(((i, p) for s in report.sections for i, p in enumerate(s.pictures)), key=lambda pair: pair[0])
+    drawn = {picture.name: page.figure(picture, images[picture.name]) for _, picture in in_turn}
+    more = [page.more(section.more) for section in report.sections]
+    body = "".join(
+        f'<section id="{anchor}">\n<h2>{html.escape(section.title)}</h2>\n{_paragraphs(section.paragraphs)}'
+        f"{lead}{''.join(drawn[picture.name] for picture in section.pictures)}{tables}{details}</section>\n"
+        for anchor, section, (lead, tables), details in zip(anchors, report.sections, always, more, strict=True)
+    )
     glyphs = f'<svg class="glyphs" aria-hidden="true"><defs>{"".join(page.glyphs.values())}</defs></svg>\n' if page.glyphs else ""
+    title, summary = html.escape(report.title), _paragraphs([*report.summary, *page.left_out()])
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{glyphs}<main>\n"
-        f"<h1>{html.escape(report.title)}</h1>\n"
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{glyphs}<main>\n<h1>{title}</h1>\n"
         f'<div class="summary{" failed" if failed else ""}">\n{summary}</div>\n<nav aria-label="Sections">\n{links}</nav>\n{body}'
         f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-class _Page:
-    """A page under way: how much room is left, the letters that its pictures use, and what was left out."""
+def _paragraphs(texts: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>\n" for text in texts)
 
-    def __init__(self, limit: int):
-        self.room, self.glyphs = limit, dict[str, str]()
+
+def _tables(tables: Sequence[Table]) -> str:
+    return "".join(to_html(table) for table in tables)
+
+
+class _Page:
+    """A page under way: how many bytes are left, the letters that its pictures use, and what was left out."""
+
+    def __init__(self, room: int):
+        self.room, self.glyphs = room, dict[str, str]()
         self.num_pictures = self.num_tables = 0
 
-    def section(self, section: Section, anchor: str, images: Mapping[str, bytes]) -> str:
-        paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in section.paragraphs)
-        lead, tables = ("".join(to_html(table) for table in group) for group in (section.lead, section.tables))
-        pictures = "".join(self._figure(picture, images[picture.name]) for picture in section.pictures)
-        heading = f"<h2>{html.escape(section.title)}</h2>\n"
-        more = self._more(section.more)
-        return f'<section id="{anchor}">\n{heading}{paragraphs}{lead}{pictures}{tables}{more}</section>\n'
-
-    def folded(self) -> list[str]:
-        """What was left out, in words."""
-        pictures = f"{self.num_pictures} pictures (PNG and SVG files beside it)" if self.num_pictures else ""
-        tables = f"{self.num_tables} detailed tables (in report.md)" if self.num_tables else ""
-        what = " and ".join(part for part in (pictures, tables) if part)
-        return [f"To keep this page small it leaves out {what}."] if what else []
-
-    def _take(self, text: str) -> bool:
-        fits = len(text) <= self.room
-        self.room -= len(text) if fits else 0
-        return fits
-
-    def _figure(self, picture: Picture, svg: bytes) -> str:
+    def figure(self, picture: Picture, svg: bytes) -> str:
         image = inline_svg(svg, picture.name)
-        alt, caption = html.escape(picture.alt), f"<figcaption>{html.escape(picture.caption)}</figcaption>"
+        alt, caption = html.escape(picture.alt), html.escape(picture.caption)
         drawn = image.markup.replace("<svg", f'<svg role="img" aria-label="{alt}" style="--width:{image.width:.0f}px"', 1)
-        if not self._take(drawn):
+        new = "".join(outline for name, outline in image.glyphs.items() if name not in self.glyphs)
+        if not self._takes(drawn + new + alt + caption):
             self.num_pictures += 1
             return f'<p class="note">{alt} Left out of this page: see {picture.name}.png or {picture.name}.svg beside it.</p>\n'
         self.glyphs |= image.glyphs
-        card = f'<div class="card" tabindex="0" role="region" aria-label="{html.escape(picture.caption)}">{drawn}</div>'
-        return f"<figure>{card}{caption}</figure>\n"
+        card = f'<div class="card" tabindex="0" role="region" aria-label="{alt}">{drawn}</div>'
+        return f"<figure>{card}<figcaption>{caption}</figcaption></figure>\n"
 
-    def _more(self, tables: Sequence[Table]) -> str:
+    def more(self, tables: Sequence[Table]) -> str:
         rendered = [to_html(table) for table in tables]
-        kept = [text for text in rendered if self._take(text)]
-        left_out = len(rendered) - len(kept)
-        self.num_tables += left_out
-        note = f'<p class="note">{left_out} more tables are in report.md beside this page.</p>\n' if left_out else ""
-        name = "1 more table" if len(kept) == 1 else f"{len(kept)} more tables"
-        shown = f"<details>\n<summary>{name}</summary>\n{''.join(kept)}</details>\n" if kept else ""
-        return shown + note
+        kept = [text for text in rendered if self._takes(text)]
+        missing = len(rendered) - len(kept)
+        self.num_tables += missing
+        note = f'<p class="note">Left out of this page: {_number(missing, "table")}, see report.md.</p>\n' if missing else ""
+        summary = f"<summary>{_number(len(kept), 'more table')}</summary>"
+        return (f"<details>\n{summary}\n{''.join(kept)}</details>\n" if kept else "") + note
+
+    def left_out(self) -> list[str]:
+        """What does not stand in the page, in words."""
+        pictures = f"{_number(self.num_pictures, 'picture')} (PNG and SVG files beside it)" if self.num_pictures else ""
+        tables = f"{_number(self.num_tables, 'detailed table')} (in report.md)" if self.num_tables else ""
+        what = " and ".join(part for part in (pictures, tables) if part)
+        return [f"To keep this page small it leaves out {what}."] if what else []
+
+    def _takes(self, text: str) -> bool:
+        size = len(text.encode()) + 200  # what is put around it
+        if size > self.room:
+            return False
+        self.room -= size
+        return True
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 import re
 from typing import NamedTuple
 
@@ -122,12 +121,16 @@ def to_html(table: Table) -> str:
 
 def _html_cell(cell: Cell, is_label: bool) -> str:
     names = " ".join(name for name in ("label" if is_label else "", cell.tone if cell.tone in TONES else "") if name)
-    key = "Infinity" if cell.sort == math.inf else str(cell.sort)  # as JavaScript reads it
-    sort = "" if cell.sort is None else f' data-sort="{html.escape(key)}"'
+    sort = "" if cell.sort is None else f' data-sort="{html.escape(_sort_key(cell.sort))}"'
     text = html.escape(cell.text)
     text = f"<strong>{text}</strong>" if cell.strong else text
     detail = f"<small>{html.escape(cell.detail)}</small>" if cell.detail and cell.detail != MISSING else ""
     return f"<td{_class(names)}{sort}>{text}{detail}</td>"
+
+
+def _sort_key(value: float | str) -> str:
+    """What a page's script compares: as JavaScript reads it, and no longer than it has to be."""
+    return f"{value:.7g}".replace("inf", "Infinity") if isinstance(value, float) else str(value)
 
 
 def _class(names: str) -> str:
