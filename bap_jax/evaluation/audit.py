@@ -110,7 +110,9 @@ def _of_cut_points(evidence: Evidence, job: Job) -> Check:
     iterated = [name for name, steps in evidence.num_steps.items() if steps > 1]
     real = [j.name for j in evidence.jobs if not (j.truncated or j.black_box) and (j.cascade or j.name in iterated)]
     repaired = max((int(evidence.tables[job.name, epsilon]["repaired"].sum()) for epsilon in job.runs), default=0)
-    return checks.check_cut_points(job.name, real, rise, repaired, evidence.num_examples)
+    rivals = [evidence.success[j.name] for j in evidence.jobs if j.name in real and j.norm == job.norm]
+    alone = int((evidence.success[job.name] & ~np.any(rivals, axis=0)).sum(axis=1).max()) if rivals else 0
+    return checks.check_cut_points(job.name, real, alone, rise, repaired, evidence.num_examples)
 
 
 def _of_single_steps(evidence: Evidence) -> list[Check]:

@@ -327,27 +327,36 @@ def check_shrunk(name: str, kept: float, tried: int) -> Check:
     return Check(f"{name}: points lie at the boundary", status, value, advice)
 
 
-def check_cut_points(name: str, others: Sequence[str], rise: float, repaired: int, num_examples: int) -> Check:
+def check_cut_points(name: str, others: Sequence[str], alone: int, rise: float, repaired: int, num_examples: int) -> Check:
     """Points cut from a perturbation made once measure how far away it led, not robust accuracy: a real attack has to stand by.
 
     Args:
       name: of the truncated attack.
       others: the iterated attacks with gradients that were run too, at the budgets or for the nearest point.
+      alone: examples that fall to a cut point, which lies within the budget, and to none of the others of its norm. More than
+        one example and 2 % warn: then the others are too weak.
       rise: by how much accuracy rises with ε. It may: this is no sign of masked gradients here.
       repaired: examples that are wrong without the attack and right at a cut point, at most over the budgets. They are not
         counted as robust.
       num_examples: how many examples there are.
 
     Returns:
-      Check: warned where there is no other attack.
+      Check: warned where there is no other attack, or a weaker one.
 
-    >>> check_cut_points("deepfool-truncated-rms", [], 0.0, 0, 100).status
+    >>> check_cut_points("deepfool-truncated-rms", [], 0, 0.0, 0, 100).status
+    'warned'
+    >>> check_cut_points("deepfool-truncated-rms", ["pgd-20-rms"], 9, 0.0, 0, 100).status
     'warned'
     """
-    advice = "" if others else "accuracy on cut points is not robust accuracy: run another attack beside it, such as pgd"
+    weaker = alone > max(1, 0.02 * num_examples)
+    advice = "the attacks beside it are weaker: more steps, restarts, or others such as apgd-ce" if weaker else ""
+    if not others:
+        advice = "accuracy on cut points is not robust accuracy: run another attack beside it, such as pgd"
     beside = f"beside {', '.join(others)}" if others else "no real attack beside it"
-    value = f"{beside}; largest rise {100 * rise:.2f} points, {repaired} of {num_examples} put right by it"
-    return Check(f"{name}: cut points, read beside a real attack", "passed" if others else "warned", value, advice)
+    value = (
+        f"{beside}; {alone} of {num_examples} fall to it alone, {repaired} put right by it, largest rise {100 * rise:.2f} points"
+    )
+    return Check(f"{name}: cut points, read beside a real attack", "warned" if advice else "passed", value, advice)
 
 
 def check_sparsity(asked: float, measured: float) -> Check:

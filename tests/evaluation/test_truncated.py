@@ -102,7 +102,7 @@ def test_accuracy_may_rise_and_wrong_examples_stay_wrong():
     assert len(calls) == 2 and len([name for name in kept if "/points/" in name]) == 2  # two batches, made once for four budgets
     assert told[-1].fraction == pytest.approx(1) and [one.done for one in told] == [3, 4] * 4
     check = next(check for check in result.checks if "cut points" in check.name)
-    assert check.status == "warned" and "largest rise 50.00 points, 1 of 4" in check.value and "pgd" in check.advice
+    assert check.status == "warned" and "1 put right by it, largest rise 50.00 points" in check.value and "pgd" in check.advice
     assert not any("does not rise" in name or "withstands" in name or "nearer" in name for name in statuses(result))
     assert "line" not in result.distance
 
@@ -119,6 +119,15 @@ def test_cut_fgsm_is_fgsm():
     result = evaluate(network, WIDE, batches(9), threats, epsilons, KEY)
     np.testing.assert_array_equal(result.success["fgsm-truncated-linf"], result.success["fgsm-linf"])
     assert 0 < result.robust_accuracy["fgsm-linf"][2] < result.clean_accuracy
+    assert statuses(result)["fgsm-truncated-linf: cut points, read beside a real attack"] == "passed"
+
+
+def test_a_real_attack_that_is_weaker_is_found_out():
+    weak = pgd_threat(num_steps=2, step_size=1e-4, random_start=False)
+    threats = [named_threat("fgsm-truncated"), weak]
+    result = evaluate(network, WIDE, batches(9), threats, [0.0, 0.02, 0.05, 0.1, 0.4], KEY, controls=False)
+    check = next(check for check in result.checks if "cut points" in check.name)
+    assert check.status == "warned" and "weaker" in check.advice and f"beside {weak.name}" in check.value
 
 
 def network(weights, images):
