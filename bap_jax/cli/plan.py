@@ -147,7 +147,7 @@ class AttackPlan:
             "relative_step_size": ("step_size", relative),
             "restarts": ("restarts", self.restarts if self.restarts > 1 else None),
         }
-        takes = settings_of(name)
+        takes = settings_of(name) if ATTACKS[name].truncated is None else ()  # a protocol has no settings
         return {
             setting: value
             for setting, (mine_name, value) in mine.items()

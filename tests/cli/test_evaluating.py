@@ -88,9 +88,9 @@ def test_the_papers_protocol_beside_a_real_attack_and_the_sizes_of_the_network(r
     assert code == 0, error
     record = json.loads(next((run / "evaluations").glob("*.json")).read_text())
     told = {(row["attack"], row["norm"]): row.get("repaired") for row in record["rows"]}
-    assert told["deepfool-truncated-10", "rms"] >= 0 and told["fgsm-truncated", "linf"] is not None
+    assert told["deepfool-truncated", "rms"] >= 0 and told["fgsm-truncated", "linf"] is not None
     assert told["pgd-10", "rms"] is None and told["pgd-10", "linf"] is None
-    assert "deepfool-truncated-10-rms" in record["distances"] and "fgsm-truncated-linf" not in record["distances"]
+    assert "deepfool-truncated-rms" in record["distances"] and "fgsm-truncated-linf" not in record["distances"]
     beside = [check["status"] for check in record["checks"] if "read beside a real attack" in check["name"]]
     assert beside == ["passed", "passed"]
 
@@ -177,7 +177,9 @@ def test_names_of_threats_and_files():
     assert names(attack="sigma-zero, pgd0", norm="l0", steps=50) == ["sigma-zero-50-l0", "pgd0-50-l0"]
     assert names(attack="square", queries=100) == ["square-100-linf"]
     cut = ["pgd-20-linf", "pgd-20-rms", "deepfool-truncated-rms", "fgsm-truncated-linf"]
-    assert names(attack="pgd,deepfool-truncated,fgsm-truncated", norm="linf,rms") == cut
+    assert names(attack="pgd,deepfool-truncated,fgsm-truncated", norm="linf,rms", steps=20) == cut
+    with pytest.raises(SettingError, match="--steps"):
+        AttackPlan(attack="deepfool-truncated", norm="rms", steps=20).check()
     plans = [AttackPlan(), AttackPlan(seed=1), AttackPlan(attack="cascade:pgd+fmn"), AttackPlan(norm="linf,l2")]
     assert len({plan_name(plan) for plan in plans}) == 4
     assert all(set(plan_name(plan)) <= set("abcdefghijklmnopqrstuvwxyz0123456789-+.") for plan in plans)
