@@ -173,6 +173,10 @@ class Bench:
     """PGD steps of the training attack, the same for the uniform and the blind step."""
     rounds: int = 7
     """How often each step is timed, in turn."""
+    sweep: bool = False
+    """Time sixteen cells by `bap sweep` instead, against a process per cell and one process that loops over them, once each."""
+    sweep_steps: int = 200
+    """Training steps of each of those cells."""
     devices: int | None = None
     """CPU devices of the several-device arm; one per core by default."""
     out: Path | None = None

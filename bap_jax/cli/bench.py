@@ -53,6 +53,10 @@ class Arms(NamedTuple):
 
 def bench(command: Bench) -> int:
     """Times the steps in turn and prints the ratios; 1 if the step on several devices stalled."""
+    if command.sweep:
+        from bap_jax.cli.bench_sweep import bench_sweep
+
+        return bench_sweep(command)
     settings = _settings(command)
     ramp = settings.ramp(RAMP_STEPS)
     screen = console()
@@ -62,10 +66,10 @@ def bench(command: Bench) -> int:
             samples, stalled = _measure(arms.timed(), many, command.rounds, lambda done: update(done, "rounds"))
     rows = _rows(samples, ramp)
     record = {
-        "machine": _machine(),
+        "machine": machine(),
         "settings": settings.as_dict(),
         "rounds": command.rounds,
-        "ratios": [_plain(row) for row in rows],
+        "ratios": [plain(row) for row in rows],
         "steps": _steps(arms, samples),
         "utilisation": _utilisation(settings, samples),
         "stalled": stalled,
@@ -198,7 +202,8 @@ def amortised(update: Sample, quiet: Sample, frequency: int) -> Sample:
     return Sample(*((u + (frequency - 1) * q) / frequency for u, q in zip(update, quiet, strict=True)))
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
     device = jax.devices()[0]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {"device": device.device_kind, "platform": device.platform, "cores": cores(), "load": load, "jax": jax.__version__}
@@ -274,7 +279,8 @@ def utilisation(name: str, flops: float, seconds: float, rate: float) -> dict[st
     return {"step": name, "flops": flops, "seconds": seconds, "matmul_rate": rate, "share": flops / seconds / rate}
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def plain(row: Row) -> dict[str, Any]:
+    """A line of the result as JSON."""
     processor = None if row.processor is None else row.processor._asdict()
     return {"what": row.what, "wall": row.ratio._asdict(), "processor": processor, "goal": row.goal}
 
@@ -283,7 +289,7 @@ def _show(record: dict[str, Any], rows: list[Row], screen: Console) -> None:
     machine = record["machine"]
     settings = record["settings"]
     title = f"{settings['data']}, {settings['model']}, batch {settings['batch_size']}, PGD-{settings['attack_steps']}"
-    screen.print(_ratios(f"{title}: median of {record['rounds']} rounds (min–max)", rows))
+    screen.print(ratios(f"{title}: median of {record['rounds']} rounds (min–max)", rows))
     table = Table(title=f"steps on {machine['device']}, {machine['platform']}, jax {machine['jax']}", title_justify="left")
     for column in ("step", "seconds", "per second", "compiled in"):
         table.add_column(column, justify="left" if column == "step" else "right")
@@ -301,7 +307,8 @@ def _show(record: dict[str, Any], rows: list[Row], screen: Console) -> None:
         screen.print(f"[yellow]{busy}: trust the ratios of processor time more than those of the clock[/yellow]")
 
 
-def _ratios(title: str, rows: list[Row]) -> Table:
+def ratios(title: str, rows: list[Row]) -> Table:
+    """The result as a table."""
     table = Table(title=title, title_justify="left")
     for column in ("ratio", "clock", "processor time", "goal"):
         table.add_column(column, justify="left" if column == "ratio" else "right")

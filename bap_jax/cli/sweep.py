@@ -6,6 +6,7 @@ failed; ``sweep.json``, every cell with what has come of it and every group that
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import traceback
@@ -122,7 +123,7 @@ def run_sweep(
         raise SettingError("--together", together, "auto, loop or vmap")
     cells = cells_of(sweep, out, data_dir)
     Path(out).mkdir(parents=True, exist_ok=True)
-    with lock_folder(str(out)):
+    with lock_folder(str(out)) if jax.process_index() == 0 else contextlib.nullcontext():
         return _Job(cells, Path(out), together, devices, told).go()
 
 
@@ -277,8 +278,8 @@ class _Job:
                 save_seconds=SAVE_SECONDS,
             )
             self.finish(cell, trained.steps)
-        except Interrupted:
-            raise
+        except Interrupted as stopped:
+            raise Interrupted(f"{str(stopped).partition(';')[0]} of {cell.name}; the same command goes on from there") from None
         except Exception as error:
             self.fail(cell, error, "training")
 
@@ -344,6 +345,8 @@ class _Job:
                 return {"state": "failed", **{name: self.failed[cell.name][name] for name in ("error", "message", "while")}}
             return {"state": "finished" if cell.name in self.records else "to do"}
 
+        if jax.process_index():
+            return
         book = {"cells": {cell.name: line(cell) for cell in self.cells}, "groups": self.groups, "versions": versions()}
         write_atomic(self.out / BOOK, json.dumps(book, indent=1) + "\n")
 

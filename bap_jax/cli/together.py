@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,16 +96,18 @@ def _put(state: TrainState, own: TrainState, lane: jax.Array) -> TrainState:
     )
 
 
-def take(state: TrainState, lane: int, own: TrainState) -> TrainState:
-    """The state of one lane as its own run would have it; ``own`` is an earlier one of it."""
-    taken = _take(state, lane)
-    return taken._replace(
-        prune=jax.tree_util.tree_map_with_path(
-            lambda path, leaf, mine: mine if is_common((jax.tree_util.GetAttrKey("prune"), *path)) else leaf,
-            taken.prune,
-            own.prune,
-        )
-    )
+def common_of(state: TrainState) -> TrainState:
+    """The state with nothing in it but what lanes share, as it is in this one."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if is_common(path) else 0, state)
+
+
+def take(state: TrainState, lane: int, common: TrainState) -> TrainState:
+    """The state of one lane as its own run would have it; ``common`` is what :func:`common_of` found in an earlier one of it."""
+
+    def own(path, leaf, mine):
+        return mine if is_common(path) else leaf
+
+    return jax.tree_util.tree_map_with_path(own, _take(state, lane), common._replace(step=state.step))
 
 
 _sparsities = jax.jit(jax.vmap(measured_sparsity))
@@ -169,7 +171,8 @@ class Lanes(NamedTuple):
                 yield jax.tree.map(lambda *leaves: np.stack(leaves), *several)
         finally:
             for one in each:
-                one.close()  # type: ignore[attr-defined]
+                if isinstance(one, Generator):  # a thread of its own
+                    one.close()
 
 
 class Choice(NamedTuple):
@@ -306,7 +309,8 @@ class _Lane:
 
     number: int
     session: Session
-    state: TrainState  # what it starts from
+    state: TrainState | None  # what it starts from, until it does
+    common: TrainState
     failed: Exception | None = None
     trained: Trained | None = None
 
@@ -341,7 +345,7 @@ def train_together(
         for number, (run, out) in enumerate(zip(runs, outs, strict=True)):
             if out is not None:
                 session, state = open_folders.enter_context(opened(run, out, resume=True, save_seconds=save_seconds))
-                lanes.append(_Lane(number, session, state))
+                lanes.append(_Lane(number, session, state, common_of(state)))
         if lanes:
             _Group(runs, lanes, told).go(stop)
         found = {lane.number: lane.failed or lane.trained for lane in lanes}
@@ -353,11 +357,14 @@ class _Group:
         first = min(lanes, key=lambda lane: lane.session.start)
         self.lanes, self.told, self.total = lanes, told, first.session.run.num_steps
         self.start, self.interval = first.session.start, first.session.interval()
+        assert first.state is not None
         states = {lane.number: lane.state for lane in lanes}
-        others = [states.get(number, first.state) for number in range(len(runs))]
+        others = [states.get(number) or first.state for number in range(len(runs))]
         self.state = stack([state._replace(step=first.state.step) for state in others])
         filled = [run if number in states else first.session.run for number, run in enumerate(runs)]
         self.batching = Lanes.of(filled)
+        for lane in lanes:  # a second copy of everything is not needed while they train
+            lane.state = None if lane.session.start == self.start else lane.state
         self.run = first.session.run
         self.pending: list[tuple[int, jax.Array]] = []
 
@@ -367,8 +374,8 @@ class _Group:
         try:
             for done, batch in enumerate(batches, self.start + 1):
                 for lane in self.lanes:
-                    if lane.session.start == done - 1 > self.start:
-                        self.state = _put(self.state, lane.state, lane.number)
+                    if lane.state is not None and lane.session.start == done - 1:
+                        self.state, lane.state = _put(self.state, lane.state, lane.number), None
                 step = step or group_step(self.run).compiled(self.state, batch, which)
                 self.state, metrics = step(self.state, batch, which)
                 self.pending.append((done, metrics["loss"]))
@@ -382,7 +389,7 @@ class _Group:
             batches.close()  # type: ignore[attr-defined]
         for lane in (lane for lane in self.lanes if not lane.failed):
             with _caught(lane):
-                lane.trained = lane.session.trained(take(self.state, lane.number, lane.state))
+                lane.trained = lane.session.trained(take(self.state, lane.number, lane.common))
 
     def follow(self, done: int, metrics: dict[str, jax.Array], *, saving: bool) -> None:
         """What follows a step in every lane: its line, its validation, its checkpoint."""
@@ -404,7 +411,7 @@ class _Group:
                 if session.logs(done):
                     session.log(done, {name: value[number] for name, value in values.items()}, sparsities[number])
                 if saving or session.validates(done):
-                    session.settle(done, take(self.state, number, lane.state), saving=saving)
+                    session.settle(done, take(self.state, number, lane.common), saving=saving)
         if self.told and logging:
             loss = float(np.nanmean(losses[-1])) if np.isfinite(losses[-1]).any() else math.nan
             self.told(done, self.total, f"{len(active)} together, loss {loss:.3f}")

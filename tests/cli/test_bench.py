@@ -2,13 +2,15 @@
 
 import json
 import math
+from pathlib import Path
 
 import jax
 import pytest
 
-from bap_jax.cli import bench, bench_process, bench_step
+from bap_jax.cli import bench, bench_process, bench_step, bench_sweep
 from bap_jax.cli.bench_process import Stalled, StepProcess
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.sweep import BOOK
 from bap_jax.cli.timing import Sample, calls_for, in_turn, median, ratio
 
 SMALL = ("--model", "plugins_for_tests:small", "--batch-size", 8, "--attack-steps", 1)
@@ -162,3 +164,33 @@ def test_operations_of_a_step_by_hand():
 def test_refusals(refused, arguments, expected):
     line = refused("bench", *arguments)
     assert all(part in line for part in expected), line
+
+
+def test_a_sweep_against_a_process_per_cell_and_a_loop(bap, monkeypatch, tmp_path):
+    jobs = []
+
+    def timed(job):
+        jobs.append(job)
+        out = Path(job.out)
+        out.mkdir()
+        (out / BOOK).write_text(json.dumps({"groups": [{"cells": ["a", "b"], "lanes": 2, "why": "measured"}]}))
+        seconds = {"auto": 8.0, "loop": 10.0 if job.cell is None else 2.0}[job.together]
+        return Sample(seconds, 2 * seconds)
+
+    monkeypatch.setattr(bench_sweep, "timed", timed)
+    out = tmp_path / "figures.json"
+    code, output, error = bap("bench", "--sweep", "--sweep-steps", 3, "--model", "mlp", "--out", out)
+    assert code == 0 and "2 cells, 2 at once: measured" in output, error
+    found = json.loads(out.read_text())["ratios"]
+    assert [row["wall"]["median"] for row in found] == [row["processor"]["median"] for row in found] == [0.25, 0.8]
+    assert [row["goal"] for row in found] == [0.3, None]
+    alone = [job.sweep().cells() for job in jobs if job.cell is not None]
+    whole = [job.sweep().cells() for job in jobs if job.cell is None]
+    assert whole[0] == whole[1] == [cell for cells in alone for cell in cells] and {len(cells) for cells in alone} == {1}
+    assert len(whole[0]) == 16 and {cell.steps for cell in whole[0]} == {3}
+
+
+def test_the_processes_of_a_sweep_are_timed_and_must_not_fail(tmp_path):
+    job = bench_sweep.Job(Settings(steps=0).as_dict(), str(tmp_path / "out"), "loop", 3)
+    with pytest.raises(RuntimeError, match="--steps = 0"):
+        bench_sweep.timed(job)
