@@ -11,11 +11,20 @@ from bap_jax import budgets
 from bap_jax.attacks import pgd
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.mathematics.objectives import soft_margin_loss
 from bap_jax.types import Batch, Bounds
 
 B, D, K = 8, 12, 3
 ATTACK = partial(pgd, norm="linf", num_steps=4)
 MARGIN = budgets.pgd_search(num_steps=2)
+
+
+NEIGHBOURS = {
+    "mma": budgets.mma(partial(ATTACK, objective=soft_margin_loss), num_bisections=4),
+    "iaat": budgets.iaat(ATTACK, warmup_steps=0, epsilon_step=0.05, rate=0.5),
+    "cat": budgets.cat(partial(ATTACK, random_start=False)),
+    "fat": budgets.fat(tau_steps=(), epsilon=0.1, num_steps=4),
+}
 
 
 def network():
@@ -38,6 +47,7 @@ def every_budget():
         yield f"fresh {norm}", budgets.cutoff_scale(search, attack, norm=norm, epsilon_max=1.0)
         yield f"rescaled {norm}", budgets.cutoff_scale(search, None, norm=norm, scale=1.0, epsilon_max=1.0)
     yield "deepfool", budgets.cutoff_scale(budgets.deepfool_search(), None, norm="rms", scale=0.9)
+    yield from NEIGHBOURS.items()
 
 
 def run(budget, state=None, batch=None, keys=None):
@@ -63,6 +73,49 @@ def test_contract(name, budget):
     norm = "l2" if "l2" in name else "rms" if "rms" in name or name == "deepfool" else "linf"
     moved = per_example_norm(adversarial.images - batch.images, norm)
     assert bool(jnp.all(moved <= adversarial.epsilon * (1 + 1e-4) + 1e-6))
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_neither_padding_nor_other_rows_nor_what_is_stored_of_others_matters(name):
+    _, batch = network()
+    budget, keys, size = NEIGHBOURS[name], jax.random.split(jax.random.key(5), B), 40
+    batch = batch._replace(index=jnp.array([4, 39, 0, 7, 11, 2, 30, 21]))
+    state = budget.init(size)
+    with_table = hasattr(state, "epsilons")
+    if with_table:
+        state = state._replace(epsilons=jnp.linspace(0.01, 0.2, size))
+    together, after = run(budget, state, batch, keys)
+    # the same rows in another order, padding among them; padding has the images of real rows and one past the last index
+    order, padding = jnp.array([5, 1, 0, 7, 2, 6, 4, 3]), jnp.array([0, 3, 3])
+    rows = jnp.concatenate([order[:4], padding, order[4:]])
+    real = jnp.array([1.0] * 4 + [0.0] * 3 + [1.0] * 4)
+    moved = Batch(*(x[rows] for x in batch))._replace(weight=real)
+    moved = moved._replace(index=jnp.where(real > 0, moved.index, size))
+    apart, after_apart = run(budget, state, moved, keys[rows])
+    for mine, theirs in zip(apart, together, strict=True):
+        np.testing.assert_allclose(mine[real > 0], theirs[order], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(apart.weight[real == 0], 0)
+    if with_table:
+        np.testing.assert_allclose(after_apart.epsilons, after.epsilons, rtol=1e-5, atol=1e-6)
+        others = jnp.setdiff1d(jnp.arange(size), batch.index)
+        np.testing.assert_array_equal(after.epsilons[others], state.epsilons[others])
+        assert bool(jnp.any(after.epsilons[batch.index] != state.epsilons[batch.index]))
+
+
+def test_sweeps_may_batch_what_the_neighbours_follow():
+    """Two settings of each under vmap: the second gives what it gives alone."""
+    logits_fn, batch = network()
+    keys = jax.random.split(jax.random.key(5), B)
+    for name, leaf in (("mma", "epsilon_max"), ("iaat", "epsilon_step"), ("cat", "label_factor"), ("fat", "epsilon")):
+        budget = NEIGHBOURS[name]
+        both = jnp.array([0.06, 0.08])
+        of = lambda value, budget=budget, leaf=leaf: budget.init(B)._replace(**{leaf: value})  # noqa: E731
+        go = lambda value, of=of, budget=budget: budget.perturb(  # noqa: E731
+            keys, logits_fn, batch, of(value), step=jnp.int32(3), gather=lambda x: x
+        )[0]
+        many, alone = jax.jit(lambda both, go=go: (jax.vmap(go)(both), go(both[1])))(both)
+        for a, b in zip(many, alone, strict=True):
+            np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_none_moves_nothing():

@@ -11,10 +11,12 @@ from bap_jax.mathematics.objectives import (
     cross_entropy,
     dlr,
     dlr_targeted,
+    kl_divergence,
     margin,
     margin_loss,
     misclassified,
     soft_cross_entropy,
+    soft_margin_loss,
 )
 
 LOGITS = jnp.asarray(np.random.RandomState(0).randn(6, 5) * 3, jnp.float32)
@@ -47,11 +49,28 @@ def test_margin_and_ratios_are_their_definitions():
         np.testing.assert_allclose(aimed, -(row[label] - wanted) / (down[0] - (down[2] + down[3]) / 2), rtol=1e-5)
 
 
+def test_the_soft_margin_is_its_definition_and_never_below_the_margin():
+    logits = np.asarray(LOGITS, np.float64)
+    rivals = [np.log(np.exp(np.delete(row, label)).sum()) for row, label in zip(logits, np.asarray(LABELS), strict=True)]
+    np.testing.assert_allclose(soft_margin_loss(LOGITS, LABELS), rivals - logits[range(6), LABELS], rtol=1e-5)
+    assert bool(jnp.all(soft_margin_loss(LOGITS, LABELS) >= margin_loss(LOGITS, LABELS)))
+    np.testing.assert_allclose(soft_margin_loss(LOGITS[:, :2], LABELS % 2), margin_loss(LOGITS[:, :2], LABELS % 2), rtol=1e-5)
+
+
+def test_the_divergence_is_its_definition():
+    others = LOGITS[::-1] / 2
+    p, q = (np.asarray(jax.nn.softmax(logits), np.float64) for logits in (LOGITS, others))
+    np.testing.assert_allclose(kl_divergence(LOGITS, others), (p * np.log(p / q)).sum(1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(kl_divergence(LOGITS, LOGITS + 3), 0, atol=1e-6)
+    with pytest.raises(SettingError, match="others"):
+        kl_divergence(LOGITS, LOGITS[:, :3])
+
+
 def test_the_ratio_ignores_shift_and_scale():
     np.testing.assert_allclose(dlr(LOGITS * 7 - 3, LABELS), dlr(LOGITS, LABELS), rtol=1e-4)
 
 
-@pytest.mark.parametrize("objective", [cross_entropy, margin_loss, dlr])
+@pytest.mark.parametrize("objective", [cross_entropy, margin_loss, soft_margin_loss, dlr])
 def test_every_objective_rises_when_the_label_is_believed_less(objective):
     less = LOGITS - 0.1 * jax.nn.one_hot(LABELS, 5)
     rose = objective(less, LABELS) > objective(LOGITS, LABELS)
