@@ -151,12 +151,14 @@ def checks_of(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def histories_of(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
-    """Arm → the lines of metrics.jsonl of one of its runs; a run that several arms are checkpoints of comes once."""
+    """Arm → the lines of metrics.jsonl of one of its runs; a run that several arms are checkpoints of comes once, an imported
+    one, which was not trained here, not at all."""
     runs: dict[str, str] = {}
     for arm, record in one_record_per_arm(records).items():
         if str(record["run"]) not in runs.values():
             runs[arm] = str(record["run"])
-    return {arm: _history(read_metrics(run)) for arm, run in runs.items()}
+    histories = {arm: _history(read_metrics(run)) for arm, run in runs.items()}
+    return {arm: lines for arm, lines in histories.items() if lines}
 
 
 def _history(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

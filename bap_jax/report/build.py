@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -133,14 +134,17 @@ def _scene_section(
             f"Security curves, one panel per sparsity and one line per arm: {label}.",
             partial(figures.security_figure, panels, styles),
         ),
-        Picture(
-            f"stability{name}",
-            "AER score, and standard deviation over pruning processes. Thin bars: 95 % bootstrap interval over seeds."
-            + shown_sentence(bars, grid),
-            f"Bars of the AER score and of the spread over pruning processes, one per arm: {label}.",
-            partial(figures.scores_figure, bars, measures, styles),
-        ),
     ]
+    if len(grid.arms) > 1 or not math.isnan(measures[grid.arms[0]].stability.value):
+        pictures.append(
+            Picture(
+                f"stability{name}",
+                "AER score, and standard deviation over pruning processes. Thin bars: 95 % bootstrap interval over seeds."
+                + shown_sentence(bars, grid),
+                f"Bars of the AER score and of the spread over pruning processes, one per arm: {label}.",
+                partial(figures.scores_figure, bars, measures, styles),
+            )
+        )
     if figures.has_trade_off(curves):
         pictures.append(
             Picture(
