@@ -49,7 +49,7 @@ demo: environment
 	$(BIN)/bap demo --seeds $(SEEDS) --out runs/demo
 
 test: environment
-	$(MODULE) pytest -m 'not soak' -n $(WORKERS) $(SELECTED)
+	$(MODULE) pytest -m 'not soak' -n $(WORKERS) --dist loadfile $(SELECTED)
 
 soak: environment
 	$(MODULE) pytest -m soak -n 0 $(SELECTED)
