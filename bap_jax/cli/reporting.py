@@ -137,13 +137,16 @@ def notes_of(records: Sequence[Record]) -> list[str]:
 
 
 def checks_of(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The checks of all evaluations, alike ones once, with how many evaluations they speak for; the worst value is shown."""
+    """The checks of all evaluations, alike ones once, with how many evaluations they speak for and the value in the first of them;
+    where it did not pass and there are several runs, that run is named."""
     order = ("failed", "warned", "passed")
     counts = Counter((check["name"], check["status"]) for record in records for check in record["checks"])
     first: dict[tuple[str, str], dict[str, Any]] = {}
+    several = len(_runs(records)) > 1
     for record in records:
         for check in record["checks"]:
-            first.setdefault((check["name"], check["status"]), check)
+            named = f"{check['value']} (in {record['run']})" if several and check["status"] != "passed" else check["value"]
+            first.setdefault((check["name"], check["status"]), {**check, "value": named})
     ranked = sorted(first.items(), key=lambda item: order.index(item[0][1]))
     return [
         {**check, "name": f"{name} ({counts[name, status]} of {len(records)} evaluations)"} for (name, status), check in ranked

@@ -43,13 +43,14 @@ from bap_jax.report.table import Cell, Table
 History = Sequence[Mapping[str, Any]]
 MAX_MAPS, MAX_CURVES, MAX_BARS, MAX_PANELS = 12, 8, 40, 12  # arms per heat map, curves and bars; sparsities per set of curves
 MAX_LINES = 40  # of the table of all attacks
+BUDGETS = "the budgets ε that images got (quantiles over the batch) with the cutoff, "
 SAMPLES = (
     "Above a clean image stands its label, after an arrow what the network says to it if that is something else; above an "
     "adversarial image what the network says (✓ the label, ✗ something else). Below is the difference, multiplied by the factor "
     "beside it (of grey images: purple is brighter than before, orange darker; of colour images mid-grey is unchanged), and "
     "under it its size in the attack's norm. Nothing was chosen: these are the first images."
 )
-MAX_CELL_TABLES, MAX_PASSED = 6, 12  # of one of few scenes, and of all checks; the others stand in the details
+MAX_CELL_TABLES, MAX_TABLES, MAX_PASSED = 6, 18, 12  # of one scene, of all, and of all checks; the others stand in the details
 
 
 def build_report(
@@ -73,10 +74,10 @@ def build_report(
     grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
     sentences, measures = results(rows, grids, num_resamples)
     styles = arm_styles(known_arms(rows, histories, layers, {one.arm: None for one in distances or ()}))
-    several = len(grids) > MAX_SUMMARIES
+    several, many = len(grids) > MAX_SUMMARIES, sum(len(grid.sparsities) for grid in grids) > MAX_TABLES
     sections = [_overview_section(rows, grids, measures)] if len(grids) > 1 else []
     sections += [
-        _scene_section(rows, grid, m, name, styles, said if several else (), 0 if several else MAX_CELL_TABLES)
+        _scene_section(rows, grid, m, name, styles, said if several else (), 0 if several and many else MAX_CELL_TABLES)
         for grid, m, name, said in zip(grids, measures, scene_names(grids), sentences, strict=True)
     ]
     sections += _distance_sections(distances or (), styles)
@@ -210,9 +211,8 @@ def _training_sections(
         pictures.append(
             Picture(
                 "training",
-                "The budgets ε that images got during training (quantiles over the batch) with the cutoff, and sparsity and loss "
-                "over steps.",
-                "Lines over training steps: budgets and cutoff, sparsity, loss.",
+                ("Over the steps of training: " + (BUDGETS if figures.with_budgets(histories) else "") + "sparsity and loss."),
+                "Lines over training steps: budgets and cutoff where images had different ones, sparsity, loss.",
                 partial(figures.training_figure, histories, styles),
             )
         )

@@ -46,12 +46,12 @@ figcaption, .note { color: var(--dim); font-size: .9rem; margin: .45rem 0 0; }
 .scroll:focus-visible, .card:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 details { margin-top: 1.3rem; } summary { cursor: pointer; font-weight: 600; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-caption { text-align: left; font-weight: 600; padding-bottom: .35rem; }
+caption { text-align: left; font-weight: 600; padding-bottom: .35rem; position: sticky; left: 0; }
 th, td { padding: .34rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
 th.label, td.label { text-align: left; }
 td.label { overflow-wrap: break-word; max-width: 26rem; }
 td:not(.label), td.passed, td.warned, td.failed { white-space: nowrap; }
-td.label:first-child { min-width: 7rem; }
+td.label:first-child { min-width: 7rem; } td.long { min-width: 13rem; }
 td small { display: block; color: var(--dim); font-size: .76rem; }
 th { vertical-align: bottom; background: var(--card); }
 th button { all: unset; cursor: pointer; font-weight: 600; }
@@ -71,7 +71,7 @@ td.warned::before { content: "!\\00a0"; } td.failed::before { content: "\\2717\\
   .scroll, .card { overflow: visible; } th button::after { content: none; }
   figure, tr, .summary { break-inside: avoid; } h2, caption, thead { break-after: avoid; } .card { border: 0; padding: 0; }
   figure svg { min-width: 0; } table { font-size: 8pt; max-width: 100%; } th, td { padding: .2rem .35rem; }
-  td:not(.label) { white-space: normal; } td.label, td.label:first-child { min-width: 0; overflow-wrap: anywhere; }
+  td:not(.label) { white-space: normal; } td.label, td.long, td.label:first-child { min-width: 0; overflow-wrap: anywhere; }
 }
 """.replace("LIGHT", colour_rules(dark=False)).replace("DARK", colour_rules(dark=True))
 

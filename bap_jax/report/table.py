@@ -13,6 +13,7 @@ from rich.text import Text
 from bap_jax.report.measures import Interval
 
 MISSING = "–"
+LONG = 24  # letters of a label that gets a wide column
 TONES = {"passed": "green", "warned": "yellow", "failed": "red"}
 
 
@@ -120,7 +121,12 @@ def to_html(table: Table) -> str:
 
 
 def _html_cell(cell: Cell, is_label: bool) -> str:
-    names = " ".join(name for name in ("label" if is_label else "", cell.tone if cell.tone in TONES else "") if name)
+    kinds = (
+        "label" if is_label else "",
+        "long" if is_label and len(cell.text) > LONG else "",
+        cell.tone if cell.tone in TONES else "",
+    )
+    names = " ".join(name for name in kinds if name)
     sort = "" if cell.sort is None else f' data-sort="{html.escape(_sort_key(cell.sort))}"'
     text = html.escape(cell.text)
     text = f"<strong>{text}</strong>" if cell.strong else text

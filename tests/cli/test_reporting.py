@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bap_jax.cli.reporting import attack_of, notes_of, one_record_per_arm, rows_of, settings_table, versions_table
+from bap_jax.cli.reporting import attack_of, checks_of, notes_of, one_record_per_arm, rows_of, settings_table, versions_table
 from bap_jax.report.rows import check_rows, scenes_of
 
 
@@ -83,3 +83,13 @@ def test_a_reader_is_told_what_no_table_says():
     notes = " ".join(notes_of([record(row()), validation]))
     for part in ("not finished: b.", "1 of 2 evaluations are on validation data", "one run per arm", "blind: r"):
         assert part in notes
+
+
+def test_a_check_that_failed_names_its_run_where_there_are_several():
+    good, bad = ({"name": "logits", "status": status, "value": "x", "advice": ""} for status in ("passed", "failed"))
+    checks = checks_of([record(row(), run=name, checks=[check]) for name, check in (("a", good), ("b", bad), ("c", bad))])
+    assert [(check["name"], check["status"], check["value"]) for check in checks] == [
+        ("logits (2 of 3 evaluations)", "failed", "x (in b)"),
+        ("logits (1 of 3 evaluations)", "passed", "x"),
+    ]
+    assert checks_of([record(row(), checks=[bad])])[0]["value"] == "x"

@@ -12,7 +12,7 @@ from bap_jax.report.figures.pareto import has_trade_off, not_dominated, pareto_f
 from bap_jax.report.figures.samples import MAX_IMAGES, Samples, amplification, samples_figure
 from bap_jax.report.figures.scores import scores_figure
 from bap_jax.report.figures.security import security_figure
-from bap_jax.report.figures.training import MAX_HISTORIES, training_figure
+from bap_jax.report.figures.training import MAX_HISTORIES, training_figure, with_budgets
 
 __all__ = [
     "MAX_HISTORIES",
@@ -34,4 +34,5 @@ __all__ = [
     "security_figure",
     "svg_bytes",
     "training_figure",
+    "with_budgets",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,8 @@ def _draw(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
     across = min(len(grid.arms), 2 if num_columns * num_rows > 4 and num_columns <= 12 else 1 if num_columns > 12 else 3)
     down = math.ceil(len(grid.arms) / across)
     width = max(3.4, 0.52 * num_columns + 1.2)
-    height = 0.34 * num_rows + 0.62
+    names = _panel_titles(grid, measures, width)
+    height = 0.34 * num_rows + 0.42 + 0.2 * max(1 + name.count("\n") for name in names)
     figure = empty_figure(across * width + 0.9, down * height + 1.0)
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     mesh = None
@@ -45,9 +47,7 @@ def _draw(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
             axes.set_visible(False)
             continue
         mesh = _heat_map(axes, means[i], grid)
-        score = measures[grid.arms[i]].aer_score.value
-        said = "–" if math.isnan(score) else f"{100 * score:.1f}"
-        axes.set_title(f"{grid.arms[i]}   AER score {said}", loc="left", fontweight="bold")
+        axes.set_title(names[i], loc="left", fontweight="bold")
         if i + across >= len(grid.arms):
             axes.tick_params(labelbottom=True)
     assert mesh is not None
@@ -57,6 +57,17 @@ def _draw(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
     figure.supylabel("sparsity", fontsize=10)
     title(figure, f"Accuracy, %: {grid.scene.label}")
     return figure
+
+
+def _panel_titles(grid: Grid, measures: Mapping[str, ArmMeasures], width: float) -> list[str]:
+    """Every arm with its score: in one line each if all fit the panel's width in inches, else with the score in the last line."""
+    scores = [measures[arm].aer_score.value for arm in grid.arms]
+    said = [f"AER score {'–' if math.isnan(score) else f'{100 * score:.1f}'}" for score in scores]
+    room = int(11 * (width - 0.6))
+    whole = [f"{arm}   {text}" for arm, text in zip(grid.arms, said, strict=True)]
+    if all(len(text) <= room for text in whole):
+        return whole
+    return [f"{textwrap.fill(arm, room)}\n{text}" for arm, text in zip(grid.arms, said, strict=True)]
 
 
 def _heat_map(axes: Axes, means: np.ndarray, grid: Grid) -> Any:

@@ -36,9 +36,7 @@ def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles
 
 
 def _draw(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles: Styles) -> Figure:
-    with_budget = [
-        name for name, rows in histories.items() if any(key.startswith("epsilon") or key == "cutoff" for r in rows for key in r)
-    ]
+    with_budget = with_budgets(histories)
     others = [key for key in ("sparsity", "loss") if any(len(_series(rows, key)[0]) for rows in histories.values())]
     panels = len(with_budget) + len(others)
     if not panels:
@@ -63,6 +61,18 @@ def _draw(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles: Styles) 
     if others:
         legend(figure, [handle(styles[name]) for name in histories], list(histories), figure.get_figwidth())
     return figure
+
+
+def with_budgets(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The runs whose rows tell budgets or a cutoff.
+
+    Example:
+      >>> with_budgets({"a": [{"step": 0, "loss": 1.0}], "b": [{"step": 0, "epsilon_mean": 0.1}]})
+      ['b']
+    """
+    return [
+        name for name, rows in histories.items() if any(key.startswith("epsilon") or key == "cutoff" for r in rows for key in r)
+    ]
 
 
 def _series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
