@@ -137,8 +137,8 @@ def notes_of(records: Sequence[Record]) -> list[str]:
 
 
 def checks_of(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The checks of all evaluations, alike ones once, with how many evaluations they speak for and the value in the first of them;
-    where it did not pass and there are several runs, that run is named."""
+    """The checks of all evaluations, alike ones once, with how many evaluations they speak for and the value in the first of
+    them; where it did not pass and there are several runs, that run is named."""
     order = ("failed", "warned", "passed")
     counts = Counter((check["name"], check["status"]) for record in records for check in record["checks"])
     first: dict[tuple[str, str], dict[str, Any]] = {}
@@ -208,14 +208,15 @@ def stored_arrays(record: Record, ending: str) -> dict[str, np.ndarray] | None:
 def distances_of(records: Sequence[Record]) -> list[Distances]:
     """What minimal-norm attacks found, of all seeds and processes of an arm at a sparsity together."""
     short = _names(records)
-    pooled: dict[tuple[Any, ...], list[np.ndarray]] = {}
+    pooled: dict[tuple[str, str, str, float, str, str], list[np.ndarray]] = {}
     for record in (record for record in records if record.get("distances")):
         stored, row = stored_arrays(record, ".npz") or {}, record["rows"][0]
         for name in record["distances"]:
             if f"distance/{name}" in stored:
-                key = (row["data"], row["model"], short[row["arm"]], sparsity_of(row), *attack_of(record, name))
+                attack, norm = attack_of(record, name)
+                key = (row["data"], row["model"], short[row["arm"]], sparsity_of(row), attack, norm)
                 pooled.setdefault(key, []).append(stored[f"distance/{name}"])
-    return [Distances(*key, np.concatenate(values), len(values)) for key, values in pooled.items()]
+    return [Distances(*key, values=np.concatenate(found), networks=len(found)) for key, found in pooled.items()]
 
 
 def stages_of(records: Sequence[Record]) -> list[dict[str, Any]]:
