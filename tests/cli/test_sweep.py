@@ -334,7 +334,7 @@ KILLED = dataclasses.replace(
 @pytest.mark.timeout(1800)  # it starts a dozen processes
 @pytest.mark.parametrize("how", ["loop", "vmap"])
 def test_a_sweep_that_was_killed_often(how, environment, python, tmp_path):
-    """At random moments; at the end nothing tells it from one that was left alone, and no finished cell was trained again."""
+    """At random moments; at the end nothing tells it from one that was left alone."""
     chance, command = random.Random(0), [python, str(HERE / "sweep_slowly.py"), how]
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     subprocess.run([*command, str(undisturbed)], env=environment, cwd=HERE.parents[1], check=True, capture_output=True)
