@@ -31,7 +31,8 @@ SIZE_COLUMNS = {
     "num_parameters": "parameters",
     "nonzero": "non-zero parameters",
     "compression_ratio": "compression ratio",
-    "bytes": "bytes on disk",
+    "bytes_dense": "bytes on disk, dense",
+    "bytes": "bytes on disk, packed",
     "flops_dense": "FLOPs, dense",
     "flops_sparse": "FLOPs, sparse",
 }
