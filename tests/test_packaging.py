@@ -156,10 +156,10 @@ def test_what_make_would_run():
     python = f"PYTHON={sys.executable}"
     venv = f".venv-{sys.version_info.major}.{sys.version_info.minor}"
     tests = make("-n", "test", python).stdout.splitlines()[-1].strip()
-    assert tests == f"{venv}/bin/python -m pytest -m 'not soak' -n 2"
+    assert tests == f"{venv}/bin/python -m pytest -m 'not soak' -n 2 --dist loadfile"
     assert "pytest -m soak" in make("-n", "soak", python).stdout
     assert make("-n", "demo", python, SEEDS="3").stdout.splitlines()[-1] == f"{venv}/bin/bap demo --seeds 3 --out runs/demo"
-    core = make("-n", "test", "TESTS=core", python).stdout.splitlines()[-1].split(" -n 2 ")[1].split()
+    core = make("-n", "test", "TESTS=core", python).stdout.splitlines()[-1].split(" --dist loadfile ")[1].split()
     assert "tests/attacks" in core and "bap_jax/training" in core
     assert all((ROOT / folder).is_dir() for folder in core)
 
