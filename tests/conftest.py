@@ -4,8 +4,9 @@ import os
 
 os.environ.setdefault("NPROC", "8")  # widens XLA's thread pool: collectives among fake devices can starve on few cores
 # The suite compiles hundreds of small programs and runs each for a moment: less work for LLVM takes a quarter of its time.
-flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
