@@ -52,7 +52,7 @@ test: environment
 	$(MODULE) pytest -m 'not soak' -n $(WORKERS) --dist loadfile $(SELECTED)
 
 soak: environment
-	$(MODULE) pytest -m soak -n 0 $(SELECTED)
+	$(MODULE) pytest -m soak -n $(WORKERS) $(SELECTED)
 
 lint: environment
 	$(MODULE) ruff check .
