@@ -120,6 +120,7 @@ def bap_deepfool(
     num_steps: int = 5,
     num_candidates: int = 10,
     bounds: Bounds = Bounds(),
+    early_stop: bool = False,
 ) -> AttackResult:
     """DeepFool-L2 as the authors of blind adversarial pruning train with it.
 
@@ -134,6 +135,7 @@ def bap_deepfool(
       num_steps: iterations: 5 in their training, 100 in their evaluation.
       num_candidates: classes considered.
       bounds: the box.
+      early_stop: as of :func:`deepfool`; the points are the same.
 
     Returns:
       AttackResult, as from :func:`deepfool`.
@@ -162,6 +164,7 @@ def bap_deepfool(
         bounds=bounds,
         margin_slack=1e-5,
         distance_slack=0.0,
+        early_stop=early_stop,
     )
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from bap_jax.attacks import (
     apgd,
     apgd_targeted,
+    bap_deepfool,
     carlini_wagner,
     ddn,
     deepfool,
@@ -278,8 +279,6 @@ def _whole_pixels(function: Callable[..., AttackResult]) -> Callable[..., Attack
     return by_features
 
 
-# bap_deepfool's constants: with early_stop, which it does not offer, the points are the same and the time is a tenth
-_AUTHORS_DEEPFOOL = (("num_steps", 100), ("overshoot_in_iterate", False), ("margin_slack", 1e-5), ("distance_slack", 0.0))
 _THREE: tuple[Norm, ...] = ("linf", "l2", "l1")
 _FORWARD = 0.4
 ATTACKS: Mapping[str, Kind] = MappingProxyType(
@@ -302,7 +301,7 @@ ATTACKS: Mapping[str, Kind] = MappingProxyType(
         "ho-fmn": Kind(ho_fmn, (*_THREE, "l0"), 100, radius=None, cost=2.0),
         "sigma-zero": Kind(sigma_zero, ("l0",), 1000, radius=None),
         "deepfool-truncated": Kind(
-            deepfool, ("rms",), 100, (*_AUTHORS_DEEPFOOL, ("early_stop", True)), None, cost=9.0, truncated="nearest"
+            bap_deepfool, ("rms",), 100, (("num_steps", 100), ("early_stop", True)), None, cost=9.0, truncated="nearest"
         ),
         "fgsm-truncated": Kind(fgsm, ("linf",), 1, (("epsilon", 100.0),), None, truncated="farthest"),
     }
