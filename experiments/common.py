@@ -16,9 +16,10 @@ from bap_jax.cli.reporting import rows_of
 from bap_jax.cli.screen import console
 from bap_jax.cli.sweeping import carry_out, with_seeds
 from bap_jax.report import COLUMNS, write_csv
+from experiments.published import RESULTS
 
-RESULTS = Path(__file__).parent / "results"
-PUBLISHED = (*COLUMNS, "split", "sparsity_measured", "compression_ratio")
+SIZES = ("sparsity_measured", "compression_ratio", "nonzero", "bytes_dense", "bytes", "flops_dense", "flops_sparse")
+PUBLISHED = (*COLUMNS, "split", "budget", *SIZES, "repaired")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,9 +40,9 @@ class Arguments:
     """Also replace the experiment's CSV in experiments/results/."""
 
 
-def main(name: str, sweep: Sweep, description: str | None) -> list[dict[str, Any]]:
+def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 0.5) -> list[dict[str, Any]]:
     """Runs an experiment as ``bap sweep`` does, in ``OUT/NAME``, and publishes its rows in ``experiments/results/`` if asked
-    to. Ends with an error if a cell failed or did not learn."""
+    to. Ends with an error if a cell failed, or one has a clean accuracy below ``least_clean`` and so did not learn."""
     given = tyro.cli(Arguments, description=description)
     set_up_process(given.devices)
     swept = carry_out(
@@ -57,7 +58,7 @@ def main(name: str, sweep: Sweep, description: str | None) -> list[dict[str, Any
     if given.publish:
         RESULTS.mkdir(exist_ok=True)
         write_csv(rows_of([stamped(record) for record in swept.records]), RESULTS / f"{name}.csv")
-    check_learnt(swept.records)
+    check_learnt(swept.records, least_clean)
     return swept.records
 
 
@@ -65,10 +66,10 @@ def stamped(record: dict[str, Any]) -> dict[str, Any]:
     """The record with the columns to publish, and the versions that measured it (not those of today) in every row."""
     found = record["versions"]
     text = f"bap_jax {found['bap_jax']}, jax {found['jax']}, python {found['python']}"
-    return {**record, "rows": [{name: row[name] for name in PUBLISHED} | {"versions": text} for row in record["rows"]]}
+    return {**record, "rows": [{name: row.get(name) for name in PUBLISHED} | {"versions": text} for row in record["rows"]]}
 
 
-def check_learnt(records: Sequence[dict[str, Any]], least: float = 0.5) -> None:
+def check_learnt(records: Sequence[dict[str, Any]], least: float) -> None:
     """Ends the experiment with an error if a network did not learn: comparing with it would mean nothing.
 
     Args:

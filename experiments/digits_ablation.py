@@ -1,6 +1,6 @@
 """The parts of cutoff-scale on digits, and the choice of cutoff, scale and epsilon_max on validation data.
 
-Command: ``python -m experiments.digits_ablation``, or ``bap sweep experiments/digits_ablation.py --out DIR``.
+Command: ``python -m experiments.digits_ablation --publish``, or ``bap sweep experiments/digits_ablation.py --out DIR``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from bap_jax.cli.demo import PLAN
+from bap_jax.cli.demo import FAST, SLOW
 from bap_jax.cli.screen import console
+from experiments.arms import BAP, BAP_BY_DEEPFOOL, BY_DEEPFOOL_CUT_ONLY, BY_DEEPFOOL_SCALE_ONLY, UNRESTRICTED, Arm
 from experiments.digits_aer import SWEEP as DIGITS
 
-ARMS: tuple[dict[str, Any], ...] = (
-    {},  # the default: cutoff at the batch mean, scale 1.2, a fresh attack
+ARMS: tuple[Arm, ...] = (
+    BAP,  # the default: cutoff at the batch mean, scale 1.2, a fresh attack
     {"scale": 0.8},
     {"scale": 1.0},  # cut only
     {"scale": 1.4},
     {"cutoff": "off"},  # scale only
+    {"cutoff": "off", "scale": 1.0},  # unrestricted: neither
     {"cutoff": "quantile:0.5"},
     {"cutoff": "running-mean:0.99"},
     {"cutoff": "constant:0.3"},
@@ -30,12 +32,14 @@ ARMS: tuple[dict[str, Any], ...] = (
     {"search_steps": 2},
     {"example": "rescaled"},
     {"search": "deepfool"},  # another source of the margins, the same fresh attack
-    {"search": "deepfool", "example": "rescaled", "scale": 0.9, "norm": "rms"},  # the authors' way
-    {"search": "deepfool", "example": "rescaled", "scale": 1.0, "cutoff": "off", "norm": "rms"},  # unrestricted
+    BAP_BY_DEEPFOOL,
+    BY_DEEPFOOL_CUT_ONLY,
+    BY_DEEPFOOL_SCALE_ONLY,
+    UNRESTRICTED,
 )
 
 SWEEP = dataclasses.replace(
-    DIGITS, title="The parts of cutoff-scale", arms=ARMS, epsilons=(), plans=(dataclasses.replace(PLAN, split="validation"), PLAN)
+    DIGITS, title="The parts of cutoff-scale", arms=ARMS, epsilons=(), processes=(FAST, SLOW), seeds=range(3)
 )
 
 

@@ -1,16 +1,27 @@
-"""Blind against prescribed budgets on digits: the AER table, with no epsilon given to the blind arm.
+"""The paper's three claims on digits: every arm of the paper over sparsities, pruning processes and seeds.
 
-Command: ``python -m experiments.digits_aer`` (135 runs), or ``bap sweep experiments/digits_aer.py --out DIR``.
+Command: ``python -m experiments.digits_aer --publish``, or ``bap sweep experiments/digits_aer.py --out DIR``. Every network is
+evaluated on validation data as well, by which the best uniform budget is chosen.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+from bap_jax.cli.demo import PLAN
 from bap_jax.cli.demo import SWEEP as DEMO
 from bap_jax.cli.grid import Process
+from experiments.arms import PAPER
 
-SWEEP = dataclasses.replace(DEMO, processes=(Process(0.0, 0.2), Process(0.0, 0.5), Process(0.0, 0.8)), seeds=range(3))
+SWEEP = dataclasses.replace(
+    DEMO,
+    title="The claims of the paper on digits",
+    arms=PAPER,
+    epsilons=("0.1", "0.2", "0.3", "0.4"),
+    processes=(Process(0.0, 0.2), Process(0.0, 0.5), Process(0.0, 0.8)),
+    seeds=range(5),
+    plans=(dataclasses.replace(PLAN, split="validation"), PLAN),
+)
 
 if __name__ == "__main__":
     from experiments.common import main

@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,21 +20,14 @@ from bap_jax.report import (
     content,
     make_grid,
     measures,
-    read_csv,
     scenes_of,
     stability,
 )
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
-from experiments.common import RESULTS
+from experiments.published import Row, rows_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", ROOT / "docs" / "measures.md")
-Row = dict[str, Any]
-
-
-def rows_of(name: str, split: str = "test") -> list[Row]:
-    """The rows of a published CSV, of one split."""
-    return [row for row in read_csv(RESULTS / f"{name}.csv") if row["split"] == split]
 
 
 def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments import published as published_numbers
 from experiments import tables
 
 
@@ -39,7 +40,7 @@ def published(monkeypatch):
                 rows.append(common | clean)
                 rows.append(common | {"attack": attack, "norm": norm, "epsilon": 0.2, "accuracy": level - 0.2 + shift})
 
-    monkeypatch.setattr(tables, "read_csv", lambda path: rows)
+    monkeypatch.setattr(published_numbers, "read_csv", lambda path: rows)
     return add
 
 

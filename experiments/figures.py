@@ -1,0 +1,183 @@
+"""Draws the three claims of the paper, a picture each, from the CSVs in experiments/results/, into experiments/figures/.
+
+Command: ``python -m experiments.figures`` draws them all anew; ``--check`` only says whether they belong to the CSVs that are
+there. Every picture carries the digest of the CSV that it was drawn from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bap_jax.atomic import write_atomic
+from bap_jax.report import Grid, Interval, make_grid, measure, scenes_of, uniform_arms
+from bap_jax.report.figures import svg_bytes
+from bap_jax.report.figures.canvas import arm_legend, drawing, empty_figure, handle, legend, tidy, title
+from bap_jax.report.measures import best_arm, process_spread
+from bap_jax.report.rows import format_sparsity
+from bap_jax.report.style import INK, Style, arm_styles
+from experiments.published import RESULTS, Row, rows_of
+
+FIGURES = Path(__file__).parent / "figures"
+CLAIMED = ("digits_aer", "mnist_lenet5")  # the CSVs that hold what all three claims are about
+SHADES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # of sparsities
+LINES = ("-", "--", ":", "-.")  # of ramps
+UNIFORM = re.compile(r"uniform (?P<epsilon>[0-9.]+)(?:, attack (?P<attack>\w+))?$")
+
+
+def processes_figure(rows: Sequence[Row]) -> Figure:
+    """Claim 1: how much robustness varies with the pruning process. On the left each process of clean pruning is a line; on the
+    right the spread over all processes (ramps and sparsities) stands for each arm, with its interval over seeds."""
+    grid = _test_grid(rows)
+    arms = _chosen_arms(rows, grid)
+    with drawing():
+        figure = empty_figure(9.2, 4.4)
+        left, right = figure.subplots(1, 2)
+        means = 100 * np.nanmean(grid.accuracy[grid.arms.index("clean")], axis=-1)  # [sparsities, epsilons, processes]
+        for s, p in np.ndindex(len(grid.sparsities), len(grid.processes)):
+            left.plot(grid.epsilons, means[s, :, p], color=SHADES[s % 4], linestyle=LINES[p % 4], linewidth=1.5)
+        left.set_title("clean pruning, each process, accuracy in %", loc="left")
+        styles = arm_styles(arms)
+        for arm in arms:
+            _band(right, grid.epsilons, process_spread(grid, arm, sparsities=True), styles[arm])
+        right.set_title("spread over processes, points", loc="left")
+        for axes in (left, right):
+            tidy(axes)
+            axes.set_xlabel("ε of the attack (0 = clean)")
+            axes.set_ylim(bottom=0)
+        sparsities = [handle(Style(SHADES[s % 4], "", "-")) for s in range(len(grid.sparsities))]
+        ramps = [handle(Style(INK, "", LINES[p % 4])) for p in range(len(grid.processes))]
+        names = [*(f"{format_sparsity(s)} sparse" for s in grid.sparsities), *(f"ramp {name}" for name in grid.processes)]
+        left.legend([*sparsities, *ramps], names, frameon=False, fontsize=8.5)
+        right.legend([handle(styles[arm], styles[arm].marker) for arm in arms], arms, frameon=False, fontsize=8.5)
+        title(figure, f"1. Robustness over pruning processes: {grid.scene.label}")
+        return figure
+
+
+def budgets_figure(rows: Sequence[Row]) -> Figure:
+    """Claim 2: the AER score of adversarial pruning over the budget it is given, beside that of arms that are given none."""
+    grid = _test_grid(rows)
+    measured = measure(grid)
+    lines: dict[str, list[tuple[float, Interval]]] = {}
+    for arm in grid.arms:
+        if match := UNIFORM.match(arm):
+            name = f"uniform budget, {(match['attack'] or 'pgd').upper()} in training"
+            lines.setdefault(name, []).append((float(match["epsilon"]), measured[arm].aer_score))
+    flat = [arm for arm in grid.arms if not UNIFORM.match(arm)]
+    styles = arm_styles([*flat, *lines])
+    with drawing():
+        figure = empty_figure(7.2, 4.4)
+        axes = figure.subplots()
+        radii = sorted({radius for line in lines.values() for radius, _ in line})
+        for name, line in lines.items():
+            line.sort(key=lambda point: point[0])
+            _band(axes, [radius for radius, _ in line], [score for _, score in line], styles[name])
+        for arm in flat:
+            score = measured[arm].aer_score
+            _band(axes, [radii[0], radii[-1]], [score, score], styles[arm]._replace(marker=""))
+        tidy(axes)
+        axes.set_xlabel("ε that training was given")
+        axes.set_ylabel("AER score, %")
+        legend(figure, [handle(styles[name], styles[name].marker if name in lines else "") for name in styles], [*styles], 7.2)
+        title(figure, f"2. Sensitivity to the budget: {grid.scene.label}")
+        return figure
+
+
+def trade_off_figure(rows: Sequence[Row]) -> Figure:
+    """Claim 3: AER score against the spread over ramps of every arm, both with intervals over seeds; up and left is better."""
+    grid = _test_grid(rows)
+    measured = measure(grid)
+    styles = arm_styles(grid.arms)
+    with drawing():
+        figure = empty_figure(7.2, 5.2)
+        axes = figure.subplots()
+        for arm in grid.arms:
+            score, steady = measured[arm].aer_score, measured[arm].stability
+            style = styles[arm]
+            axes.plot(100 * steady.value, 100 * score.value, marker=style.marker, color=style.colour, markersize=8, linestyle="")
+            for low, high, other, across in (
+                (steady.low, steady.high, score.value, True),
+                (score.low, score.high, steady.value, False),
+            ):
+                ends, fixed = (100 * low, 100 * high), (100 * other, 100 * other)
+                axes.plot(*((ends, fixed) if across else (fixed, ends)), color=style.colour, linewidth=1.1, alpha=0.8)
+        tidy(axes)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("spread over ramps, points (to the left: steadier)")
+        axes.set_ylabel("AER score, % (up: better)")
+        arm_legend(figure, grid.arms, styles)
+        title(figure, f"3. Overall score and stability: {grid.scene.label}")
+        return figure
+
+
+DRAWN: dict[str, Callable[[Sequence[Row]], Figure]] = {
+    "processes": processes_figure,
+    "budgets": budgets_figure,
+    "trade_off": trade_off_figure,
+}
+
+
+def _test_grid(rows: Sequence[Row]) -> Grid:
+    """The first attack on test data."""
+    tested = [row for row in rows if row["split"] == "test"]
+    return make_grid(tested, scenes_of(tested)[0])
+
+
+def _chosen_arms(rows: Sequence[Row], grid: Grid) -> list[str]:
+    """Clean, blind, and the uniform budget that validation data prefers."""
+    held_out = [row for row in rows if row["split"] == "validation"]
+    validation = make_grid(held_out, scenes_of(held_out)[0])
+    best = best_arm(validation, [arm for arm in uniform_arms(held_out) if arm in validation.arms])
+    return [arm for arm in grid.arms if arm in ("clean", best, "blind")]
+
+
+def _band(axes: Axes, places: Sequence[float], intervals: Sequence[Interval], style: Style) -> None:
+    """A line with its intervals as a band."""
+    value, low, high = (100 * np.array(part) for part in zip(*intervals, strict=True))
+    axes.fill_between(places, low, high, color=style.colour, alpha=0.16, linewidth=0)
+    axes.plot(places, value, color=style.colour, marker=style.marker, linestyle=style.line, linewidth=style.width, markersize=5)
+
+
+def digest(name: str) -> str:
+    """Of a published CSV."""
+    return hashlib.sha256((RESULTS / f"{name}.csv").read_bytes()).hexdigest()[:16]
+
+
+def stamp(name: str) -> str:
+    """What stands in a picture of that CSV."""
+    return f"<!-- drawn by python -m experiments.figures from {name}.csv, sha256 {digest(name)} -->\n"
+
+
+def draw(name: str) -> dict[Path, bytes]:
+    """Every picture of a CSV, with the path that it has."""
+    rows = [*rows_of(name), *rows_of(name, "validation")]
+    return {FIGURES / f"{name}_{kind}.svg": svg_bytes(make(rows)) + stamp(name).encode() for kind, make in DRAWN.items()}
+
+
+def stale() -> list[Path]:
+    """Pictures that are missing or belong to another state of their CSV."""
+    paths = {FIGURES / f"{name}_{kind}.svg": name for name in CLAIMED for kind in DRAWN}
+    return [path for path, name in paths.items() if not path.exists() or stamp(name) not in path.read_text(encoding="utf-8")]
+
+
+def main() -> int:
+    if "--check" in sys.argv:
+        for path in stale():
+            print(f"{path.name}: not drawn from the CSV that is there")
+        return len(stale())
+    FIGURES.mkdir(exist_ok=True)
+    for name in CLAIMED:
+        for path, content in draw(name).items():
+            print(write_atomic(path, content))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
