@@ -7,7 +7,6 @@ there. Every picture carries the digest of the CSV that it was drawn from.
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,17 +18,17 @@ from matplotlib.figure import Figure
 from bap_jax.atomic import write_atomic
 from bap_jax.report import Grid, Interval, make_grid, measure, scenes_of, uniform_arms
 from bap_jax.report.figures import svg_bytes
-from bap_jax.report.figures.canvas import arm_legend, drawing, empty_figure, handle, legend, tidy, title
+from bap_jax.report.figures.canvas import drawing, empty_figure, handle, legend, tidy, title
 from bap_jax.report.measures import best_arm, process_spread
 from bap_jax.report.rows import format_sparsity
 from bap_jax.report.style import INK, Style, arm_styles
 from experiments.published import RESULTS, Row, rows_of
+from experiments.tables import UNIFORM, families_of
 
 FIGURES = Path(__file__).parent / "figures"
 CLAIMED = ("digits_aer", "mnist_lenet5")  # the CSVs that hold what all three claims are about
 SHADES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # of sparsities
 LINES = ("-", "--", ":", "-.")  # of ramps
-UNIFORM = re.compile(r"uniform (?P<epsilon>[0-9.]+)(?:, attack (?P<attack>\w+))?$")
 
 
 def processes_figure(rows: Sequence[Row]) -> Figure:
@@ -65,56 +64,69 @@ def budgets_figure(rows: Sequence[Row]) -> Figure:
     """Claim 2: the AER score of adversarial pruning over the budget it is given, beside that of arms that are given none."""
     grid = _test_grid(rows)
     measured = measure(grid)
-    lines: dict[str, list[tuple[float, Interval]]] = {}
-    for arm in grid.arms:
-        if match := UNIFORM.match(arm):
-            name = f"uniform budget, {(match['attack'] or 'pgd').upper()} in training"
-            lines.setdefault(name, []).append((float(match["epsilon"]), measured[arm].aer_score))
-    flat = [arm for arm in grid.arms if not UNIFORM.match(arm)]
-    styles = arm_styles([*flat, *lines])
+    families, others = _families(rows, grid)
+    styles = arm_styles([*others, *families])
+    radii = sorted({radius for family in families.values() for radius, _ in family})
     with drawing():
-        figure = empty_figure(7.2, 4.4)
+        figure = empty_figure(8.2, 4.6)
         axes = figure.subplots()
-        radii = sorted({radius for line in lines.values() for radius, _ in line})
-        for name, line in lines.items():
-            line.sort(key=lambda point: point[0])
-            _band(axes, [radius for radius, _ in line], [score for _, score in line], styles[name])
-        for arm in flat:
+        for name, family in families.items():
+            _band(axes, [radius for radius, _ in family], [measured[arm].aer_score for _, arm in family], styles[name])
+        for arm in others:
             score = measured[arm].aer_score
             _band(axes, [radii[0], radii[-1]], [score, score], styles[arm]._replace(marker=""))
         tidy(axes)
+        axes.set_xticks(radii)
         axes.set_xlabel("ε that training was given")
         axes.set_ylabel("AER score, %")
-        legend(figure, [handle(styles[name], styles[name].marker if name in lines else "") for name in styles], [*styles], 7.2)
+        legend(figure, [handle(styles[name], styles[name].marker if name in families else "") for name in styles], [*styles], 8.2)
         title(figure, f"2. Sensitivity to the budget: {grid.scene.label}")
         return figure
 
 
 def trade_off_figure(rows: Sequence[Row]) -> Figure:
-    """Claim 3: AER score against the spread over ramps of every arm, both with intervals over seeds; up and left is better."""
+    """Claim 3: AER score against the spread over ramps of every arm, both with intervals over seeds; up and left is better.
+
+    Arms that differ in a prescribed budget alone are joined by a line, and each has its radius beside it."""
     grid = _test_grid(rows)
     measured = measure(grid)
-    styles = arm_styles(grid.arms)
+    families, others = _families(rows, grid)
+    styles = arm_styles([*others, *families])
     with drawing():
-        figure = empty_figure(7.2, 5.2)
+        figure = empty_figure(8.2, 5.2)
         axes = figure.subplots()
-        for arm in grid.arms:
-            score, steady = measured[arm].aer_score, measured[arm].stability
-            style = styles[arm]
-            axes.plot(100 * steady.value, 100 * score.value, marker=style.marker, color=style.colour, markersize=8, linestyle="")
-            for low, high, other, across in (
-                (steady.low, steady.high, score.value, True),
-                (score.low, score.high, steady.value, False),
-            ):
-                ends, fixed = (100 * low, 100 * high), (100 * other, 100 * other)
-                axes.plot(*((ends, fixed) if across else (fixed, ends)), color=style.colour, linewidth=1.1, alpha=0.8)
+        for name, arms in [*((arm, [arm]) for arm in others), *((name, [arm for _, arm in f]) for name, f in families.items())]:
+            style = styles[name]
+            points = [(100 * measured[arm].stability.value, 100 * measured[arm].aer_score.value) for arm in arms]
+            axes.plot(*zip(*points, strict=True), color=style.colour, linestyle=style.line, linewidth=0.9, alpha=0.6)
+            for arm, point in zip(arms, points, strict=True):
+                _cross(axes, point, measured[arm].stability, measured[arm].aer_score, style)
+                if name in families:
+                    axes.annotate(UNIFORM.sub(r"\1", arm), point, xytext=(5, 5), textcoords="offset points", fontsize=8.5)
         tidy(axes)
         axes.set_xlim(left=0)
         axes.set_xlabel("spread over ramps, points (to the left: steadier)")
         axes.set_ylabel("AER score, % (up: better)")
-        arm_legend(figure, grid.arms, styles)
+        legend(figure, [handle(style, style.marker) for style in styles.values()], [*styles], 8.2)
         title(figure, f"3. Overall score and stability: {grid.scene.label}")
         return figure
+
+
+def _families(rows: Sequence[Row], grid: Grid) -> tuple[dict[str, list[tuple[float, str]]], list[str]]:
+    """Uniform arms by their attack in training, each as (radius, arm), smallest first; and the arms without a radius."""
+    uniform = [arm for arm in uniform_arms(rows) if arm in grid.arms]
+    families = {
+        f"uniform, {attack} in training": sorted((float(UNIFORM.sub(r"\1", arm)), arm) for arm in arms)
+        for attack, arms in families_of(uniform).items()
+    }
+    return families, [arm for arm in grid.arms if arm not in uniform]
+
+
+def _cross(axes: Axes, point: tuple[float, float], across: Interval, up: Interval, style: Style) -> None:
+    """A mark with its two intervals."""
+    axes.plot(*point, marker=style.marker, color=style.colour, markersize=7.5, linestyle="")
+    axes.plot([100 * across.low, 100 * across.high], [point[1]] * 2, color=style.colour, linewidth=1.1)
+    axes.plot([point[0]] * 2, [100 * up.low, 100 * up.high], color=style.colour, linewidth=1.1)
 
 
 DRAWN: dict[str, Callable[[Sequence[Row]], Figure]] = {

@@ -6,6 +6,7 @@ Command: ``python -m experiments.tables`` rewrites them; ``--check`` only says w
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
 from experiments.published import Row, rows_of
 
 ROOT = Path(__file__).parent.parent
+UNIFORM = re.compile(r"uniform ([0-9./]+)(?:, )?(.*)")  # an arm with a prescribed budget: the radius, and what else it departs in
 PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", ROOT / "docs" / "measures.md")
 
 
@@ -108,13 +110,16 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
         line(f"1. {clean}: spread over processes and sparsities, ε {format_epsilon(test.epsilons[0])}", spreads[0])
         at = format_epsilon(test.epsilons[worst])
         line(f"the same where it is largest, ε {at}", spreads[worst], "larger" if apart else "not told apart")
-    if len(uniform) > 1:
-        line(f"2. budget sensitivity of {len(uniform)} uniform budgets", measures.budget_sensitivity(test, uniform))
+    families = {name: arms for name, arms in families_of(uniform).items() if len(arms) > 1}
+    for name, arms in families.items():
+        radii = ", ".join(UNIFORM.sub(r"\1", arm) for arm in arms)
+        line(f"2. budget sensitivity, {name}, ε {radii}", measures.budget_sensitivity(test, arms))
     if blind in test.arms:
-        if len(uniform) > 1:
+        if families:
             line(f"{blind}: own spread over seeds", measures.own_spread(test, blind))
-            excess = measures.excess_sensitivity(test, uniform, blind)
-            line("budget sensitivity − own spread", excess, decided(excess, "more than chance", "less than chance"))
+        for name, arms in families.items():
+            excess = measures.excess_sensitivity(test, arms, blind)
+            line(f"budget sensitivity of {name} − own spread", excess, decided(excess, "more than chance", "less than chance"))
         for other, gap in measures.stability_differences(test, blind, uniform).items():
             line(f"3. stability, {blind} − {other}", gap, decided(gap, "less steady", "steadier"))
         if uniform:
@@ -124,6 +129,19 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
             what = f"AER score, {blind} − {chosen.arm}, the best uniform budget on {where} data"
             line(what, chosen.difference, decided(chosen.difference, "ahead", "behind"))
     return table(["points", "value", "95 % interval", "so"], body)
+
+
+def families_of(arms: Sequence[str]) -> dict[str, list[str]]:
+    """Uniform arms by what they have in common but the radius: the attack in training, PGD where none is named.
+
+    >>> families_of(["uniform 0.1", "uniform 0.3", "uniform 0.1, attack fgsm"])
+    {'pgd': ['uniform 0.1', 'uniform 0.3'], 'fgsm': ['uniform 0.1, attack fgsm']}
+    """
+    families: dict[str, list[str]] = {}
+    for arm in arms:
+        told = UNIFORM.sub(r"\2", arm)
+        families.setdefault(told.removeprefix("attack ") or "pgd", []).append(arm)
+    return families
 
 
 def readings_table(name: str) -> str:

@@ -42,7 +42,9 @@ def samples_of(records: Sequence[Record], count: int, *, data_dir: str | None = 
     """
     samples, notes = [], []
     chosen = one_record_per_arm(records) if count else {}
-    for arm, record in list(chosen.items())[:MAX_ARMS]:
+    prescribed = [arm for arm, record in chosen.items() if record["rows"][0].get("budget") == "uniform"]
+    first = sorted(chosen, key=lambda arm: arm in prescribed)[:MAX_ARMS]  # of very many arms these are the most alike
+    for arm, record in ((arm, record) for arm, record in chosen.items() if arm in first):
         mine = [r for r in records if r["run"] == record["run"] and r["step"] == record["step"]]
         record = next((r for r in mine if stored_arrays(r, ".examples.npz") is not None), record)
         try:
@@ -50,7 +52,7 @@ def samples_of(records: Sequence[Record], count: int, *, data_dir: str | None = 
         except (SettingError, DataError, CheckpointError) as error:
             notes.append(f"No sample images of “{arm}”: {error}")
     if len(chosen) > MAX_ARMS:
-        notes.append(f"Sample images are of the first {MAX_ARMS} of {len(chosen)} arms.")
+        notes.append(f"Sample images are of {MAX_ARMS} of {len(chosen)} arms, uniform budgets last.")
     return samples, notes
 
 

@@ -207,7 +207,9 @@ def _training_sections(
     paragraphs: list[str] = []
     if histories:
         if len(histories) > figures.MAX_HISTORIES:
-            paragraphs.append(f"Training: the first {figures.MAX_HISTORIES} of {len(histories)} runs are drawn.")
+            paragraphs.append(
+                f"Training: {figures.MAX_HISTORIES} of {len(histories)} runs are drawn, those with a budget per image first."
+            )
         pictures.append(
             Picture(
                 "training",

@@ -46,25 +46,29 @@ DARK = MappingProxyType(
 def arm_styles(arms: Sequence[str]) -> dict[str, Style]:
     """A style for every arm.
 
-    The first arm named clean (or NT) is grey and the first one named blind (or BAP) is vermilion, so that they look the same in
-    every report; the others follow a list, in the order given. Beyond six, colours repeat with another marker and line.
+    The arm clean (or NT) is grey and the arm blind (or BAP) is vermilion, so that they look the same in every report; where no
+    arm has just this name, the first one whose name begins with it. The others follow a list, in the order given. Beyond six,
+    colours repeat with another marker and line.
 
     Example:
       >>> styles = arm_styles(["clean", "uniform 0.2", "blind"])
       >>> styles["blind"].colour, len({style.marker for style in styles.values()})
       ('#d55e00', 3)
     """
+    clean, blind = (_first(arms, words) for words in ("clean|nt", "blind|bap"))
     styles: dict[str, Style] = {}
     for arm in arms:
         free = len([style for style in styles.values() if style not in (CLEAN_STYLE, BLIND_STYLE)])
-        if _begins(arm, "clean|nt") and CLEAN_STYLE not in styles.values():
+        if arm == clean:
             styles[arm] = CLEAN_STYLE
-        elif _begins(arm, "blind|bap") and BLIND_STYLE not in styles.values():
+        elif arm == blind:
             styles[arm] = BLIND_STYLE
         else:
             styles[arm] = Style(_COLOURS[free % 6], _MARKERS[free % 8], _LINES[free % 5])
     return {arm: styles[arm] for arm in arms}
 
 
-def _begins(arm: str, words: str) -> bool:
-    return re.match(rf"({words})(?![a-z])", arm.lower()) is not None
+def _first(arms: Sequence[str], words: str) -> str | None:
+    """The arm with one of these names, else the first that begins with one."""
+    begins = [arm for arm in arms if re.match(rf"({words})(?![a-z])", arm.lower())]
+    return next((arm for arm in begins if re.fullmatch(words, arm.lower())), begins[0] if begins else None)

@@ -233,8 +233,24 @@ def test_an_arm_keeps_its_style_everywhere():
     assert len({style.colour for style in styles.values()}) == 5
     assert len({style.marker for style in styles.values()}) == 5
     assert arm_styles(["blind"])["blind"] == styles["blind"] and arm_styles(["x", "clean"])["clean"] == styles["clean"]
+    ablation = arm_styles(["blind by DeepFool", "blind, cut only", "blind"])
+    assert ablation["blind"] == styles["blind"] != ablation["blind by DeepFool"]
     many = arm_styles([f"arm {i}" for i in range(24)])
     assert len(set(many.values())) == 24
+
+
+def test_training_draws_the_runs_with_budgets_however_many_there_are():
+    histories = {f"uniform {i}": history("uniform") for i in range(10)} | {"blind": history("blind")}
+    chosen = figures.drawn_histories(histories)
+    assert len(chosen) == figures.MAX_HISTORIES and list(chosen)[-1] == "blind"
+
+
+def test_a_legend_of_many_long_names_covers_nothing():
+    names = [f"uniform 0.{i}, attack fgsm, label smoothing 0.{i}" for i in range(12)]
+    figure = figures.layers_figure({name: {"dense_1": 0.9} for name in names})
+    figures.png_bytes(figure, dpi=40)  # lays it out
+    axes, legend = figure.axes[0].get_window_extent(), figure.legends[0].get_window_extent()
+    assert legend.y1 < axes.y0 and axes.height > 10
 
 
 def test_not_dominated_needs_no_worse_in_all_and_better_in_one():

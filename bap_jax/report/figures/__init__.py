@@ -12,7 +12,7 @@ from bap_jax.report.figures.pareto import has_trade_off, not_dominated, pareto_f
 from bap_jax.report.figures.samples import MAX_IMAGES, Samples, amplification, samples_figure
 from bap_jax.report.figures.scores import scores_figure
 from bap_jax.report.figures.security import security_figure
-from bap_jax.report.figures.training import MAX_HISTORIES, training_figure, with_budgets
+from bap_jax.report.figures.training import MAX_HISTORIES, drawn_histories, training_figure, with_budgets
 
 __all__ = [
     "MAX_HISTORIES",
@@ -22,6 +22,7 @@ __all__ = [
     "aer_figure",
     "amplification",
     "distances_figure",
+    "drawn_histories",
     "has_trade_off",
     "layers_figure",
     "not_dominated",

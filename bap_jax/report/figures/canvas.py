@@ -7,6 +7,7 @@ matplotlib's objects alone are used: no pyplot, no state that outlives a call.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,9 +97,10 @@ def handle(style: Style, marker: str = "") -> Line2D:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D], names: Sequence[str], width: float) -> None:
-    """The names below the figure, in as many columns as ``width`` inches take."""
+    """The names below the figure, in as many columns as ``width`` inches take; beyond two lines of them the figure grows."""
     longest = 0.7 + 0.085 * max(len(name) for name in names)
     columns = max(1, min(len(names), int(width / longest)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, math.ceil(len(names) / columns) - 2))
     figure.legend(handles, list(names), loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2)
 
 

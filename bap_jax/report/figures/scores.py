@@ -17,12 +17,13 @@ def scores_figure(grid: Grid, measures: Mapping[str, ArmMeasures], styles: Style
     """Bars: the AER score beside the stability (standard deviation over processes) of every arm, with intervals over seeds."""
     with drawing():
         styles = styles or arm_styles(grid.arms)
-        figure = empty_figure(9.2, 0.42 * len(grid.arms) + 1.7)
+        longest = max(len(arm) for arm in grid.arms)
+        figure = empty_figure(9.2 + 0.08 * max(0, longest - 12), 0.42 * len(grid.arms) + 1.9)
         left, right = figure.subplots(1, 2, sharey=True)
         _bars(left, grid, [measures[arm].aer_score for arm in grid.arms], styles)
-        left.set_title("AER score, %  (higher is better)", loc="left")
+        left.set_title("AER score, %\n(higher is better)", loc="left")
         _bars(right, grid, [measures[arm].stability for arm in grid.arms], styles)
-        right.set_title("Spread over processes, points  (lower is steadier)", loc="left")
+        right.set_title("Spread over processes, points\n(lower is steadier)", loc="left")
         title(figure, f"Score and stability, {grid.scene.label}")
         return figure
 

@@ -24,15 +24,16 @@ def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles
 
     Args:
       histories: run name → rows with ``step`` and any of ``epsilon_mean``, ``epsilon_q05`` … ``epsilon_q95`` (quantiles over the
-        batch), ``cutoff``, ``sparsity`` and ``loss``. At most six runs are drawn, the first ones.
+        batch), ``cutoff``, ``sparsity`` and ``loss``. Of more than
+        six runs six are drawn, see :func:`drawn_histories`.
       styles: of the runs.
 
     Raises:
       SettingError: no run has anything to draw.
     """
     with drawing():
-        names = list(histories)[:MAX_HISTORIES]
-        return _draw({name: histories[name] for name in names}, styles or arm_styles(names))
+        chosen = drawn_histories(histories)
+        return _draw(chosen, styles or arm_styles(list(chosen)))
 
 
 def _draw(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles: Styles) -> Figure:
@@ -61,6 +62,19 @@ def _draw(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles: Styles) 
     if others:
         legend(figure, [handle(styles[name]) for name in histories], list(histories), figure.get_figwidth())
     return figure
+
+
+def drawn_histories(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """The runs that are drawn: those with budgets first, then the others, at most :data:`MAX_HISTORIES`, in the order given.
+
+    Example:
+      >>> runs = {f"run {i}": [{"step": 0, "loss": 1.0}] for i in range(7)} | {"blind": [{"step": 0, "epsilon_mean": 0.1}]}
+      >>> list(drawn_histories(runs))[-2:]
+      ['run 4', 'blind']
+    """
+    blind = with_budgets(histories)
+    chosen = [*blind, *(name for name in histories if name not in blind)][:MAX_HISTORIES]
+    return {name: rows for name, rows in histories.items() if name in chosen}
 
 
 def with_budgets(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
