@@ -2,6 +2,11 @@
 
 Command: ``python -m experiments.digits_aer --publish``, or ``bap sweep experiments/digits_aer.py --out DIR``. Every network is
 evaluated on validation data as well, by which the best uniform budget is chosen.
+
+Run time: 540 cells in 40 minutes on one core of an AMD EPYC (jax 0.10.2). What it showed (README.md has the numbers): clean
+pruning's robustness varies more over processes than its clean accuracy does, by points, not drastically; adversarial pruning
+depends on its budget; blind pruning scores 1.1 points above the best uniform budget, and is steadier than strong budgets but not
+than weak ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """The published tables are what the published CSVs give."""
 
-import pytest
-
-from experiments import published as published_numbers
 from experiments import tables
 
 
@@ -16,32 +13,6 @@ def test_a_stale_table_is_drawn_anew():
     text = "before <!-- table scores digits_aer -->\nold\n<!-- end --> after"
     drawn = tables.fill(text)
     assert "old" not in drawn and drawn.startswith("before ") and drawn.endswith(" after") and "| blind |" in drawn
-
-
-@pytest.fixture
-def published(monkeypatch):
-    """Publishes rows under any name: of two uniform arms, a blind and a clean one, two processes, two seeds, ε 0 and .2."""
-    rows = []
-
-    def add(arm, levels, split="test", gap=0.0, attack="pgd-20", norm="linf", **more):
-        for seed, level in enumerate(levels):
-            for process, shift in (("fast", -gap), ("slow", gap)):
-                common = {
-                    "data": "d",
-                    "model": "m",
-                    "arm": arm,
-                    "process": process,
-                    "sparsity": 0.9,
-                    "seed": seed,
-                    "split": split,
-                }
-                common |= {"num_examples": 10, **more}
-                clean = {"attack": "clean", "norm": "", "epsilon": 0.0, "accuracy": level + 0.2}
-                rows.append(common | clean)
-                rows.append(common | {"attack": attack, "norm": norm, "epsilon": 0.2, "accuracy": level - 0.2 + shift})
-
-    monkeypatch.setattr(published_numbers, "read_csv", lambda path: rows)
-    return add
 
 
 def cells_of(drawn):
