@@ -39,7 +39,13 @@ ARMS: tuple[Arm, ...] = (
 )
 
 SWEEP = dataclasses.replace(
-    DIGITS, title="The parts of cutoff-scale", arms=ARMS, epsilons=(), processes=(FAST, SLOW), seeds=range(3)
+    DIGITS,
+    title="The parts of cutoff-scale",
+    arms=ARMS,
+    epsilons=(),
+    sparsities=(0.8, 0.97),
+    processes=(FAST, SLOW),
+    seeds=range(3),
 )
 
 

@@ -3,6 +3,10 @@
 Command: ``python -m experiments.mnist_lenet5 --data-dir DIR --publish``, or ``bap sweep experiments/mnist_lenet5.py --out DIR
 --data-dir DIR`` (the data's DIR holds prepared TFDS data sets). This is the part of the grid that two cores train in 90 minutes;
 ``experiments/mnist_lenet5_full.py`` is the whole.
+
+Run time: 30 cells in 80 minutes on two cores of an AMD EPYC, a sweep per core (jax 0.10.2). What it showed (README.md has the
+numbers): clean pruning's robustness varies over ramps three times as much as its clean accuracy; adversarial pruning moves by 18
+points with its budget; blind pruning is ahead of two of three uniform budgets and not told apart from the best.
 """
 
 from __future__ import annotations
