@@ -2,6 +2,9 @@
 
 Command: ``python -m experiments.digits_protocol --publish``, or ``bap sweep experiments/digits_protocol.py --out DIR``. Budgets
 are the paper's: RMS for DeepFool, element-wise for FGSM. PGD in the same norms, and APGD-T, tell what the networks withstand.
+
+Run time: 72 cells in 15 minutes on one core of an AMD EPYC (jax 0.10.2). What it showed (README.md has the numbers): cut points
+order the arms as attacks in the same norm do, and are too kind where gradients mislead; which arm wins depends on the norm.
 """
 
 from __future__ import annotations
