@@ -62,7 +62,7 @@ def cell_table(name: str) -> str:
     """Arms × (sparsity, epsilon): mean accuracy over processes and seeds, ± half the 95 % bootstrap interval over seeds."""
     rows = rows_of(name)
     grid = make_grid(rows, scenes_of(rows)[0])
-    header = ["arm, sparsity", *("clean" if e == 0 else f"ε {e:g}" for e in grid.epsilons)]
+    header = ["arm, sparsity", *("clean" if e == 0 else f"ε {format_epsilon(e)}" for e in grid.epsilons)]
     body = [
         [f"{arm}, {100 * sparsity:g} %", *(with_interval(cell_interval(accuracy[s, e])) for e in range(len(grid.epsilons)))]
         for arm, accuracy in zip(grid.arms, grid.accuracy, strict=True)
