@@ -5,8 +5,8 @@ Command: ``python -m experiments.cifar10_resnet8 --data-dir DIR --publish``, or 
 no interval. It shows that the arms run on real colour images; it says nothing about the paper's claims.
 ``experiments/cifar10_full.py`` would.
 
-Run time: 3 cells in 12 minutes on one core of an AMD EPYC (jax 0.10.2). What it showed: after 300 steps the blind arm lies between
-clean and uniform 8/255 training in accuracy and in robustness.
+Run time: 3 cells in 12 minutes on one core of an AMD EPYC (jax 0.10.2). What it showed: after 300 steps the blind arm lies
+between clean and uniform 8/255 training in accuracy and in robustness.
 """
 
 from __future__ import annotations
