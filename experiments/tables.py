@@ -131,6 +131,15 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
     return table(["points", "value", "95 % interval", "so"], body)
 
 
+def differences_table(name: str, arm: str = "blind") -> str:
+    """AER score of one arm minus that of each other, paired by seed, under the first attack of a CSV."""
+    rows, arm = rows_of(name), arm.replace("_", " ")
+    grid = make_grid(rows, scenes_of(rows)[0])
+    gaps = {other: measures.difference(grid, arm, other) for other in grid.arms if other != arm}
+    body = [[f"{arm} − {other}", *points(gap), decided(gap, "ahead", "behind")] for other, gap in gaps.items()]
+    return table(["AER score, points", "value", "95 % interval", "so"], body)
+
+
 def families_of(arms: Sequence[str]) -> dict[str, list[str]]:
     """Uniform arms by what they have in common but the radius: the attack in training, PGD where none is named.
 
@@ -201,6 +210,7 @@ DRAWN: dict[str, Callable[..., str]] = {
     "scores": score_table,
     "cells": cell_table,
     "claims": claims_table,
+    "differences": differences_table,
     "readings": readings_table,
     "sizes": sizes_table,
     "versions": versions_of,

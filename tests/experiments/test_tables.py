@@ -42,6 +42,15 @@ def test_a_budget_chosen_on_test_data_is_told_so(published):
     assert "on test data" in line[0] and line[1:] == ["0.0", "-10.0 … 10.0", "open: the interval holds 0"]
 
 
+def test_differences_of_one_arm_from_the_others(published):
+    published("FAT", [0.45, 0.55])
+    published("blind", [0.5, 0.5])
+    published("MMA", [0.4, 0.45])
+    first, second = cells_of(tables.differences_table("x"))
+    assert first == ["blind − FAT", "0.0", "-5.0 … 5.0", "open: the interval holds 0"]
+    assert second == ["blind − MMA", "7.5", "5.0 … 10.0", "ahead"]
+
+
 def test_both_readings_stand_side_by_side(published):
     published("uniform 0.1", [0.4, 0.4])
     published("blind", [0.6, 0.6])
