@@ -10,9 +10,9 @@ from bap_jax.cli.grid import Process, Sweep
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from experiments.arms import PAPER
+from experiments.digits_protocol import BUDGETS
 
 EPSILONS = "0,2/255,4/255,8/255,12/255,16/255"
-BUDGETS = "0,0.01,0.05,0.1,0.15,0.2"  # of the paper's protocol
 
 SWEEP = Sweep(
     title="The claims of the paper on CIFAR-10",

@@ -14,7 +14,7 @@ import dataclasses
 from bap_jax.cli.plan import AttackPlan
 from experiments.digits_aer import SWEEP as DIGITS
 
-BUDGETS = "0,0.01,0.05,0.1,0.15,0.2"
+BUDGETS = "0,0.01,0.05,0.1,0.15,0.2"  # the paper's
 
 SWEEP = dataclasses.replace(
     DIGITS,

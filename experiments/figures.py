@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bap_jax.atomic import write_atomic
+from bap_jax.cli.settings import parse_number
 from bap_jax.report import Grid, Interval, make_grid, measure, scenes_of, uniform_arms
 from bap_jax.report.figures import svg_bytes
 from bap_jax.report.figures.canvas import drawing, empty_figure, handle, legend, tidy, title
@@ -116,7 +117,7 @@ def _families(rows: Sequence[Row], grid: Grid) -> tuple[dict[str, list[tuple[flo
     """Uniform arms by their attack in training, each as (radius, arm), smallest first; and the arms without a radius."""
     uniform = [arm for arm in uniform_arms(rows) if arm in grid.arms]
     families = {
-        f"uniform, {attack} in training": sorted((float(UNIFORM.sub(r"\1", arm)), arm) for arm in arms)
+        f"uniform, {attack} in training": sorted((parse_number("radius", UNIFORM.sub(r"\1", arm)), arm) for arm in arms)
         for attack, arms in families_of(uniform).items()
     }
     return families, [arm for arm in grid.arms if arm not in uniform]

@@ -10,9 +10,9 @@ from bap_jax.cli.grid import Process, Sweep
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from experiments.arms import PAPER
+from experiments.digits_protocol import BUDGETS
 
 EPSILONS = "0,0.05,0.1,0.15,0.2,0.25,0.3,0.4"
-BUDGETS = "0,0.01,0.05,0.1,0.15,0.2"  # of the paper's protocol
 SPARSITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.91, 0.93, 0.95, 0.97, 0.99, 0.995, 0.999)
 
 SWEEP = Sweep(

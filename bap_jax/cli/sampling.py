@@ -26,7 +26,8 @@ NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "rms")  # those that PGD works in
 
 
 def samples_of(records: Sequence[Record], count: int, *, data_dir: str | None = None) -> tuple[list[Samples], list[str]]:
-    """Clean and adversarial images of one network per arm: its sparsest, the first among equals.
+    """Clean and adversarial images of one network per arm: its sparsest, the first among equals. Of more than six arms six are
+    shown, those without a prescribed budget first.
 
     Where an evaluation of it has saved examples (``bap evaluate --save-examples``), its first images are shown, under up to three
     of its attacks, each at the middle one of its radii. Else PGD with 20 steps attacks the first images of the split, at the

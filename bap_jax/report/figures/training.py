@@ -24,8 +24,8 @@ def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]], styles
 
     Args:
       histories: run name → rows with ``step`` and any of ``epsilon_mean``, ``epsilon_q05`` … ``epsilon_q95`` (quantiles over the
-        batch), ``cutoff``, ``sparsity`` and ``loss``. Of more than
-        six runs six are drawn, see :func:`drawn_histories`.
+        batch), ``cutoff``, ``sparsity`` and ``loss``. Of more than six runs six are
+        drawn, see :func:`drawn_histories`.
       styles: of the runs.
 
     Raises:
