@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from bap_jax.cli import sampling
 from bap_jax.cli.commands import evaluations_of
 from bap_jax.cli.evaluating import evaluate_run
 from bap_jax.cli.exporting import import_run
@@ -109,3 +110,15 @@ def test_damaged_files_and_absurd_numbers_are_refused(run, bap, refused, tmp_pat
     with pytest.raises(SettingError, match="as bap evaluate writes it"):
         distances_of(records)
     assert layers_of(records)["imported run"] == dict.fromkeys(("fc1/kernel", "fc2/kernel", "head/kernel"), 0.0)
+
+
+def test_of_very_many_arms_the_blind_one_is_among_those_shown(monkeypatch, tmp_path):
+    def record(arm, budget):
+        row = {"arm": arm, "attack": "clean", "sparsity": 0.9, "budget": budget}
+        return {"run": str(tmp_path / arm), "step": 1, "name": "none", "rows": [row]}
+
+    arms = [*((f"uniform 0.{i}", "uniform") for i in range(1, 9)), ("blind", "cutoff-scale")]
+    monkeypatch.setattr(sampling, "_samples", lambda arm, *_: [arm])
+    shown, notes = sampling.samples_of([record(*arm) for arm in arms], 1)
+    assert shown == [*(f"uniform 0.{i}" for i in range(1, 6)), "blind"]
+    assert notes == ["Sample images are of 6 of 9 arms, uniform budgets last."]
