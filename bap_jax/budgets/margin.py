@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.objectives import misclassified
 from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, LogitsFn
 
@@ -69,7 +70,7 @@ def margin_search(
         raise SettingError("grid", grid, "an integer of at least 1, or None")
 
     def wrong(points: Array) -> Array:
-        return jnp.argmax(logits_fn(points), axis=-1) != labels
+        return misclassified(logits_fn(points), labels)
 
     def wrong_at(fraction: Array) -> Array:
         return wrong(images + expand(fraction, images) * direction)
