@@ -49,7 +49,9 @@ def require_bounds(bounds: Bounds, image_shape: tuple[int, ...] | None = None, n
     lower, upper = concrete(bounds[0]), concrete(bounds[1])
     for side in bounds:
         if image_shape is not None and not _broadcasts(np.shape(side), image_shape):
-            raise SettingError(name, f"a side of shape {list(np.shape(side))}", f"sides that broadcast to {list(image_shape)}")
+            raise SettingError(
+                name, _Words(f"a side of shape {list(np.shape(side))}"), f"sides that broadcast to {list(image_shape)}"
+            )
     if lower is not None and upper is not None and not (np.all(lower <= upper) and np.any(lower < upper)):
         raise SettingError(name, (_plain(lower), _plain(upper)), "a lower side below the upper one, e.g. Bounds(0.0, 1.0)")
 
@@ -74,7 +76,7 @@ def require_images(images: Any, bounds: Bounds, name: str = "images") -> None:
     if values is None or lower is None or upper is None or not values.size:
         return
     if not np.all(np.isfinite(values)):
-        raise SettingError(name, f"{int(np.sum(~np.isfinite(values)))} values that are not finite", "finite values")
+        raise SettingError(name, _Words(f"{int(np.sum(~np.isfinite(values)))} values that are not finite"), "finite values")
     slack = ROUNDING * np.where(np.isfinite(upper - lower), upper - lower, 0) + _rounding(images.dtype, lower, upper)
     if np.any(values < lower - slack) or np.any(values > upper + slack):
         box = f"[{_plain(np.min(lower)):g}, {_plain(np.max(upper)):g}]"

@@ -21,7 +21,7 @@ def test_concrete_values_come_to_the_host_and_traced_ones_do_not():
     "bounds", [(1.0, 0.0), (0.5, 0.5), (float("nan"), 1.0), (np.zeros(3), np.zeros(3)), (0.0, np.array([1, -1, 1.0]))]
 )
 def test_boxes_that_are_none(bounds):
-    with pytest.raises(SettingError, match="bounds = .*lower side below the upper"):
+    with pytest.raises(SettingError, match=r"bounds = .*lower side below the upper"):
         require_bounds(Bounds(*bounds))
 
 
@@ -59,7 +59,7 @@ def test_radii():
 
 def test_boxes_compare_and_hash_by_their_values():
     one, other = (Bounds(kind([0.0, -1.0]), kind([1.0, 2.0])) for kind in (np.array, lambda side: jnp.array(side)))
-    assert one == other and hash(one) == hash(other) and not one != other
+    assert one == other and hash(one) == hash(other)
     assert one != Bounds(np.array([0.0, -1.0]), np.array([1.0, 3.0])) and one != Bounds() and one != (0.0, 1.0, 2.0)
     assert Bounds() == Bounds(jnp.float32(0), np.float64(1)) == (0.0, 1.0) and hash(Bounds()) == hash((0.0, 1.0))
     assert len({one, other, Bounds()}) == 2

@@ -277,12 +277,14 @@ def _relative_pgd(
     labels: Array,
     *,
     epsilon: Array,
+    num_steps: int = 20,
     step_size: float | None = None,
     relative_step_size: float | None = None,
     **settings: Any,
 ) -> AttackResult:
     step = relative_step_size * epsilon if relative_step_size is not None else step_size
-    return pgd(logits_fn, keys, images, labels, epsilon=epsilon, step_size=step, keep="adversarial", **settings)
+    settings |= {"num_steps": num_steps, "step_size": step, "keep": "adversarial"}
+    return pgd(logits_fn, keys, images, labels, epsilon=epsilon, **settings)
 
 
 def _whole_pixels(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]:

@@ -283,8 +283,8 @@ def rankable(scores: Array) -> Array:
 
 
 def _decided(logits: Array, labels: Array) -> Array:
-    """Whether the largest logit and the label's are finite; a NaN anywhere is the largest."""
-    return jnp.isfinite(jnp.max(logits, axis=-1)) & jnp.isfinite(_pick(logits, labels))
+    """Whether the largest logit (a NaN, where there is one) and the label's are finite, and so their difference."""
+    return jnp.isfinite(jnp.max(logits, axis=-1) - _pick(logits, labels))
 
 
 def _one_hot(logits: Array, labels: Array) -> Array:

@@ -61,7 +61,7 @@ def test_what_a_budget_computes_may_be_wider(budget, state):
 @pytest.mark.parametrize("budget", [budgets.none(), budgets.uniform(ATTACK, 0.1)], ids=["none", "uniform"])
 def test_one_logit_and_labels_that_are_no_class_are_refused(budget):
     perturb = partial(budget.perturb, KEYS, state=budget.init(3), step=jnp.int32(0), gather=lambda x: x)
-    with pytest.raises(SettingError, match="logits_fn = .*two classes"):
+    with pytest.raises(SettingError, match=r"logits_fn = .*two classes"):
         perturb(lambda images: images[:, :1], BATCH)
     with pytest.raises(SettingError, match="labels = 2 at position 1"):
         perturb(lambda images: images, BATCH._replace(labels=jnp.array([0, 2, 1])))

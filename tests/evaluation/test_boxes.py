@@ -27,9 +27,9 @@ def box(kind):
 
 
 def test_settings_with_arrays_are_equal_where_their_values_are():
-    one, other = (named_threat("pgd", bounds=box(kind), step_size=kind(np.full(2, 0.1))) for kind in (np.array, jnp.array))
+    one, other = (named_threat("pgd", bounds=box(kind), step_size=kind(np.full(2, 0.125))) for kind in (np.array, jnp.array))
     assert one == other and hash(one.attack) == hash(other.attack)
-    assert one != named_threat("pgd", bounds=box(np.array), step_size=np.full(2, 0.2))
+    assert one != named_threat("pgd", bounds=box(np.array), step_size=np.full(2, 0.25))
     mine = [autoattack("linf", bounds=box(kind)) for kind in (np.array, jnp.array)]
     assert mine[0] == mine[1] and hash(mine[0].stages[0].attack) == hash(mine[1].stages[0].attack)
     assert named_threat("fgsm-truncated", bounds=box(np.array)) == named_threat("fgsm-truncated", bounds=box(jnp.array))
@@ -37,7 +37,7 @@ def test_settings_with_arrays_are_equal_where_their_values_are():
 
 @pytest.mark.parametrize("threat", [
     lambda: pgd_threat(num_steps=1, bounds=box(np.array)),
-    lambda: cascade("mine", [pgd_threat(num_steps=1, bounds=box(kind), name=kind.__name__) for kind in (np.array, np.copy)]),
+    lambda: cascade("mine", [pgd_threat(num_steps=2, bounds=box(kind), name=kind.__name__) for kind in (np.array, np.copy)]),
     lambda: autoattack("linf", attacks=("apgd-ce",), num_steps=1, bounds=box(jnp.array)),
 ], ids=["threat", "cascade", "autoattack"])  # fmt: skip
 def test_one_compile_of_the_attack(threat):

@@ -28,7 +28,7 @@ def value(loss, num_classes, batch=BATCH):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_refuse_one_logit_and_labels_that_are_no_class(loss):
     assert jnp.isfinite(value(LOSSES[loss], 3)[0])
-    with pytest.raises(SettingError, match="logits = .*two classes"):
+    with pytest.raises(SettingError, match=r"logits = .*two classes"):
         value(LOSSES[loss], 1, BATCH._replace(labels=jnp.zeros(4, int)))
     for label in (3, -1):
         with pytest.raises(SettingError, match=f"labels = {label} at position 3"):
@@ -39,5 +39,5 @@ def test_a_train_step_with_one_logit_is_refused_and_does_not_run_at_a_loss_of_ze
     model = models.from_function(lambda key, x: {"w": jnp.ones((2, 1))}, lambda params, x: x @ params["w"])
     slots = optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean()
     state = init_state(model, *slots, key=jax.random.key(0), images=IMAGES, num_examples=4)
-    with pytest.raises(SettingError, match="logits_fn = .*two classes"):
+    with pytest.raises(SettingError, match=r"logits_fn = .*two classes"):
         jax.eval_shape(make_train_step(model.apply, *slots), state, BATCH)
