@@ -167,6 +167,12 @@ def check_points(name: str, points: Array, images: Array) -> None:
         raise SettingError(name, f"{points.dtype}{list(points.shape)}", wanted)
 
 
+def check_float32(images: Array) -> None:
+    """Raise SettingError for images in half precision: what searches outside of an attack's door would search in it."""
+    if jnp.finfo(images.dtype).bits < 32:
+        raise SettingError("images", str(images.dtype), "float32; a network computes in half precision by its own dtype")
+
+
 def check_keys(keys: Array | None, images: Array) -> None:
     """Raise SettingError unless there is one typed key per row of images."""
     typed = keys is not None and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)

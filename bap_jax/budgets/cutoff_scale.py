@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.attacks import bap_deepfool, pgd
-from bap_jax.attacks._inputs import AnyRadius
+from bap_jax.attacks._inputs import AnyRadius, check_float32
 from bap_jax.budgets.cutoff import (
     Cutoff,
     RunningMean,
@@ -178,6 +178,7 @@ def cutoff_scale(
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CutoffScaleState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels
+        check_float32(images)
         search_keys, attack_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(2))
         smallest, found = search(logits_fn, search_keys, images, labels, state.epsilon_max)
         norms = jnp.where(found, per_example_norm(smallest, norm), state.epsilon_max)

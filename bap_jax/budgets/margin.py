@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bap_jax.attacks._inputs import check_float32
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import misclassified
 from bap_jax.mathematics.rows import expand
@@ -49,7 +50,7 @@ def margin_search(
       A :class:`Margin`.
 
     Raises:
-      SettingError: shapes differ, ``num_bisections`` is negative or ``grid`` below 1.
+      SettingError: shapes differ, images in half precision, ``num_bisections`` is negative or ``grid`` below 1.
 
     >>> import jax.numpy as jnp
     >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
@@ -64,6 +65,7 @@ def margin_search(
     """
     if direction.shape != images.shape:
         raise SettingError("direction", direction.shape, f"the shape of the images, {images.shape}")
+    check_float32(images)
     if num_bisections < 0:
         raise SettingError("num_bisections", num_bisections, "an integer of at least 0")
     if grid is not None and grid < 1:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks._inputs import AnyRadius
+from bap_jax.attacks._inputs import AnyRadius, check_float32
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.table import read_table, write_table
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
@@ -84,6 +84,7 @@ def mma(
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: MMAState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels
+        check_float32(images)
 
         def wrong(points: Array) -> Array:
             loss = soft_margin_loss(logits_fn(points), labels)

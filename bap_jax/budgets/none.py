@@ -17,7 +17,7 @@ def targets_of(logits_fn: LogitsFn, images: Array, labels: Array) -> Array:
     """
     logits = jax.eval_shape(logits_fn, images)
     require_logits(logits, images.shape[0])
-    require_labels(labels, *logits.shape)
+    require_labels(labels, logits.shape[0], logits.shape[1])
     return jax.nn.one_hot(labels, logits.shape[-1])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import NamedTuple, Protocol, get_args
+from typing import NamedTuple, Protocol, cast, get_args
 
 import jax.numpy as jnp
 
@@ -42,7 +42,7 @@ def require_radii(attack: BudgetAttack, **radii: float) -> None:
     norm, bounds = (parameters[name].default if name in parameters else None for name in ("norm", "bounds"))
     if norm in get_args(Norm) and isinstance(bounds, tuple):
         for name, value in radii.items():
-            require_radius(value, norm, Bounds(*bounds), name=name)
+            require_radius(value, cast(Norm, norm), Bounds(*bounds), name=name)
 
 
 def uniform(attack: BudgetAttack, epsilon: float) -> Budget:

@@ -291,7 +291,7 @@ def _one_hot(logits: Array, labels: Array) -> Array:
     if getattr(logits, "ndim", 2) != 2:
         raise SettingError("logits", logits.shape, "shape [B, K]")
     require_logits(logits, getattr(logits, "shape", labels.shape)[0], "logits")
-    require_labels(labels, *logits.shape)
+    require_labels(labels, logits.shape[0], logits.shape[1])
     return jnp.arange(logits.shape[1])[None, :] == labels[:, None]
 
 

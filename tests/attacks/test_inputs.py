@@ -36,7 +36,13 @@ LABELS = jnp.argmax(linear(IMAGES), axis=1)
 
 
 def threat_of(name):
-    settings = {"num_steps": 30 if name == "fmn" else 10, "num_queries": 15, "num_samples": 5, "num_trial_steps": 2, "search_steps": 2}
+    settings = {
+        "num_steps": 30 if name == "fmn" else 10,
+        "num_queries": 15,
+        "num_samples": 5,
+        "num_trial_steps": 2,
+        "search_steps": 2,
+    }
     settings |= {"initial_constant": 100.0} if name == "cw" else {}
     fixed = {} if "truncated" in name else {key: value for key, value in settings.items() if key in settings_of(name)}
     return named_threat(name, norm=ATTACKS[name].norms[0], **fixed)

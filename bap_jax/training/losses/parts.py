@@ -25,7 +25,7 @@ def check_beta(value: float) -> None:
 def check_predictions(logits: Array, labels: Array) -> None:
     """Raises SettingError unless logits are [B, K] of at least two classes and concrete labels are among them."""
     require_logits(logits, labels.shape[0], "logits")
-    require_labels(labels, *logits.shape)
+    require_labels(labels, logits.shape[0], logits.shape[1])
 
 
 def one_hot(logits: Array, labels: Array) -> Array:
