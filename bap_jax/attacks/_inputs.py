@@ -39,8 +39,9 @@ def admit(
 ) -> Admitted:
     """Checks what an attack is given, and brings it into the form that the attack works in.
 
-    Shapes and dtypes are always checked, values where they are concrete: images inside the box, labels that are classes, a radius
-    no wider than the box. What ``logits_fn`` returns is checked whenever it is called.
+    Shapes and dtypes are always checked, values where they are concrete: images inside the box, labels that are no less than 0, a
+    radius no wider than the box. What ``logits_fn`` returns is checked whenever it is called; that labels are among its classes,
+    by the objectives.
 
     **Half precision.** float16 and bfloat16 images are attacked in float32. The network is shown every point in the images'
     dtype, each feature rounded *towards the clean image*, where it cannot leave a ball around the image nor the box; gradients
@@ -87,7 +88,7 @@ def admit(
     def give(points: Array, found: Array, loss: Array) -> AttackResult:
         return _cut_off(points if points.dtype == given.dtype else round_towards(points, given), found, loss)
 
-    return Admitted(_Network(logits_fn, given, labels), given.astype(_wide(given)), labels, give)
+    return Admitted(_Network(logits_fn, given), given.astype(_wide(given)), labels, give)
 
 
 class AnyRadius:
@@ -139,15 +140,14 @@ def _as_if_exact(primals: tuple[Array, Array], tangents: tuple[Array, Array]) ->
 class _Network:
     """The network as an attack sees it: points in, checked float32 logits out."""
 
-    def __init__(self, logits_fn: Callable[..., Array], images: Array, labels: Array):
-        self._logits_fn, self._images, self._labels = logits_fn, images, labels
+    def __init__(self, logits_fn: Callable[..., Array], images: Array):
+        self._logits_fn, self._images = logits_fn, images
 
     def __call__(self, points: Array, *keys: Array) -> Array:
         if points.dtype != self._images.dtype:  # of the first rows, where an attack tries something on them alone
             points = round_towards(points, self._images[: points.shape[0]])
         logits = self._logits_fn(points, *keys)
         require_logits(logits, points.shape[0])
-        require_labels(self._labels, self._labels.shape[0], logits.shape[1])
         return jnp.asarray(logits, _wide(logits))
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import admit
 from bap_jax.errors import SettingError
+from bap_jax.inputs import require_labels
 from bap_jax.mathematics.norms import dual_norm, per_example_norm
 from bap_jax.mathematics.objectives import misclassified
 from bap_jax.mathematics.projections import clip_to_bounds
@@ -93,6 +94,7 @@ def deepfool(
     def advance(total: Array) -> tuple[Array, tuple[Array, Array]]:
         current = point(total, 1 + overshoot if overshoot_in_iterate else 1.0)
         logits, pull = jax.vjp(logits_fn, current)
+        require_labels(labels, labels.shape[0], logits.shape[1])
         gaps, normals = _planes(logits, lambda cotangent: pull(cotangent)[0], leave, num_candidates)
         step = _shortest_step(gaps, normals, norm, margin_slack, distance_slack)
         active = jnp.argmax(logits, axis=-1) == leave
