@@ -103,8 +103,9 @@ def apgd(
       constants as in the repository fra31/auto-attack.
     """
     ascent = _Ascent(norm, bounds, num_steps, rho, eot_samples, random_logits, large_epsilon_schedule)
-    _check(ascent, keys, images, start)
+    given = images
     logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    _check(ascent, keys, given, start)
     start = None if start is None else jnp.asarray(start, images.dtype)
     expand(epsilon, images)  # refuses other shapes
     check_count("restarts", restarts, 1)
@@ -189,8 +190,9 @@ def apgd_targeted(
       section 5.
     """
     ascent = _Ascent(norm, bounds, num_steps, rho, eot_samples, random_logits, large_epsilon_schedule)
-    _check(ascent, keys, images, start)
+    given = images
     logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    _check(ascent, keys, given, start)
     start = None if start is None else jnp.asarray(start, images.dtype)
     expand(epsilon, images)  # refuses other shapes
     check_count("num_targets", num_targets, 1)

@@ -69,8 +69,9 @@ def bisection(
       The ways between the points as in the initialisation of FMN, Pintor et al. 2021, "Fast Minimum-norm Adversarial Attacks
       through Adaptive Norm Constraints".
     """
-    _check(images, adversarial, norm, bounds, num_steps)
+    given = images
     logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
+    _check(given, adversarial, norm, bounds, num_steps)
     adversarial = jnp.asarray(adversarial, images.dtype)
     delta = adversarial - images
     length = per_example_norm(delta, "l0" if norm == "l0" else "linf")
