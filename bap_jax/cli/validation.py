@@ -63,7 +63,9 @@ def _counter(model_name: str, num_classes: int, norm, num_steps: int, bounds: Bo
 
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(KEY), batch.index)
         result = pgd(logits_fn, keys, batch.images, batch.labels, epsilon=epsilon, num_steps=num_steps, norm=norm, bounds=bounds)
-        correct = (jnp.argmax(logits_fn(batch.images), -1) == batch.labels) & ~result.found
+        logits = logits_fn(batch.images)
+        answered = jnp.all(jnp.isfinite(logits), axis=-1)  # the argmax over a NaN is the NaN
+        correct = (jnp.argmax(logits, -1) == batch.labels) & answered & ~result.found
         return jnp.sum(correct * batch.weight)
 
     return count_correct

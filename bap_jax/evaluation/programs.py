@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from bap_jax.attacks import bisection
 from bap_jax.evaluation import truncated
+from bap_jax.inputs import require_logits
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import cross_entropy, margin
 from bap_jax.mathematics.projections import clip_to_bounds
@@ -28,7 +29,7 @@ def look(predict: Predict, params: Params, batch: Batch, boxes: tuple[Bounds, ..
     """The clean images: predictions, and what the checks on the model want to know."""
 
     def loss(images: Array) -> tuple[Array, Array]:
-        logits = predict(params, images)
+        logits = _logits(predict, params, images)
         return jnp.sum(cross_entropy(logits, batch.labels)), logits
 
     gradient, logits = jax.grad(loss, has_aux=True)(batch.images)
@@ -59,7 +60,7 @@ def attack(predict: Predict, function: Callable, params: Params, key: Array, bat
 @partial(jax.jit, static_argnums=0)
 def judge(predict: Predict, params: Params, batch: Batch, images: Array, bounds: Bounds) -> dict[str, Array]:
     """Attacked images, measured and predicted by a program that knows nothing of the attack."""
-    logits = predict(params, images)
+    logits = _logits(predict, params, images)
     delta = images - batch.images
     return {
         "logits": logits,
@@ -68,6 +69,7 @@ def judge(predict: Predict, params: Params, batch: Batch, images: Array, bounds:
         **{norm: per_example_norm(delta, norm) for norm in (*NORMS, "rms")},
         "boxed": _boxed(images, bounds),
         "finite": jnp.all(jnp.isfinite(images.reshape(images.shape[0], -1)), axis=1),
+        "answered": jnp.all(jnp.isfinite(logits), axis=1),
     }
 
 
@@ -91,6 +93,13 @@ def movement(losses: Array) -> tuple[Array, Array]:
     steps = losses.shape[0]
     window = max(1, min(10, steps // 4))
     return losses[-1] - losses[0], losses[-1] - losses[max(0, steps - 1 - window)]
+
+
+def _logits(predict: Predict, params: Params, images: Array) -> Array:
+    """What the network says, refused while tracing unless it is one array of logits."""
+    logits = predict(params, images)
+    require_logits(logits, images.shape[0], "predict")
+    return logits
 
 
 def _logits_fn(predict: Predict, params: Params) -> LogitsFn:
