@@ -37,6 +37,8 @@ def concrete(value: Any) -> np.ndarray | None:
 def require_bounds(bounds: Bounds, image_shape: tuple[int, ...] | None = None, name: str = "bounds") -> None:
     """Refuses a box that is empty, reversed or not a number, and sides that do not broadcast against one image.
 
+    Single features may have no width: they stay as they are.
+
     Raises:
       SettingError: with both sides.
 
@@ -49,7 +51,7 @@ def require_bounds(bounds: Bounds, image_shape: tuple[int, ...] | None = None, n
     for side in bounds:
         if image_shape is not None and not _broadcasts(np.shape(side), image_shape):
             raise SettingError(name, f"a side of shape {list(np.shape(side))}", f"sides that broadcast to {list(image_shape)}")
-    if lower is not None and upper is not None and not np.all(lower < upper):
+    if lower is not None and upper is not None and not (np.all(lower <= upper) and np.any(lower < upper)):
         raise SettingError(name, (_plain(lower), _plain(upper)), "a lower side below the upper one, e.g. Bounds(0.0, 1.0)")
 
 
@@ -64,15 +66,19 @@ def require_images(images: Any, bounds: Bounds, name: str = "images") -> None:
         ...
     bap_jax.errors.SettingError: images = values from -1.5 to 0.5: expected values inside the bounds [0, 1]...
     """
-    if np.ndim(images) < 2 or not jax.numpy.issubdtype(images.dtype, jax.numpy.floating):
-        raise SettingError(name, f"{getattr(images, 'dtype', type(images).__name__)}{list(np.shape(images))}", _IMAGES)
+    if np.ndim(images) < 2 or not jax.numpy.issubdtype(getattr(images, "dtype", object), jax.numpy.floating):
+        found = f"{getattr(images, 'dtype', type(images).__name__)}{list(np.shape(images))}"
+        whole = jax.numpy.issubdtype(getattr(images, "dtype", object), jax.numpy.integer)
+        raise SettingError(
+            name, _Words(found), _IMAGES + (", whole numbers divided by their largest, e.g. by 255" if whole else "")
+        )
     require_bounds(bounds, np.shape(images)[1:])
     values, lower, upper = concrete(images), concrete(bounds[0]), concrete(bounds[1])
     if values is None or lower is None or upper is None or not values.size:
         return
     if not np.all(np.isfinite(values)):
         raise SettingError(name, f"{int(np.sum(~np.isfinite(values)))} values that are not finite", "finite values")
-    slack = ROUNDING * np.where(np.isfinite(upper - lower), upper - lower, 0)
+    slack = ROUNDING * np.where(np.isfinite(upper - lower), upper - lower, 0) + _rounding(images.dtype, lower, upper)
     if np.any(values < lower - slack) or np.any(values > upper + slack):
         box = f"[{_plain(np.min(lower)):g}, {_plain(np.max(upper)):g}]"
         raise SettingError(
@@ -115,23 +121,24 @@ def require_logits(logits: Any, num_examples: int, name: str = "logits_fn") -> N
     >>> require_logits((np.zeros((4, 10)), {}), 4)
     Traceback (most recent call last):
         ...
-    bap_jax.errors.SettingError: logits_fn = a tuple: expected a function that returns logits [4, K], K ≥ 2, in one array
+    bap_jax.errors.SettingError: logits_fn = a tuple: expected logits [4, K] of at least two classes, in one array
     >>> require_logits(np.zeros((4, 1)), 4)
     Traceback (most recent call last):
         ...
-    bap_jax.errors.SettingError: logits_fn = float64[4, 1]: expected logits [4, K] with K ≥ 2; one logit s becomes two as [0, s]
+    bap_jax.errors.SettingError: logits_fn = float64[4, 1]: expected logits [4, K] of at least two classes; one logit s is [0, s]
     """
+    wanted = f"logits [{num_examples}, K] of at least two classes"
     if not isinstance(logits, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         kind = type(logits).__name__
-        what = f"returns logits [{num_examples}, K], K ≥ 2, in one array"
-        raise SettingError(name, _Words("None" if logits is None else f"a {kind}"), f"a function that {what}")
+        article = "an" if kind[:1] in "AEIOUaeiou" else "a"
+        raise SettingError(name, _Words("None" if logits is None else f"{article} {kind}"), f"{wanted}, in one array")
     text = _Words(f"{logits.dtype}{list(logits.shape)}")
     if logits.ndim == 2 and logits.shape == (num_examples, 1):
-        raise SettingError(name, text, f"logits [{num_examples}, K] with K ≥ 2; one logit s becomes two as [0, s]")
+        raise SettingError(name, text, f"{wanted}; one logit s is [0, s]")
     if logits.ndim != 2 or logits.shape[0] != num_examples or logits.shape[1] < 2:
-        raise SettingError(name, text, f"logits [{num_examples}, K] with K ≥ 2")
+        raise SettingError(name, text, wanted)
     if not jax.numpy.issubdtype(logits.dtype, jax.numpy.floating):
-        raise SettingError(name, text, f"floats [{num_examples}, K]")
+        raise SettingError(name, text, f"{wanted}, in floats")
 
 
 def largest_radius(norm: Norm, bounds: Bounds, image_shape: tuple[int, ...] | None) -> float:
@@ -193,6 +200,12 @@ class _Words(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _rounding(dtype: Any, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """How far beyond a side its rounding to the images' dtype may lie: a wall that half precision does not hold."""
+    sides = np.maximum(*(np.where(np.isfinite(side), np.abs(side), 0) for side in (lower, upper)))
+    return float(jax.numpy.finfo(dtype).eps) * sides
 
 
 def _plain(side: Any) -> Any:

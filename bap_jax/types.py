@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 PyTree = Any
@@ -20,11 +22,47 @@ LogitsFn = Callable[[Array], Array]  # images [B, ...] -> logits [B, K]
 Gather = Callable[[Array], Array]  # [B_local, ...] -> [B_global, ...]; the identity under jit and a mesh
 
 
+def comparable(value: Any) -> Any:
+    """An array as something that compares and hashes by its values; anything else as it is, and a tracer too: it has none.
+
+    >>> import numpy as np
+    >>> comparable(np.float32(0.5)), comparable(np.zeros(2)) == comparable(np.zeros(2, np.float32)), comparable("linf")
+    (0.5, True, 'linf')
+    """
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
+        return value
+    if isinstance(value, jax.Array) and (jnp.issubdtype(value.dtype, jax.dtypes.extended) or not value.is_fully_addressable):
+        return value
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return array.item()
+    wide = array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+    return (wide.dtype.str, wide.shape, wide.tobytes())
+
+
 class Bounds(NamedTuple):
-    """The box that every image lies in, in input units."""
+    """The box that every image lies in, in input units.
+
+    Boxes compare and hash by their values, be they numbers or arrays: an attack that holds one is compiled once.
+
+    >>> import numpy as np
+    >>> Bounds(np.zeros(3), np.ones(3)) == Bounds(np.zeros(3), np.ones(3)), Bounds() == Bounds(np.zeros(3), 1.0)
+    (True, False)
+    """
 
     lower: float | Array = 0.0
     upper: float | Array = 1.0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, tuple) or len(other) != 2:
+            return False
+        return self is other or tuple(map(comparable, self)) == tuple(map(comparable, other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(comparable, self)))
 
 
 class Batch(NamedTuple):
