@@ -28,6 +28,7 @@ def attacks_of(threats: Any) -> list[Threat | Cascade]:
       >>> [threat.name for threat in attacks_of(fgsm_threat())]
       ['fgsm-linf']
     """
+    given: list[Any]
     given = [threats] if isinstance(threats, Threat | Cascade | str) or not isinstance(threats, Iterable) else list(threats)
     for threat in given:
         if isinstance(threat, str):
@@ -114,7 +115,7 @@ def batches_of(batches: Any) -> Iterable[Any]:
     return batches
 
 
-def on_host(batch: Any, boxes: Sequence[Bounds], image_shape: tuple[int, ...] | None = None) -> tuple[Batch, np.ndarray]:
+def on_host(batch: Any, boxes: Sequence[Bounds], image_shape: tuple[int, ...] | None = None) -> tuple[Any, np.ndarray]:
     """A batch as numpy arrays, and which of its rows are real. Half-precision images become float32: an attack's arithmetic in
     half precision would leave its ball by a thousandth of the box.
 
