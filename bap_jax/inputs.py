@@ -26,12 +26,11 @@ def concrete(value: Any) -> np.ndarray | None:
     """
     if isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
         return None
-    if isinstance(value, jax.Array):
-        if not value.is_fully_addressable or jax.numpy.issubdtype(value.dtype, jax.dtypes.extended):
-            return None
-        if value.dtype == jax.numpy.bfloat16:
-            value = value.astype(jax.numpy.float32)
-    return np.asarray(value)
+    key = isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
+    if key or (isinstance(value, jax.Array) and not value.is_fully_addressable):
+        return None
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype == jax.numpy.bfloat16 else array
 
 
 def require_bounds(bounds: Bounds, image_shape: tuple[int, ...] | None = None, name: str = "bounds") -> None:
@@ -50,7 +49,9 @@ def require_bounds(bounds: Bounds, image_shape: tuple[int, ...] | None = None, n
     lower, upper = concrete(bounds[0]), concrete(bounds[1])
     for side in bounds:
         if image_shape is not None and not _broadcasts(np.shape(side), image_shape):
-            raise SettingError(name, f"a side of shape {list(np.shape(side))}", f"sides that broadcast to {list(image_shape)}")
+            raise SettingError(
+                name, _Words(f"a side of shape {list(np.shape(side))}"), f"sides that broadcast to {list(image_shape)}"
+            )
     if lower is not None and upper is not None and not (np.all(lower <= upper) and np.any(lower < upper)):
         raise SettingError(name, (_plain(lower), _plain(upper)), "a lower side below the upper one, e.g. Bounds(0.0, 1.0)")
 
@@ -67,17 +68,15 @@ def require_images(images: Any, bounds: Bounds, name: str = "images") -> None:
     bap_jax.errors.SettingError: images = values from -1.5 to 0.5: expected values inside the bounds [0, 1]...
     """
     if np.ndim(images) < 2 or not jax.numpy.issubdtype(getattr(images, "dtype", object), jax.numpy.floating):
-        found = f"{getattr(images, 'dtype', type(images).__name__)}{list(np.shape(images))}"
-        whole = jax.numpy.issubdtype(getattr(images, "dtype", object), jax.numpy.integer)
-        raise SettingError(
-            name, _Words(found), _IMAGES + (", whole numbers divided by their largest, e.g. by 255" if whole else "")
-        )
+        dtype = getattr(images, "dtype", type(images).__name__)
+        whole = ", e.g. images / 255.0" if "int" in str(dtype) else ""
+        raise SettingError(name, _Words(f"{dtype}{list(np.shape(images))}"), _IMAGES + whole)
     require_bounds(bounds, np.shape(images)[1:])
     values, lower, upper = concrete(images), concrete(bounds[0]), concrete(bounds[1])
     if values is None or lower is None or upper is None or not values.size:
         return
     if not np.all(np.isfinite(values)):
-        raise SettingError(name, f"{int(np.sum(~np.isfinite(values)))} values that are not finite", "finite values")
+        raise SettingError(name, _Words(f"{int(np.sum(~np.isfinite(values)))} values that are not finite"), "finite values")
     slack = ROUNDING * np.where(np.isfinite(upper - lower), upper - lower, 0) + _rounding(images.dtype, lower, upper)
     if np.any(values < lower - slack) or np.any(values > upper + slack):
         box = f"[{_plain(np.min(lower)):g}, {_plain(np.max(upper)):g}]"
@@ -180,6 +179,8 @@ def require_radius(
     values = None if value is None else concrete(value)
     if values is None or not values.size:
         return
+    if not np.issubdtype(values.dtype, np.number):
+        raise SettingError(name, value, "a number, or one per example")
     if np.any(np.isnan(values)) or np.any(values < 0):
         raise SettingError(name, value if values.ndim == 0 else float(np.nanmin(values)), "a radius of at least 0")
     most = largest_radius(norm, bounds, image_shape)

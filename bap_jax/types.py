@@ -23,12 +23,14 @@ Gather = Callable[[Array], Array]  # [B_local, ...] -> [B_global, ...]; the iden
 
 
 def comparable(value: Any) -> Any:
-    """An array as something that compares and hashes by its values; anything else as it is, and a tracer too: it has none.
+    """An array as something that compares and hashes by its values, also within tuples; anything else as it is, tracers too.
 
     >>> import numpy as np
     >>> comparable(np.float32(0.5)), comparable(np.zeros(2)) == comparable(np.zeros(2, np.float32)), comparable("linf")
     (0.5, True, 'linf')
     """
+    if isinstance(value, tuple):
+        return tuple(map(comparable, value))
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
         return value
     if isinstance(value, jax.Array) and (jnp.issubdtype(value.dtype, jax.dtypes.extended) or not value.is_fully_addressable):
@@ -56,13 +58,13 @@ class Bounds(NamedTuple):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, tuple) or len(other) != 2:
             return False
-        return self is other or tuple(map(comparable, self)) == tuple(map(comparable, other))
+        return self is other or comparable(self) == comparable(other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __hash__(self) -> int:
-        return hash(tuple(map(comparable, self)))
+        return hash(comparable(self))
 
 
 class Batch(NamedTuple):

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bap_jax.attacks._inputs import admit, check_count, check_keys, check_points
 from bap_jax.attacks.apgd_l1 import SparsePace, sparse_checkpoint, sparse_start, sparse_step
-from bap_jax.attacks.pgd import Objective, check_inputs, check_keys
+from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import normalize, steepest_direction
-from bap_jax.mathematics.objectives import cross_entropy, dlr_targeted, misclassified
-from bap_jax.mathematics.projections import check_radius, clip_to_bounds, project_ball, project_l1_ball_in_box
+from bap_jax.mathematics.objectives import cross_entropy, dlr_targeted, misclassified, rankable, successful
+from bap_jax.mathematics.projections import clip_to_bounds, project_ball, project_l1_ball_in_box
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds
 
@@ -102,14 +103,17 @@ def apgd(
       constants as in the repository fra31/auto-attack.
     """
     ascent = _Ascent(norm, bounds, num_steps, rho, eot_samples, random_logits, large_epsilon_schedule)
-    _check(ascent, keys, images, labels, epsilon, start)
-    _check_count("restarts", restarts, 1)
-    _check_count("first_restart", first_restart, 0)
+    _check(ascent, keys, images, start)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    start = None if start is None else jnp.asarray(start, images.dtype)
+    expand(epsilon, images)  # refuses other shapes
+    check_count("restarts", restarts, 1)
+    check_count("first_restart", first_restart, 0)
     if restarts > 1 and start is not None and not random_logits:
         raise SettingError("restarts", restarts, "1 with a given start: every restart would be the same")
     sign = -1 if targeted else 1
 
-    goal = _Goal(lambda logits: sign * objective(logits, labels), lambda logits: misclassified(logits, labels) != targeted)
+    goal = _Goal(lambda logits: sign * objective(logits, labels), lambda logits: successful(logits, labels, targeted=targeted))
 
     def run(number: int | Array) -> _Run:
         return _ascend(ascent, goal, logits_fn, _fold(keys, number), images, epsilon, start)
@@ -119,7 +123,7 @@ def apgd(
     else:
         nothing = _nothing(images, labels != labels, num_steps)
         best = _first_success(run, first_restart + jnp.arange(restarts), nothing)
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(best.images, best.found, sign * best.losses))
+    return give(best.images, best.found, sign * best.losses)
 
 
 def apgd_targeted(
@@ -185,9 +189,12 @@ def apgd_targeted(
       section 5.
     """
     ascent = _Ascent(norm, bounds, num_steps, rho, eot_samples, random_logits, large_epsilon_schedule)
-    _check(ascent, keys, images, labels, epsilon, start)
-    _check_count("num_targets", num_targets, 1)
-    _check_count("first_target", first_target, 1)
+    _check(ascent, keys, images, start)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    start = None if start is None else jnp.asarray(start, images.dtype)
+    expand(epsilon, images)  # refuses other shapes
+    check_count("num_targets", num_targets, 1)
+    check_count("first_target", first_target, 1)
     clean = _clean_logits(ascent, logits_fn, keys, images)
     num_wrong = clean.shape[-1] - 1
     if isinstance(first_target, int) and first_target > num_wrong:
@@ -202,7 +209,7 @@ def apgd_targeted(
 
     ranks = first_target + jnp.arange(min(num_targets, num_wrong))
     best = _first_success(run, ranks, _nothing(images, misclassified(clean, labels), num_steps), last=num_wrong)
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(best.images, best.found, best.losses))
+    return give(best.images, best.found, best.losses)
 
 
 class _Ascent(NamedTuple):
@@ -342,7 +349,7 @@ def _evaluate(
 
 
 def _record(walk: _Walk, point: Array, gradient: Array, scores: Array, hit: Array) -> _Walk:
-    better = scores > walk.best_score
+    better = rankable(scores) > walk.best_score
     return _Walk(
         current=point,
         previous=walk.current,
@@ -451,29 +458,18 @@ def _fold(keys: Array | None, number: int | Array) -> Array | None:
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
-def _check(
-    ascent: _Ascent, keys: Array | None, images: Array, labels: Array, epsilon: float | Array, start: Array | None
-) -> None:
-    check_inputs(images, labels)
-    check_radius("epsilon", epsilon)
-    expand(epsilon, images)  # refuses other shapes
+def _check(ascent: _Ascent, keys: Array | None, images: Array, start: Array | None) -> None:
     if ascent.norm not in get_args(ApgdNorm):
         raise SettingError("norm", ascent.norm, "one of linf, l2, l1, rms")
-    _check_count("num_steps", ascent.num_steps, 4 if ascent.large_epsilon_schedule else 1)
-    _check_count("eot_samples", ascent.eot_samples, 1)
+    check_count("num_steps", ascent.num_steps, 4 if ascent.large_epsilon_schedule else 1)
+    check_count("eot_samples", ascent.eot_samples, 1)
     if not 0 <= ascent.rho <= 1:
         raise SettingError("rho", ascent.rho, "a share of the steps in [0, 1]")
     if ascent.eot_samples > 1 and not ascent.random_logits:
         raise SettingError("eot_samples", ascent.eot_samples, "1 without random_logits: every sample would be the same")
     if ascent.large_epsilon_schedule and ascent.norm != "l1":
         raise SettingError("large_epsilon_schedule", True, "False unless the norm is l1")
-    if start is not None and (start.shape != images.shape or start.dtype != images.dtype):
-        raise SettingError("start", f"{start.dtype}{list(start.shape)}", f"{images.dtype}{list(images.shape)}, as the images")
+    if start is not None:
+        check_points("start", start, images)
     if start is None or ascent.random_logits:
         check_keys(keys, images)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    """Raise SettingError for anything but a large enough integer; traced and array values pass."""
-    if not isinstance(value, jax.Array) and (not isinstance(value, int) or value < least):
-        raise SettingError(name, value, f"an integer ≥ {least}")

@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.nearest import Nearest, attack_result, check_steps, keep_nearer, none_yet
-from bap_jax.attacks.pgd import check_inputs
+from bap_jax.attacks._inputs import admit, check_points, check_steps
+from bap_jax.attacks.nearest import Nearest, attack_result, keep_nearer, none_yet
 from bap_jax.errors import SettingError
+from bap_jax.inputs import require_images
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.objectives import margin_loss, misclassified
+from bap_jax.mathematics.objectives import margin_loss, successful
 from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import expand
 from bap_jax.mathematics.sparse import project_l0
@@ -68,13 +69,15 @@ def bisection(
       The ways between the points as in the initialisation of FMN, Pintor et al. 2021, "Fast Minimum-norm Adversarial Attacks
       through Adaptive Norm Constraints".
     """
-    _check(images, labels, adversarial, norm, num_steps)
+    _check(images, adversarial, norm, bounds, num_steps)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
+    adversarial = jnp.asarray(adversarial, images.dtype)
     delta = adversarial - images
     length = per_example_norm(delta, "l0" if norm == "l0" else "linf")
 
     def judge(points: Array) -> tuple[Array, Array]:
         logits = logits_fn(points)
-        return margin_loss(logits, labels), misclassified(logits, labels) != targeted
+        return margin_loss(logits, labels), successful(logits, labels, targeted=targeted)
 
     def between(share: Array) -> Array:  # shares [B] in the length's units
         if norm == "l0":
@@ -102,7 +105,7 @@ def bisection(
         _, hit = judge(points)
         nearest = keep_nearer(nearest, hit, points, per_example_norm(points - images, norm))
     search, losses = jax.lax.scan(halve, _Search(0 * length, length, nearest), None, length=num_steps)
-    return attack_result(search.nearest, losses)
+    return attack_result(search.nearest, losses, give)
 
 
 class _Search(NamedTuple):
@@ -111,11 +114,9 @@ class _Search(NamedTuple):
     nearest: Nearest
 
 
-def _check(images: Array, labels: Array, adversarial: Array, norm: str, num_steps: int) -> None:
-    check_inputs(images, labels)
-    if adversarial.shape != images.shape or adversarial.dtype != images.dtype:
-        found = f"{adversarial.dtype}{list(adversarial.shape)}"
-        raise SettingError("adversarial", found, f"points like the images, {images.dtype}{list(images.shape)}")
+def _check(images: Array, adversarial: Array, norm: str, bounds: Bounds, num_steps: int) -> None:
+    check_points("adversarial", adversarial, images)
+    require_images(adversarial, bounds, "adversarial")
     if norm not in ("linf", "l2", "l1", "l0"):
         raise SettingError("norm", norm, "one of linf, l2, l1, l0")
     check_steps("num_steps", num_steps)

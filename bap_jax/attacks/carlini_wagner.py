@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.attacks.nearest import Nearest, attack_result, check_positive, check_steps, keep_nearer, none_yet, per_row
-from bap_jax.attacks.pgd import check_inputs
+from bap_jax.attacks._inputs import admit, check_positive, check_steps
+from bap_jax.attacks.nearest import Nearest, attack_result, keep_nearer, none_yet, per_row
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.objectives import margin_loss, misclassified
+from bap_jax.mathematics.objectives import margin_loss, successful
 from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import choose
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
@@ -78,7 +78,8 @@ def carlini_wagner(
       Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks", section VI.A; constants as in their
       repository nn_robust_attacks.
     """
-    _check(images, labels, bounds, num_steps, search_steps, step_size, initial_constant, confidence)
+    _check(bounds, num_steps, search_steps, step_size, initial_constant, confidence)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
     adam = optax.scale_by_adam()
     sign = -1 if targeted else 1
     lower, upper = (jnp.broadcast_to(jnp.asarray(side, images.dtype), images.shape) for side in bounds)
@@ -89,7 +90,8 @@ def carlini_wagner(
         """How far the point is from being adversarial by κ, and whether it is."""
         logits = logits_fn(current)
         lead = jnp.where(jnp.arange(logits.shape[1])[None, :] == labels[:, None], sign * confidence, 0).astype(logits.dtype)
-        return jnp.maximum(confidence - sign * margin_loss(logits, labels), 0), misclassified(logits + lead, labels) != targeted
+        lack = jnp.maximum(confidence - sign * margin_loss(logits, labels), 0)
+        return lack, successful(logits + lead, labels, targeted=targeted)
 
     def value(offset: Array, constant: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         current = clip_to_bounds(middle + half * jnp.tanh(start + offset), bounds)
@@ -130,7 +132,7 @@ def carlini_wagner(
     bracket = _Search(per_row(initial_constant, images), per_row(0, images), per_row(jnp.inf, images))
     blank = jnp.zeros_like(images, shape=(num_steps, *labels.shape))
     (_, nearest, losses), _ = jax.lax.scan(search, (bracket, nearest, blank), None, length=search_steps)
-    return attack_result(nearest, losses)
+    return attack_result(nearest, losses, give)
 
 
 class _Walk(NamedTuple):
@@ -155,8 +157,6 @@ def _next(bracket: _Search, hit: Array) -> _Search:
 
 
 def _check(
-    images: Array,
-    labels: Array,
     bounds: Bounds,
     num_steps: int,
     search_steps: int,
@@ -164,7 +164,6 @@ def _check(
     initial_constant: float | Array,
     confidence: float | Array,
 ) -> None:
-    check_inputs(images, labels)
     for side in bounds:
         if isinstance(side, (int, float)) and not math.isfinite(side):
             raise SettingError("bounds", bounds, "a finite box: the attack works in coordinates that only such a box has")

@@ -7,21 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.nearest import (
-    Nearest,
-    attack_result,
-    check_positive,
-    check_steps,
-    cosine,
-    farthest,
-    keep_nearer,
-    none_yet,
-    per_row,
-)
-from bap_jax.attacks.pgd import check_inputs, check_keys
+from bap_jax.attacks._inputs import admit, check_keys, check_positive, check_steps
+from bap_jax.attacks.nearest import Nearest, attack_result, cosine, farthest, keep_nearer, none_yet, per_row
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import normalize, per_example_norm
-from bap_jax.mathematics.objectives import cross_entropy, misclassified
+from bap_jax.mathematics.objectives import cross_entropy, successful
 from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
@@ -76,14 +66,15 @@ def ddn(
       Rony et al. 2019, "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
       algorithm 1; the rule for a zero gradient after adv-lib, which draws anew in every step.
     """
-    _check(keys, images, labels, num_steps, gamma, initial_epsilon)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
+    _check(keys, images, num_steps, gamma, initial_epsilon)
     sign = -1 if targeted else 1
     limit = farthest(images, bounds, "l2")
     wander = jnp.zeros_like(images) if keys is None else _directions(keys, images)
 
     def judge(current: Array) -> tuple[Array, Array]:
         logits = logits_fn(current)
-        return cross_entropy(logits, labels), misclassified(logits, labels) != targeted
+        return cross_entropy(logits, labels), successful(logits, labels, targeted=targeted)
 
     def value(current: Array) -> tuple[Array, tuple[Array, Array]]:
         losses, hit = judge(current)
@@ -104,7 +95,7 @@ def ddn(
     walk, losses = jax.lax.scan(iterate, start, jnp.arange(num_steps))
     _, hit = judge(walk.current)
     nearest = keep_nearer(walk.nearest, hit, walk.current, per_example_norm(walk.current - images, "l2"))
-    return attack_result(nearest, losses)
+    return attack_result(nearest, losses, give)
 
 
 class _Walk(NamedTuple):
@@ -121,12 +112,10 @@ def _directions(keys: Array, images: Array) -> Array:
 def _check(
     keys: Array | None,
     images: Array,
-    labels: Array,
     num_steps: int,
     gamma: float | Array,
     initial_epsilon: float | Array,
 ) -> None:
-    check_inputs(images, labels)
     check_steps("num_steps", num_steps)
     check_positive("initial_epsilon", initial_epsilon)
     check_positive("gamma", gamma)

@@ -9,9 +9,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.pgd import check_inputs
+from bap_jax.attacks._inputs import admit
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import dual_norm, per_example_norm
+from bap_jax.mathematics.objectives import misclassified
 from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
@@ -82,7 +83,8 @@ def deepfool(
       Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks"; constants of the
       defaults as in foolbox.
     """
-    _check(images, labels, norm, num_steps, num_candidates, overshoot, reference, margin_slack, distance_slack)
+    _check(norm, num_steps, num_candidates, overshoot, reference, margin_slack, distance_slack)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
     leave = jnp.argmax(logits_fn(images), axis=-1) if reference == "prediction" else labels
 
     def point(total: Array, factor: float) -> Array:
@@ -107,8 +109,7 @@ def deepfool(
 
     (total, _), losses = jax.lax.scan(iterate, (jnp.zeros_like(images), labels == labels), None, length=num_steps)
     attacked = point(total, 1 + overshoot)
-    found = jnp.argmax(logits_fn(attacked), axis=-1) != leave
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(attacked, found, losses))
+    return give(attacked, misclassified(logits_fn(attacked), leave), losses)
 
 
 def bap_deepfool(
@@ -171,8 +172,6 @@ def bap_deepfool(
 def _planes(logits: Array, pull: Callable[[Array], Array], leave: Array, num_candidates: int) -> tuple[Array, Array]:
     """Each candidate's lag behind the reference, [C, B], and the image gradients towards it, [C, B, ...]."""
     num_classes = logits.shape[1]
-    if num_classes < 2:
-        raise SettingError("logits", logits.shape, "shape [B, K] with at least two classes")
     own = jnp.arange(num_classes)[None, :] == leave[:, None]  # [B, K]
     rivals, classes = jax.lax.top_k(jnp.where(own, -jnp.inf, logits), min(num_candidates, num_classes) - 1)
     gaps = jnp.sum(jnp.where(own, logits, 0), axis=1, keepdims=True) - rivals  # [B, C]
@@ -194,8 +193,6 @@ def _shortest_step(gaps: Array, normals: Array, norm: Literal["l2", "linf"], mar
 
 
 def _check(
-    images: Array,
-    labels: Array,
     norm: str,
     num_steps: int,
     num_candidates: int,
@@ -204,7 +201,6 @@ def _check(
     margin_slack: float,
     distance_slack: float,
 ) -> None:
-    check_inputs(images, labels)
     if norm not in ("l2", "linf"):
         raise SettingError("norm", norm, "'l2' or 'linf'")
     if not isinstance(num_steps, int) or num_steps < 1:

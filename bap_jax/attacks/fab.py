@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.nearest import Nearest, attack_result, check_steps, keep_nearer, none_yet
-from bap_jax.attacks.pgd import check_inputs, check_keys
+from bap_jax.attacks._inputs import Give, admit, check_keys, check_steps
+from bap_jax.attacks.nearest import Nearest, attack_result, keep_nearer, none_yet
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import dual_norm, normalize, per_example_norm
 from bap_jax.mathematics.objectives import margin_loss, misclassified
 from bap_jax.mathematics.planes import step_to_plane
-from bap_jax.mathematics.projections import check_radius, clip_to_bounds
+from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 FabNorm = Literal["linf", "l2", "l1"]
+_MANY_CLASSES = 100
 
 
 def fab(
@@ -87,10 +89,12 @@ def fab(
       its final search; random starts as in fra31/auto-attack.
     """
     settings = _Settings(norm, bounds, num_steps, restarts, first_restart, epsilon, alpha_max, eta, beta)
-    _check(keys, images, labels, settings)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    _check(keys, images, settings)
 
     def nearest_plane(current: Array, _: Array) -> _Plane:
         logits, pull = jax.vjp(logits_fn, current)
+        _warn_of_cost(logits.shape[1])
 
         def visit(best: tuple[Array, Array, Array], number: Array) -> tuple[tuple[Array, Array, Array], None]:
             """The planes one after the other: on a CPU faster than all at once, and without K gradients in memory."""
@@ -107,7 +111,7 @@ def fab(
         gap, normal = jax.lax.scan(visit, best, jnp.arange(logits.shape[1] - 1))[0][1:]
         return _Plane(logits, gap, normal)
 
-    return _search(logits_fn, keys, images, labels, settings, nearest_plane, 1, 1)
+    return _search(logits_fn, keys, images, labels, settings, nearest_plane, 1, 1, give)
 
 
 def fab_targeted(
@@ -170,7 +174,8 @@ def fab_targeted(
       section 4.
     """
     settings = _Settings(norm, bounds, num_steps, restarts, first_restart, epsilon, alpha_max, eta, beta)
-    _check(keys, images, labels, settings)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    _check(keys, images, settings)
     check_steps("num_targets", num_targets)
     if isinstance(first_target, int) and first_target < 1:
         raise SettingError("first_target", first_target, "a rank ≥ 1: that of the largest logit is 0")
@@ -180,7 +185,7 @@ def fab_targeted(
         towards = _towards(logits, target, labels)
         return _Plane(logits, jnp.sum(towards * logits, axis=1), pull(towards)[0])
 
-    return _search(logits_fn, keys, images, labels, settings, plane, num_targets, first_target)
+    return _search(logits_fn, keys, images, labels, settings, plane, num_targets, first_target, give)
 
 
 class _Settings(NamedTuple):
@@ -219,12 +224,11 @@ def _search(
     plane: Callable[[Array, Array], _Plane],
     num_targets: int,
     first_target: int | Array,
+    give: Give,
 ) -> AttackResult:
     norm, bounds = settings.norm, settings.bounds
     clean = logits_fn(images)
     num_classes = clean.shape[1]
-    if num_classes < 2:
-        raise SettingError("logits", clean.shape, "shape [B, K] with at least two classes")
     if isinstance(first_target, int) and first_target >= num_classes:
         raise SettingError("first_target", first_target, f"a rank below {num_classes}, the number of classes")
     num_targets = min(num_targets, num_classes - (first_target if isinstance(first_target, int) else 1))
@@ -265,7 +269,15 @@ def _search(
         found = run(begin, 0)
     else:
         found, _ = jax.lax.scan(lambda before, number: (run(before, number), None), begin, jnp.arange(count))
-    return attack_result(found.nearest, found.losses)
+    return attack_result(found.nearest, found.losses, give)
+
+
+def _warn_of_cost(num_classes: int) -> None:
+    if num_classes > _MANY_CLASSES:
+        warnings.warn(
+            f"fab takes {num_classes - 1} backward passes per step, one for each other class; fab_targeted (fab-t) takes one",
+            stacklevel=2,
+        )
 
 
 def _towards(logits: Array, rivals: Array, labels: Array) -> Array:
@@ -285,8 +297,7 @@ def _directions(keys: Array, restart: int | Array, rank: int | Array, images: Ar
     return normalize(jax.vmap(draw)(keys), norm)
 
 
-def _check(keys: Array | None, images: Array, labels: Array, settings: _Settings) -> None:
-    check_inputs(images, labels)
+def _check(keys: Array | None, images: Array, settings: _Settings) -> None:
     dual_norm(settings.norm)  # refuses other norms
     check_steps("num_steps", settings.num_steps)
     check_steps("restarts", settings.restarts)
@@ -296,7 +307,6 @@ def _check(keys: Array | None, images: Array, labels: Array, settings: _Settings
         check_keys(keys, images)
         if settings.epsilon is None:
             raise SettingError("epsilon", None, "a radius: all restarts but the first start at random within epsilon/2")
-    check_radius("epsilon", settings.epsilon)
     for name, low, high in (("alpha_max", 0.0, 1.0), ("eta", 1.0, math.inf), ("beta", 0.0, 1.0)):
         value = getattr(settings, name)
         if not (math.isfinite(value) and low <= value <= high) or (name == "beta" and value == 0):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.pgd import Objective, check_inputs
+from bap_jax.attacks._inputs import admit
+from bap_jax.attacks.pgd import Objective
 from bap_jax.mathematics.norms import steepest_direction
-from bap_jax.mathematics.objectives import cross_entropy, misclassified
-from bap_jax.mathematics.projections import check_radius, clip_to_bounds
+from bap_jax.mathematics.objectives import cross_entropy, successful
+from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
@@ -58,16 +59,15 @@ def fgsm(
     References:
       Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples".
     """
-    check_inputs(images, labels)
-    check_radius("epsilon", epsilon)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
 
     def value(current: Array) -> tuple[Array, tuple[Array, Array]]:
         logits = logits_fn(current)
         losses = objective(logits, labels)
-        return jnp.sum(losses), (losses, misclassified(logits, labels) != targeted)
+        return jnp.sum(losses), (losses, successful(logits, labels, targeted=targeted))
 
     gradient, (losses, hit) = jax.grad(value, has_aux=True)(images)
     step = expand(epsilon, images) * steepest_direction(-gradient if targeted else gradient, norm)
     attacked = clip_to_bounds(images + step, bounds)
-    found = hit | (misclassified(logits_fn(attacked), labels) != targeted)
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(attacked, found, losses[None]))
+    found = hit | successful(logits_fn(attacked), labels, targeted=targeted)
+    return give(attacked, found, losses[None])

@@ -8,20 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.attacks.nearest import (
-    Nearest,
-    attack_result,
-    check_positive,
-    check_steps,
-    cosine,
-    farthest,
-    keep_nearer,
-    none_yet,
-)
-from bap_jax.attacks.pgd import Objective, check_inputs
+from bap_jax.attacks._inputs import admit, check_positive, check_steps
+from bap_jax.attacks.nearest import Nearest, attack_result, cosine, farthest, keep_nearer, none_yet
+from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import dual_norm, normalize, per_example_norm
-from bap_jax.mathematics.objectives import dlr, margin_loss, misclassified
+from bap_jax.mathematics.objectives import dlr, margin_loss, successful
 from bap_jax.mathematics.projections import clip_to_bounds, project_ball
 from bap_jax.mathematics.sparse import project_l0
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
@@ -103,7 +95,8 @@ def fmn(
       projection is the one on the ball; some public codes move every point to the sphere instead, or do not project at all. The
       hooks are those of HO-FMN, see :mod:`bap_jax.attacks.ho_fmn`.
     """
-    _check(images, labels, norm, num_steps, initial_step_size, final_step_size, initial_gamma, final_gamma)
+    _check(norm, num_steps, initial_step_size, final_step_size, initial_gamma, final_gamma)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
     last = initial_step_size / 100 if final_step_size is None else final_step_size
     rule = optax.with_extra_args_support(optimizer or optax.identity())
     estimate = objective in (margin_loss, dlr) if linear_estimate is None else linear_estimate
@@ -112,7 +105,7 @@ def fmn(
 
     def judge(current: Array) -> tuple[Array, Array]:
         logits = logits_fn(current)
-        return objective(logits, labels), misclassified(logits, labels) != targeted
+        return objective(logits, labels), successful(logits, labels, targeted=targeted)
 
     def value(current: Array) -> tuple[Array, tuple[Array, Array]]:
         losses, hit = judge(current)
@@ -156,7 +149,7 @@ def fmn(
     walk, losses = jax.lax.scan(iterate, _Walk(images, epsilon, state, none_yet(images)), jnp.arange(num_steps))
     _, hit = judge(walk.current)
     nearest = keep_nearer(walk.nearest, hit, walk.current, per_example_norm(walk.current - images, norm))
-    return attack_result(nearest, losses)
+    return attack_result(nearest, losses, give)
 
 
 class _Walk(NamedTuple):
@@ -167,8 +160,6 @@ class _Walk(NamedTuple):
 
 
 def _check(
-    images: Array,
-    labels: Array,
     norm: str,
     num_steps: int,
     initial_step_size: float | Array,
@@ -176,7 +167,6 @@ def _check(
     initial_gamma: float | Array,
     final_gamma: float | Array,
 ) -> None:
-    check_inputs(images, labels)
     if norm not in ("linf", "l2", "l1", "l0"):
         raise SettingError("norm", norm, "one of linf, l2, l1, l0")
     check_steps("num_steps", num_steps)

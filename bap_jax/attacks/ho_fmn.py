@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bap_jax.attacks._inputs import admit, check_positive, check_steps
 from bap_jax.attacks.fmn import FmnNorm, fmn
-from bap_jax.attacks.nearest import check_positive, check_steps, cosine
-from bap_jax.attacks.pgd import Objective, check_inputs
+from bap_jax.attacks.nearest import cosine
+from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.objectives import cross_entropy, dlr, margin_loss, misclassified
+from bap_jax.mathematics.objectives import cross_entropy, dlr, margin_loss, successful
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 _OBJECTIVES: tuple[tuple[str, Objective], ...] = (("margin", margin_loss), ("dlr", dlr), ("cross_entropy", cross_entropy))
@@ -126,7 +127,8 @@ def ho_fmn(
       Mura et al. 2024, "HO-FMN: Hyperparameter Optimization for Fast Minimum-Norm Attacks", arXiv 2407.08806; search space and
       plateau rule as in the repository pralab/HO-FMN.
     """
-    grid = _check(images, labels, norm, configurations, num_steps, num_trial_steps)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
+    grid = _check(norm, configurations, num_steps, num_trial_steps)
     count = images.shape[0] if num_trial_examples is None else num_trial_examples
     check_steps("num_trial_examples", count)
     medians = rank_configurations(
@@ -142,7 +144,8 @@ def ho_fmn(
     )
     rows = _rows(grid, _in_use(grid))
     settings = _settings(jax.tree.map(lambda leaf: leaf[jnp.argmin(medians)], rows), _in_use(grid), num_steps)
-    return fmn(logits_fn, keys, images, labels, norm=norm, bounds=bounds, num_steps=num_steps, targeted=targeted, **settings)
+    result = fmn(logits_fn, keys, images, labels, norm=norm, bounds=bounds, num_steps=num_steps, targeted=targeted, **settings)
+    return give(*result)
 
 
 def rank_configurations(
@@ -191,8 +194,11 @@ def rank_configurations(
     References:
       As :func:`ho_fmn`.
     """
-    grid = _check(images, labels, norm, configurations, num_steps, 1)
-    wrong = misclassified(logits_fn(images), labels) != targeted
+    logits_fn, images, labels, _ = admit(logits_fn, images, labels, bounds)
+    grid = _check(norm, configurations, num_steps, 1)
+    clean = logits_fn(images)
+    _check_classes(grid, clean.shape[1])
+    wrong = successful(clean, labels, targeted=targeted)
 
     def trial(row: _Row) -> Array:
         settings = _settings(row, _in_use(grid), num_steps)
@@ -284,14 +290,11 @@ def _optimizer(row: _Row) -> optax.GradientTransformationExtraArgs:
 
 
 def _check(
-    images: Array,
-    labels: Array,
     norm: FmnNorm,
     configurations: Sequence[FmnConfiguration] | None,
     num_steps: int,
     num_trial_steps: int,
 ) -> tuple[FmnConfiguration, ...]:
-    check_inputs(images, labels)
     check_steps("num_steps", num_steps)
     check_steps("num_trial_steps", num_trial_steps)
     grid = tuple(default_configurations(norm) if configurations is None else configurations)
@@ -300,6 +303,12 @@ def _check(
     for entry in grid:
         _check_configuration(entry)
     return grid
+
+
+def _check_classes(grid: Sequence[FmnConfiguration], num_classes: int) -> None:
+    if num_classes < 3 and "dlr" in {entry.objective for entry in grid}:
+        others = "configurations=tuple(c for c in default_configurations(norm) if c.objective != 'dlr')"
+        raise SettingError("configurations", "some with the loss dlr", f"none of them with {num_classes} classes: {others}")
 
 
 def _check_configuration(entry: FmnConfiguration) -> None:

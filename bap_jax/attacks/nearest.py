@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from bap_jax.errors import SettingError
+from bap_jax.attacks._inputs import Give
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.rows import choose
 from bap_jax.types import Array, AttackResult, Bounds, Norm
@@ -44,10 +43,9 @@ def keep_nearer(nearest: Nearest, hit: Array, images: Array, distance: Array) ->
     return Nearest(choose(nearer, images, nearest.images), jnp.where(nearer, distance, nearest.distance))
 
 
-def attack_result(nearest: Nearest, losses: Array) -> AttackResult:
-    """The record as an attack's result, cut off from gradients."""
-    result = AttackResult(nearest.images, jnp.isfinite(nearest.distance), losses)
-    return jax.tree.map(jax.lax.stop_gradient, result)
+def attack_result(nearest: Nearest, losses: Array, give: Give) -> AttackResult:
+    """The record as an attack's result."""
+    return give(nearest.images, jnp.isfinite(nearest.distance), losses)
 
 
 def farthest(images: Array, bounds: Bounds, norm: Norm) -> Array:
@@ -65,15 +63,3 @@ def farthest(images: Array, bounds: Bounds, norm: Norm) -> Array:
 def cosine(step: Array, num_steps: int, initial: float | Array, final: float | Array) -> Array:
     """Cosine annealing, final + (initial − final)·(1 + cos(π·step/num_steps))/2."""
     return final + (initial - final) * (1 + jnp.cos(math.pi * step / num_steps)) / 2
-
-
-def check_steps(name: str, value: object) -> None:
-    """Raise SettingError unless the value is an integer ≥ 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SettingError(name, value, "an integer ≥ 1")
-
-
-def check_positive(name: str, value: object) -> None:
-    """Raise SettingError for a Python number that is not positive and finite; traced and array values pass."""
-    if isinstance(value, (int, float)) and not (math.isfinite(value) and value > 0):
-        raise SettingError(name, value, "a finite number > 0")

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.pgd import Objective, check_inputs, check_keys
+from bap_jax.attacks._inputs import admit, check_keys
+from bap_jax.attacks.pgd import Objective
 from bap_jax.attacks.pgd0 import check_finite_box
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import top_k
 from bap_jax.mathematics.norms import check_norm
-from bap_jax.mathematics.objectives import margin_loss, misclassified
-from bap_jax.mathematics.projections import check_radius, clip_to_bounds, uniform_in_ball
+from bap_jax.mathematics.objectives import margin_loss, successful
+from bap_jax.mathematics.projections import clip_to_bounds, uniform_in_ball
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
@@ -70,7 +71,8 @@ def noise(
     References:
       Carlini et al. 2019, "On Evaluating Adversarial Robustness" (random search as a check of gradient attacks).
     """
-    _check(keys, images, labels, epsilon, norm, bounds, num_samples)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    _check(keys, images, norm, bounds, num_samples)
     sign = -1 if targeted else 1
     shape, size = images.shape[1:], expand(epsilon, images)
 
@@ -85,14 +87,14 @@ def noise(
         point = draw(sample)
         logits = logits_fn(point)
         losses = objective(logits, labels)
-        hit = misclassified(logits, labels) != targeted
+        hit = successful(logits, labels, targeted=targeted)
         better = ~best.found & (hit | (sign * losses > best.score) | (sample == 0))
         best = _Best(choose(better, point, best.images), best.found | hit, jnp.where(better, sign * losses, best.score))
         return best, losses
 
     begin = _Best(images, labels != labels, jnp.full(labels.shape, -jnp.inf, images.dtype))
     best, losses = jax.lax.scan(judge, begin, jnp.arange(num_samples))
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(best.images, best.found, losses))
+    return give(best.images, best.found, losses)
 
 
 class _Best(NamedTuple):
@@ -113,12 +115,8 @@ def _replace_features(keys: Array, images: Array, epsilon: float | Array, bounds
     return jax.vmap(draw)(keys, images, lower, upper, counts)
 
 
-def _check(
-    keys: Array, images: Array, labels: Array, epsilon: float | Array, norm: Norm, bounds: Bounds, num_samples: int
-) -> None:
-    check_inputs(images, labels)
+def _check(keys: Array, images: Array, norm: Norm, bounds: Bounds, num_samples: int) -> None:
     check_keys(keys, images)
-    check_radius("epsilon", epsilon)
     check_norm(norm)
     if norm == "l0":
         check_finite_box(bounds)

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bap_jax.attacks._inputs import admit, check_keys
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import steepest_direction
-from bap_jax.mathematics.objectives import cross_entropy, misclassified
+from bap_jax.mathematics.objectives import cross_entropy, successful
 from bap_jax.mathematics.projections import check_radius, clip_to_bounds, project_ball, uniform_in_ball
 from bap_jax.mathematics.rows import choose, expand, num_features
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
@@ -86,12 +87,13 @@ def pgd(
       "Adversarial Training and Robustness for Multiple Perturbations" (sparse L1 descent, as in cleverhans with
       grad_sparsity=99).
     """
-    _check(keys, images, labels, epsilon, step_size, num_steps, random_start, restarts, keep, l1_share)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    _check(keys, images, step_size, num_steps, random_start, restarts, keep, l1_share)
     step = 2.5 * jnp.asarray(epsilon, images.dtype) / num_steps if step_size is None else step_size
     sign = -1 if targeted else 1
 
     def adversarial(logits: Array) -> Array:
-        return misclassified(logits, labels) != targeted
+        return successful(logits, labels, targeted=targeted)
 
     def ascend(current: Array, gradient: Array) -> Array:
         gradient = sign * gradient
@@ -125,7 +127,7 @@ def pgd(
         return _Run(point, found, found, sign * objective(logits, labels), losses)
 
     best = run(0) if restarts == 1 else _best(jax.lax.map(run, jnp.arange(restarts)))
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(best.images, best.found, best.losses))
+    return give(best.images, best.found, best.losses)
 
 
 class _Walk(NamedTuple):
@@ -177,8 +179,6 @@ def _noise(keys: Array, restart: int | Array, images: Array, epsilon: float | Ar
 def _check(
     keys: Array | None,
     images: Array,
-    labels: Array,
-    epsilon: float | Array,
     step_size: float | Array | None,
     num_steps: int,
     random_start: bool,
@@ -186,8 +186,6 @@ def _check(
     keep: str,
     l1_share: float,
 ) -> None:
-    check_inputs(images, labels)
-    check_radius("epsilon", epsilon)
     check_radius("step_size", step_size)
     for name, count in (("num_steps", num_steps), ("restarts", restarts)):
         if not isinstance(count, int) or count < 1:
@@ -200,19 +198,3 @@ def _check(
         raise SettingError("restarts", restarts, "1 without a random start: every restart would be the same")
     if random_start:
         check_keys(keys, images)
-
-
-def check_inputs(images: Array, labels: Array) -> None:
-    """Raise SettingError unless images are floats [B, ...] and labels integers [B]."""
-    if images.ndim < 2 or not jnp.issubdtype(images.dtype, jnp.floating):
-        raise SettingError("images", f"{images.dtype}{list(images.shape)}", "floats of shape [B, ...]")
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise SettingError("labels", f"{labels.dtype}{list(labels.shape)}", f"integers of shape {list(images.shape[:1])}")
-
-
-def check_keys(keys: Array | None, images: Array) -> None:
-    """Raise SettingError unless there is one typed key per row of images."""
-    typed = keys is not None and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    if keys is None or not typed or keys.shape != images.shape[:1]:
-        found = None if keys is None else f"{keys.dtype}{list(keys.shape)}"
-        raise SettingError("keys", found, f"{images.shape[0]} typed keys, one per row (jax.random.split(jax.random.key(0), n))")

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bap_jax.attacks.pgd import Objective, check_inputs, check_keys
+from bap_jax.attacks._inputs import admit, check_keys
+from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
+from bap_jax.inputs import concrete
 from bap_jax.mathematics.masks import top_k
 from bap_jax.mathematics.norms import normalize
-from bap_jax.mathematics.objectives import cross_entropy, misclassified
+from bap_jax.mathematics.objectives import cross_entropy, successful
 from bap_jax.mathematics.projections import check_radius, clip_to_bounds
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
@@ -79,7 +82,8 @@ def pgd0(
       which evaluates num_steps − 1 points per restart and does not judge the last; its noise of 1e-12, lost in float32,
       and the 1e-10 that it adds to ‖g‖₁, which would shorten the steps of a saturated network, are left out.
     """
-    _check(keys, images, labels, num_pixels, bounds, num_steps, restarts, step_size)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
+    _check(keys, images, num_pixels, bounds, num_steps, restarts, step_size)
     sign = -1 if targeted else 1
     lower, upper = (jnp.broadcast_to(jnp.asarray(side, images.dtype), images.shape) for side in bounds)
     width = upper - lower
@@ -96,7 +100,7 @@ def pgd0(
     def value(current: Array) -> tuple[Array, tuple[Array, Array]]:
         logits = logits_fn(current)
         losses = objective(logits, labels)
-        return jnp.sum(losses), (losses, misclassified(logits, labels) != targeted)
+        return jnp.sum(losses), (losses, successful(logits, labels, targeted=targeted))
 
     def iterate(carry: _Walk, _: None) -> tuple[_Walk, Array]:
         gradient, (losses, hit) = jax.grad(value, has_aux=True)(carry.current)
@@ -107,16 +111,16 @@ def pgd0(
     def run(best: _Best, restart: Array) -> tuple[_Best, None]:
         start = project(jax.vmap(lambda key: _uniform(key, restart, images))(keys) * width + lower - images)
         walk, losses = jax.lax.scan(iterate, _Walk(start, start, labels != labels), None, length=num_steps)
-        walk = _remember(walk, misclassified(logits_fn(walk.current), labels) != targeted)
+        walk = _remember(walk, successful(logits_fn(walk.current), labels, targeted=targeted))
         point = choose(walk.found, walk.kept, walk.current)
         images_ = choose(best.found, best.images, point)
         return _Best(images_, best.found | walk.found, jnp.where(best.found[None, :], best.losses, losses)), None
 
     logits = logits_fn(images)
     still = jnp.broadcast_to(objective(logits, labels)[None, :], (num_steps, len(labels)))
-    begin = _Best(images, misclassified(logits, labels) != targeted, still)
+    begin = _Best(images, successful(logits, labels, targeted=targeted), still)
     best, _ = jax.lax.scan(run, begin, jnp.arange(restarts))
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(best.images, best.found, best.losses))
+    return give(best.images, best.found, best.losses)
 
 
 def by_pixel(images: Array) -> Array:
@@ -137,6 +141,9 @@ def check_pixels(num_pixels: int | Array, images: Array) -> None:
     counts = jnp.asarray(num_pixels)
     if not jnp.issubdtype(counts.dtype, jnp.integer) or counts.shape not in ((), images.shape[:1]):
         raise SettingError("num_pixels", f"{counts.dtype}{list(counts.shape)}", f"an integer, or {images.shape[0]} integers")
+    numbers = concrete(num_pixels)
+    if numbers is not None and np.any(numbers < 0):
+        raise SettingError("num_pixels", int(np.min(numbers)), "integers ≥ 0")
 
 
 def check_finite_box(bounds: Bounds) -> None:
@@ -168,14 +175,12 @@ def _uniform(key: Array, restart: Array, images: Array) -> Array:
 def _check(
     keys: Array,
     images: Array,
-    labels: Array,
     num_pixels: int | Array,
     bounds: Bounds,
     num_steps: int,
     restarts: int,
     step_size: float | Array,
 ) -> None:
-    check_inputs(images, labels)
     check_keys(keys, images)
     check_pixels(num_pixels, images)
     check_finite_box(bounds)

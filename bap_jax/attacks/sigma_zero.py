@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.attacks.nearest import Nearest, attack_result, check_positive, check_steps, cosine, keep_nearer, none_yet, per_row
-from bap_jax.attacks.pgd import check_inputs
+from bap_jax.attacks._inputs import admit, check_positive, check_steps
+from bap_jax.attacks.nearest import Nearest, attack_result, cosine, keep_nearer, none_yet, per_row
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import normalize, per_example_norm
-from bap_jax.mathematics.objectives import margin_loss, misclassified
+from bap_jax.mathematics.objectives import margin_loss, successful
 from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import expand, num_features
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
@@ -71,14 +71,15 @@ def sigma_zero(
       Cinà et al. 2025, "σ-zero: Gradient-based Optimization of ℓ0-norm Adversarial Examples", algorithm 1. As in adv-lib, τ
       moves by the η of the next step.
     """
-    _check(images, labels, num_steps, sigma, initial_threshold, threshold_step, initial_step_size)
+    _check(num_steps, sigma, initial_threshold, threshold_step, initial_step_size)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
     adam = optax.scale_by_adam()
     width = _width(images, bounds)
     sign = -1 if targeted else 1
 
     def judge(current: Array) -> tuple[Array, Array]:
         logits = logits_fn(current)
-        return margin_loss(logits, labels), misclassified(logits, labels) != targeted
+        return margin_loss(logits, labels), successful(logits, labels, targeted=targeted)
 
     def value(delta: Array) -> tuple[Array, tuple[Array, Array]]:
         losses, hit = judge(images + width * delta)
@@ -107,7 +108,7 @@ def sigma_zero(
     threshold = per_row(initial_threshold, images)
     walk, losses = jax.lax.scan(iterate, _Walk(start, threshold, adam.init(start), none_yet(images)), jnp.arange(num_steps))
     _, hit = judge(images + width * walk.delta)
-    return attack_result(keep(walk.nearest, hit, walk.delta), losses)
+    return attack_result(keep(walk.nearest, hit, walk.delta), losses, give)
 
 
 class _Walk(NamedTuple):
@@ -125,15 +126,12 @@ def _width(images: Array, bounds: Bounds) -> Array:
 
 
 def _check(
-    images: Array,
-    labels: Array,
     num_steps: int,
     sigma: float | Array,
     initial_threshold: float | Array,
     threshold_step: float | Array,
     initial_step_size: float | Array,
 ) -> None:
-    check_inputs(images, labels)
     check_steps("num_steps", num_steps)
     check_positive("sigma", sigma)
     check_positive("initial_step_size", initial_step_size)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.pgd import check_inputs, check_keys
+from bap_jax.attacks._inputs import admit, check_keys
 from bap_jax.attacks.pgd0 import by_pixel, check_finite_box, check_pixels
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.objectives import cross_entropy, margin_loss, misclassified
+from bap_jax.mathematics.objectives import cross_entropy, margin_loss, rankable, successful
 from bap_jax.mathematics.rows import choose
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
@@ -81,7 +81,8 @@ def sparse_rs(
       Croce et al. 2022, "Sparse-RS: a versatile framework for query-efficient sparse black-box adversarial attacks"; constants
       as in fra31/sparse-rs, which draws the same places of the lists of changed and unchanged pixels for the whole batch.
     """
-    _check(keys, images, labels, num_pixels, bounds, num_queries, alpha)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds)
+    _check(keys, images, num_pixels, bounds, num_queries, alpha)
     original = by_pixel(images)
     batch, places, channels = original.shape
     lower, upper = (by_pixel(jnp.broadcast_to(jnp.asarray(side, images.dtype), images.shape)) for side in bounds)
@@ -91,7 +92,7 @@ def sparse_rs(
     def judge(pixels: Array) -> tuple[Array, Array]:
         logits = logits_fn(pixels.reshape(images.shape))
         objective = -cross_entropy(logits, labels) if targeted else margin_loss(logits, labels)
-        return objective, misclassified(logits, labels) != targeted
+        return rankable(objective), successful(logits, labels, targeted=targeted)
 
     def colour(pixels: Array, index: Array, high: Array) -> Array:
         """One pixel of each row gets the corner colour that ``high`` [B, C] says."""
@@ -161,8 +162,7 @@ def sparse_rs(
 
     search = jax.lax.while_loop(unfinished, ask, begin())
     losses = jnp.where(jnp.arange(num_queries)[:, None] < search.query, search.losses, search.objective[None, :])
-    result = AttackResult(search.pixels.reshape(images.shape), search.found, losses)
-    return jax.tree.map(jax.lax.stop_gradient, result)
+    return give(search.pixels.reshape(images.shape), search.found, losses)
 
 
 class _Search(NamedTuple):
@@ -208,13 +208,11 @@ def _write(order: Array, index: Array, values: Array) -> Array:
 def _check(
     keys: Array,
     images: Array,
-    labels: Array,
     num_pixels: int | Array,
     bounds: Bounds,
     num_queries: int,
     alpha: float,
 ) -> None:
-    check_inputs(images, labels)
     check_keys(keys, images)
     check_pixels(num_pixels, images)
     check_finite_box(bounds)

@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.attacks.nearest import check_steps
-from bap_jax.attacks.pgd import check_inputs, check_keys
+from bap_jax.attacks._inputs import admit, check_keys, check_steps
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.objectives import margin, margin_loss, misclassified
-from bap_jax.mathematics.projections import check_radius, clip_to_bounds, project_l1_ball_in_box
+from bap_jax.mathematics.objectives import margin, margin_loss, rankable, successful
+from bap_jax.mathematics.projections import clip_to_bounds, project_l1_ball_in_box
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
@@ -101,7 +100,8 @@ def square(
       and L1 as in fra31/auto-attack, where all examples of a batch share windows. Its L2 start leaves a border free where H is no
       multiple of 5; here the tiles are centred and as many as fit.
     """
-    _check(keys, images, labels, epsilon, norm, num_queries, restarts, first_restart, initial_fraction)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
+    _check(keys, images, norm, num_queries, restarts, first_restart, initial_fraction)
     original = _as_pictures(images)
     batch, height, width, _ = original.shape
     sides = _sides(height, width, initial_fraction, norm)
@@ -112,7 +112,7 @@ def square(
     def judge(pictures: Array) -> tuple[Array, Array]:
         logits = logits_fn(pictures.reshape(images.shape))
         objective = margin(logits, labels) if targeted else margin_loss(logits, labels)
-        return objective, misclassified(logits, labels) != targeted
+        return rankable(objective), successful(logits, labels, targeted=targeted)
 
     def run(restart: int | Array, wrong: Array) -> _Search:
         run_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, restart)
@@ -157,8 +157,7 @@ def square(
     best = run(first_restart, wrong)
     if restarts > 1:
         best, _ = jax.lax.scan(again, best, first_restart + jnp.arange(1, restarts))
-    result = AttackResult(best.pictures.reshape(images.shape), best.found, best.losses)
-    return jax.tree.map(jax.lax.stop_gradient, result)
+    return give(best.pictures.reshape(images.shape), best.found, best.losses)
 
 
 def queries_used(result: AttackResult) -> Array:
@@ -358,17 +357,13 @@ def _side_of_the_box(end: float | Array, images: Array, pictures: Array) -> Arra
 def _check(
     keys: Array,
     images: Array,
-    labels: Array,
-    epsilon: float | Array,
     norm: str,
     num_queries: int,
     restarts: int,
     first_restart: int | Array,
     initial_fraction: float,
 ) -> None:
-    check_inputs(images, labels)
     check_keys(keys, images)
-    check_radius("epsilon", epsilon)
     if norm not in ("linf", "l2", "l1"):
         raise SettingError("norm", norm, "one of linf, l2, l1")
     if images.ndim > 4 or (images.ndim == 2 and norm != "linf"):

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.table import read_table, write_table
-from bap_jax.budgets.uniform import BudgetAttack
+from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import misclassified
 from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn
@@ -56,6 +57,7 @@ def cat(attack: BudgetAttack, *, epsilon_step: float = 0.005, epsilon_max: float
     for name, value in (("epsilon_step", epsilon_step), ("epsilon_max", epsilon_max)):
         if not 0 < value < float("inf"):
             raise SettingError(name, value, "a finite number above 0")
+    require_radii(attack, epsilon_step=epsilon_step, epsilon_max=epsilon_max)
     if not 0 <= label_factor * epsilon_max <= 1 + 1e-6:
         raise SettingError("label_factor", label_factor, f"a number in [0, 1 / epsilon_max = {1 / epsilon_max:g}]")
 
@@ -68,7 +70,7 @@ def cat(attack: BudgetAttack, *, epsilon_step: float = 0.005, epsilon_max: float
         attack_keys, label_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(2))
         before = read_table(state.epsilons, batch)
         more = before + state.epsilon_step
-        attacked = attack(logits_fn, attack_keys, images, labels, epsilon=more).images
+        attacked = attack(AnyRadius(logits_fn), attack_keys, images, labels, epsilon=more).images
         fooled = misclassified(logits_fn(attacked), labels)
         after = jnp.minimum(jnp.where(fooled, before, more), state.epsilon_max)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.attacks import bap_deepfool, pgd
+from bap_jax.attacks._inputs import AnyRadius, check_float32
 from bap_jax.budgets.cutoff import (
     Cutoff,
     RunningMean,
@@ -21,6 +22,7 @@ from bap_jax.budgets.margin import margin_search
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.uniform import BudgetAttack
 from bap_jax.errors import SettingError
+from bap_jax.inputs import require_radius
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.mathematics.rows import expand
@@ -75,7 +77,7 @@ def pgd_search(
 
     def search(logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon_max: Array) -> tuple[Array, Array]:
         far = pgd(
-            logits_fn,
+            AnyRadius(logits_fn),
             None,
             images,
             labels,
@@ -146,7 +148,8 @@ def cutoff_scale(
       bounds: the box of the images.
 
     Raises:
-      SettingError: an unknown norm or cutoff, a scale or epsilon_max that is not positive or not given where it has to be.
+      SettingError: an unknown norm or cutoff, a scale or epsilon_max that is not positive or not given where it has to be, a
+        radius wider than the box.
 
     >>> state = cutoff_scale(pgd_search(), None, scale=1.0).init(100)
     >>> float(state.epsilon_max), float(state.cutoff)
@@ -166,12 +169,16 @@ def cutoff_scale(
     for name, value in (("scale", scale), ("epsilon_max", epsilon_max)):
         if not 0 < value < float("inf"):
             raise SettingError(name, value, "a finite number above 0")
+    require_radius(epsilon_max, norm, bounds, name="epsilon_max")
+    if cutoff.kind == "constant":
+        require_radius(cutoff.value, norm, bounds, name="cutoff")
 
     def init(num_examples: int) -> CutoffScaleState:
         return CutoffScaleState(jnp.float32(scale), jnp.float32(epsilon_max), jnp.float32(0.0), RunningMean.empty())
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CutoffScaleState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels
+        check_float32(images)
         search_keys, attack_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(2))
         smallest, found = search(logits_fn, search_keys, images, labels, state.epsilon_max)
         norms = jnp.where(found, per_example_norm(smallest, norm), state.epsilon_max)
@@ -181,7 +188,7 @@ def cutoff_scale(
             moved = images + cutoff_scale_perturbation(smallest, radius, state.scale, norm=norm)
             adversarial = clip_to_bounds(moved, bounds)
         else:
-            adversarial = attack(logits_fn, attack_keys, images, labels, epsilon=epsilon).images
+            adversarial = attack(AnyRadius(logits_fn), attack_keys, images, labels, epsilon=epsilon).images
         targets = targets_of(logits_fn, images, labels)
         return Adversarial(adversarial, epsilon, targets, batch.weight), state._replace(cutoff=radius, running=running)
 

@@ -11,6 +11,7 @@ from bap_jax.attacks.pgd import Objective
 from bap_jax.budgets.friendly_pgd import friendly_pgd
 from bap_jax.budgets.none import targets_of
 from bap_jax.errors import SettingError
+from bap_jax.inputs import require_radius
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import cross_entropy
 from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, Norm
@@ -63,6 +64,7 @@ def fat(
     """
     if not 0 <= epsilon < float("inf"):
         raise SettingError("epsilon", epsilon, "a finite number of at least 0")
+    require_radius(epsilon, norm, bounds)
     steps = tuple(tau_steps)
     if any(number < 0 for number in steps) or list(steps) != sorted(steps):
         raise SettingError("tau_steps", steps, "training steps of at least 0 that do not fall")

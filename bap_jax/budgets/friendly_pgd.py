@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks.pgd import Objective, check_inputs, check_keys
+from bap_jax.attacks._inputs import admit, check_keys
+from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import steepest_direction
 from bap_jax.mathematics.objectives import cross_entropy, kl_divergence, misclassified
-from bap_jax.mathematics.projections import check_radius, clip_to_bounds, project_ball, uniform_in_ball
+from bap_jax.mathematics.projections import clip_to_bounds, project_ball, uniform_in_ball
 from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
@@ -77,9 +78,8 @@ def friendly_pgd(
       zjfheart/Friendly-Adversarial-Training. Zhang et al. 2019, "Theoretically Principled Trade-off between Robustness and
       Accuracy"; public repository yaodongyu/TRADES.
     """
-    check_inputs(images, labels)
+    logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
     check_keys(keys, images)
-    check_radius("epsilon", epsilon)
     if norm not in ("linf", "l2", "rms"):
         raise SettingError("norm", norm, "'linf', 'l2' or 'rms'")
     if num_steps < 1:
@@ -121,7 +121,7 @@ def friendly_pgd(
     nothing = jnp.zeros_like(labels)
     walk, losses = jax.lax.scan(iterate, _Walk(first, nothing, nothing > 0), jnp.arange(num_steps))
     found = (walk.hits > 0) | misclassified(logits_fn(walk.current), labels)
-    return jax.tree.map(jax.lax.stop_gradient, AttackResult(walk.current, found, losses))
+    return give(walk.current, found, losses)
 
 
 def _divergence_from(clean: Array) -> Objective:

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.table import read_table, write_table
-from bap_jax.budgets.uniform import BudgetAttack
+from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import misclassified
 from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn
@@ -71,6 +72,7 @@ def iaat(
         raise SettingError("epsilon", epsilon, "a finite number of at least 0")
     if not 0 < epsilon_step < float("inf"):
         raise SettingError("epsilon_step", epsilon_step, "a finite number above 0")
+    require_radii(attack, epsilon=epsilon, epsilon_step=epsilon_step)
     if not 0 < rate <= 1:
         raise SettingError("rate", rate, "a number in (0, 1]")
 
@@ -89,7 +91,7 @@ def iaat(
         correct = ~misclassified(logits_fn(images), labels)
 
         def robust(attack_keys: Array, radius: Array) -> Array:
-            attacked = attack(logits_fn, attack_keys, images, labels, epsilon=radius).images
+            attacked = attack(AnyRadius(logits_fn), attack_keys, images, labels, epsilon=radius).images
             return ~misclassified(logits_fn(attacked), labels)
 
         def adapted() -> Array:
@@ -103,7 +105,7 @@ def iaat(
             return jnp.where(correct, state.epsilon, 0.0)
 
         budgets = jax.lax.cond(step < state.warmup_steps, warm, adapted)
-        attacked = attack(logits_fn, final_keys, images, labels, epsilon=budgets).images
+        attacked = attack(AnyRadius(logits_fn), final_keys, images, labels, epsilon=budgets).images
         adversarial = Adversarial(attacked, budgets, targets_of(logits_fn, images, labels), batch.weight)
         return adversarial, state._replace(epsilons=write_table(state.epsilons, batch, budgets, gather))
 

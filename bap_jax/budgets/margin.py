@@ -7,7 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bap_jax.attacks._inputs import check_float32
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.objectives import misclassified
 from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, LogitsFn
 
@@ -48,7 +50,7 @@ def margin_search(
       A :class:`Margin`.
 
     Raises:
-      SettingError: shapes differ, ``num_bisections`` is negative or ``grid`` below 1.
+      SettingError: shapes differ, images in half precision, ``num_bisections`` is negative or ``grid`` below 1.
 
     >>> import jax.numpy as jnp
     >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
@@ -63,13 +65,14 @@ def margin_search(
     """
     if direction.shape != images.shape:
         raise SettingError("direction", direction.shape, f"the shape of the images, {images.shape}")
+    check_float32(images)
     if num_bisections < 0:
         raise SettingError("num_bisections", num_bisections, "an integer of at least 0")
     if grid is not None and grid < 1:
         raise SettingError("grid", grid, "an integer of at least 1, or None")
 
     def wrong(points: Array) -> Array:
-        return jnp.argmax(logits_fn(points), axis=-1) != labels
+        return misclassified(logits_fn(points), labels)
 
     def wrong_at(fraction: Array) -> Array:
         return wrong(images + expand(fraction, images) * direction)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bap_jax.attacks._inputs import AnyRadius, check_float32
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.table import read_table, write_table
-from bap_jax.budgets.uniform import BudgetAttack
+from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import soft_margin_loss
 from bap_jax.mathematics.projections import clip_to_bounds
@@ -74,6 +75,7 @@ def mma(
             raise SettingError(name, value, "a finite radius above 0")
     if epsilon_min > epsilon_max:
         raise SettingError("epsilon_min", epsilon_min, f"at most epsilon_max = {epsilon_max:g}")
+    require_radii(attack, epsilon_min=epsilon_min, epsilon_max=epsilon_max)
     if num_bisections < 1:
         raise SettingError("num_bisections", num_bisections, "an integer of at least 1")
 
@@ -82,12 +84,14 @@ def mma(
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: MMAState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels
+        check_float32(images)
 
         def wrong(points: Array) -> Array:
-            return soft_margin_loss(logits_fn(points), labels) >= 0
+            loss = soft_margin_loss(logits_fn(points), labels)
+            return (loss >= 0) & jnp.isfinite(loss)
 
         start = jnp.maximum(read_table(state.epsilons, batch), state.epsilon_min)
-        far = attack(logits_fn, keys, images, labels, epsilon=start).images
+        far = attack(AnyRadius(logits_fn), keys, images, labels, epsilon=start).images
         direction = (far - images) / expand(start, images)
 
         def at(radius: Array) -> Array:

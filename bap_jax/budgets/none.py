@@ -5,12 +5,20 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bap_jax.inputs import require_labels, require_logits
 from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn
 
 
 def targets_of(logits_fn: LogitsFn, images: Array, labels: Array) -> Array:
-    """One-hot labels [B, K], the number of classes read from the shape of the logits (nothing is computed)."""
-    return jax.nn.one_hot(labels, jax.eval_shape(logits_fn, images).shape[-1])
+    """One-hot labels [B, K], the number of classes read from the shape of the logits (nothing is computed).
+
+    Raises:
+      SettingError: something else than logits of at least two classes, or labels that are none of them.
+    """
+    logits = jax.eval_shape(logits_fn, images)
+    require_logits(logits, images.shape[0])
+    require_labels(labels, logits.shape[0], logits.shape[1])
+    return jax.nn.one_hot(labels, logits.shape[-1])
 
 
 def none() -> Budget:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import inspect
+from typing import NamedTuple, Protocol, cast, get_args
 
 import jax.numpy as jnp
 
 from bap_jax.budgets.none import targets_of
 from bap_jax.errors import SettingError
-from bap_jax.types import Adversarial, Array, AttackResult, Batch, Budget, Gather, LogitsFn
+from bap_jax.inputs import require_radius
+from bap_jax.types import Adversarial, Array, AttackResult, Batch, Bounds, Budget, Gather, LogitsFn, Norm
 
 
 class BudgetAttack(Protocol):
@@ -23,6 +25,26 @@ class UniformState(NamedTuple):
     epsilon: Array  # float32 scalar
 
 
+def require_radii(attack: BudgetAttack, **radii: float) -> None:
+    """Refuses radii wider than the box of an attack, as far as its signature tells its norm and its box.
+
+    Raises:
+      SettingError: naming the radius.
+
+    >>> from functools import partial
+    >>> from bap_jax.attacks import pgd
+    >>> require_radii(partial(pgd, num_steps=7), epsilon=8)
+    Traceback (most recent call last):
+        ...
+    bap_jax.errors.SettingError: epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+    """
+    parameters = inspect.signature(attack).parameters
+    norm, bounds = (parameters[name].default if name in parameters else None for name in ("norm", "bounds"))
+    if norm in get_args(Norm) and isinstance(bounds, tuple):
+        for name, value in radii.items():
+            require_radius(value, cast(Norm, norm), Bounds(*bounds), name=name)
+
+
 def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
     """The same ``epsilon`` for every example.
 
@@ -34,7 +56,7 @@ def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
       A :class:`bap_jax.types.Budget` whose state is a :class:`UniformState`.
 
     Raises:
-      SettingError: a negative or non-finite epsilon.
+      SettingError: a negative or non-finite epsilon, or one wider than the box.
 
     >>> from functools import partial
     >>> from bap_jax.attacks import pgd
@@ -43,6 +65,7 @@ def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
     """
     if not 0 <= epsilon < float("inf"):
         raise SettingError("epsilon", epsilon, "a finite number of at least 0")
+    require_radii(attack, epsilon=epsilon)
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: UniformState, *, step: Array, gather: Gather):
         images = attack(logits_fn, keys, batch.images, batch.labels, epsilon=state.epsilon).images

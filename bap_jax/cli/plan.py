@@ -35,7 +35,7 @@ class AttackPlan:
     steps: int | None = None
     """Steps of the attacks; by default 20 of PGD, and what each of the others was published with."""
     queries: int | None = None
-    """Queries of Square and Sparse-RS, samples of noise; by default 5,000, 10,000 and 100."""
+    """Queries of Square (also within a cascade) and Sparse-RS, samples of noise; by default 5,000, 10,000 and 100."""
     step_size: str | None = None
     """Step of PGD as a fraction of epsilon; by default 2.5 / steps."""
     restarts: int = 1
@@ -108,32 +108,31 @@ class AttackPlan:
         """The attacks named by ``--attack``, in every norm of ``--norm`` that they work in."""
         names = [name.strip() for name in self.attack.split(",")]
         made = [threat for name in names for threat in self._in_every_norm(name, bounds)]
-        plain = [name for name in names if name in ATTACKS]
+        parts = [part for name in names for part in _parts(name)]
         given = {"steps": self.steps, "queries": self.queries, "step_size": self.step_size}
         given |= {"restarts": self.restarts if self.restarts > 1 else None}
         for setting, value in given.items():
-            if value is not None and not any(self._settings(name, setting) for name in plain):
+            if value is not None and not any(self._takes(part, setting) for part in parts):
                 raise SettingError(
                     f"--{setting.replace('_', '-')}", value, f"no value with --attack {self.attack}, which has none"
                 )
         return made
 
     def _in_every_norm(self, name: str, bounds: Bounds) -> list[Threat | Cascade]:
-        norms = [norm for norm in self.norms if name not in ATTACKS or norm in ATTACKS[name].norms]
+        parts = _parts(name)
+        norms = [norm for norm in self.norms if all(norm in _norms(part) for part in parts)]
         if not norms:
-            raise SettingError("--norm", self.norm, f"{' or '.join(ATTACKS[name].norms)} with --attack {name}")
+            wanted = "; ".join(f"{' or '.join(_norms(part))} with --attack {part}" for part in dict.fromkeys(parts))
+            raise SettingError("--norm", self.norm, wanted if len(parts) == 1 else f"a norm of every part of {name}: {wanted}")
         return [self._threat(name, cast(Norm, norm), bounds) for norm in norms]
 
     def _threat(self, name: str, norm: Norm, bounds: Bounds) -> Threat | Cascade:
         if name in ATTACKS:
             return self._plain(name, norm, bounds)
         if name in AUTOATTACK:
-            return _renamed("--norm", lambda: autoattack(norm, version=AUTOATTACK[name], bounds=bounds))  # type: ignore[arg-type]
+            return self._autoattack(name, norm, bounds)
         if name.startswith(CASCADE):
-            parts = name.removeprefix(CASCADE).split("+")
-            for part in parts:
-                if part not in ATTACKS:
-                    raise SettingError("--attack", name, f"{CASCADE} and names out of {', '.join(ATTACKS)}, joined by +")
+            parts = _parts(name)
             return cascade(f"{'+'.join(parts)}-{norm}", [self._plain(part, norm, bounds) for part in parts])
         if is_import_path(name):
             threat = import_object("--attack", name)(norm=norm, bounds=bounds)
@@ -142,6 +141,20 @@ class AttackPlan:
             return threat
         known = ", ".join([*ATTACKS, *AUTOATTACK])
         raise SettingError("--attack", name, f"{known}, {CASCADE}NAME+NAME, a comma list of them, or package.module:factory")
+
+    def _autoattack(self, name: str, norm: Norm, bounds: Bounds) -> Cascade:
+        """As published, or with the steps and queries of this plan, which its name then tells."""
+        given = {"num_steps": self.steps, "num_queries": self.queries if self._takes(name, "queries") else None}
+        given = {setting: value for setting, value in given.items() if value is not None}
+        label = name + "".join(f"-{value}{'q' if setting == 'num_queries' else ''}" for setting, value in given.items())
+        settings: dict[str, Any] = {"version": AUTOATTACK[name], "bounds": bounds, "name": f"{label}-{norm}", **given}
+        return _renamed("--norm", lambda: autoattack(norm, **settings))
+
+    def _takes(self, name: str, setting: str) -> bool:
+        """Whether an attack, or AutoAttack, has a setting of this plan that is given."""
+        if name in AUTOATTACK:
+            return setting == "steps" or (setting == "queries" and AUTOATTACK[name] != "rand")  # which has no Square
+        return name in ATTACKS and bool(self._settings(name, setting))
 
     def _plain(self, name: str, norm: Norm, bounds: Bounds) -> Threat:
         if name != "pgd":
@@ -168,6 +181,25 @@ class AttackPlan:
             for setting, (mine_name, value) in mine.items()
             if setting in takes and value is not None and only in (None, mine_name)
         }
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The attacks that a cascade of the command line is made of; of anything else, itself."""
+    if not name.startswith(CASCADE):
+        return (name,)
+    parts = tuple(name.removeprefix(CASCADE).split("+"))
+    if any(part not in ATTACKS for part in parts):
+        raise SettingError("--attack", name, f"{CASCADE} and names out of {', '.join(ATTACKS)}, joined by +")
+    return parts
+
+
+def _norms(name: str) -> tuple[str, ...]:
+    """The norms that an attack works in; all of them for what is somebody's own."""
+    if name in ATTACKS:
+        return ATTACKS[name].norms
+    if name in AUTOATTACK:
+        return ("linf", "l2", "l1") if AUTOATTACK[name] == "standard" else ("linf", "l2")
+    return NORMS
 
 
 def _renamed(setting: str, make: Any) -> Any:

@@ -13,6 +13,7 @@ from bap_jax.attacks import pgd
 from bap_jax.cli.build import model_of
 from bap_jax.cli.settings import Settings, parse_epsilons
 from bap_jax.data import evaluation_batches
+from bap_jax.mathematics import successful
 from bap_jax.training import TrainState
 from bap_jax.types import Batch, Bounds
 
@@ -63,9 +64,7 @@ def _counter(model_name: str, num_classes: int, norm, num_steps: int, bounds: Bo
 
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(KEY), batch.index)
         result = pgd(logits_fn, keys, batch.images, batch.labels, epsilon=epsilon, num_steps=num_steps, norm=norm, bounds=bounds)
-        logits = logits_fn(batch.images)
-        answered = jnp.all(jnp.isfinite(logits), axis=-1)  # the argmax over a NaN is the NaN
-        correct = (jnp.argmax(logits, -1) == batch.labels) & answered & ~result.found
+        correct = successful(logits_fn(batch.images), batch.labels, targeted=True) & ~result.found  # what is NaN is not correct
         return jnp.sum(correct * batch.weight)
 
     return count_correct

@@ -89,7 +89,7 @@ def _of_each_attack(evidence: Evidence) -> list[Check]:
             found.append(checks.check_points(name, int(merged["outside_ball"].sum()), count, "ball"))
         found.append(checks.check_points(name, int(merged["outside_box"].sum()), count, "box"))
         found.append(checks.check_finite(f"{name}: finite points", int(merged["not_finite"].sum()), count, "NaN gradients"))
-        unanswered = "the network gives NaN or infinity at these points, which were not counted as successes"
+        unanswered = "the network gives NaN or infinity there; no point counts as a success by that"
         found.append(checks.check_finite(f"{name}: finite outputs", int(merged["unanswered"].sum()), count, unanswered))
         found.append(checks.check_returned(name, int(merged["lost"].sum()), count))
         if job.truncated:

@@ -10,7 +10,7 @@ from bap_jax.attacks import apgd, apgd_targeted, fab, fab_targeted, square
 from bap_jax.errors import SettingError
 from bap_jax.evaluation.cascade import Cascade, Stage
 from bap_jax.mathematics.objectives import dlr
-from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
+from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, comparable
 
 Version = Literal["standard", "plus", "rand"]
 _STEPS, _QUERIES, _EOT_SAMPLES = 100, 5000, 20
@@ -115,7 +115,7 @@ def _stages(norm: Norm, version: Version, bounds: Bounds, randomized: bool, num_
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Numbered:
     """An attack with its settings, whose argument ``number`` takes the attempt, counted from ``first``."""
 
@@ -123,6 +123,16 @@ class Numbered:
     settings: tuple[tuple[str, Any], ...]
     number: str
     first: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Numbered) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return comparable((self.function, self.settings, self.number, self.first))
 
     def __call__(
         self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array, attempt: Array

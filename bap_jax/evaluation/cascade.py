@@ -46,7 +46,8 @@ def stage_of(threat: Threat) -> Stage:
       >>> stage_of(pgd_threat(num_steps=40)).name
       'pgd-40-linf'
     """
-    return Stage(threat.name, Once(threat.attack), 1, threat.black_box, threat.cost, anywhere=threat.minimal)
+    least = getattr(threat.attack, "least_classes", 2)
+    return Stage(threat.name, Once(threat.attack), 1, threat.black_box, threat.cost, least, anywhere=threat.minimal)
 
 
 def cascade(name: str, threats: list[Threat]) -> Cascade:
@@ -69,7 +70,7 @@ def cascade(name: str, threats: list[Threat]) -> Cascade:
     """
     if isinstance(threats, str | Threat) or not all(isinstance(threat, Threat) for threat in threats):
         raise SettingError("threats", threats, "a list of attacks with their settings, such as [named_threat('apgd-ce')]")
-    if len({(threat.norm, repr(threat.bounds)) for threat in threats}) != 1:
+    if len({(threat.norm, threat.bounds) for threat in threats}) != 1:
         raise SettingError("threats", [(threat.name, threat.norm) for threat in threats], "attacks of one norm and one box")
     return Cascade(name, threats[0].norm, threats[0].bounds, tuple(stage_of(threat) for threat in threats))
 

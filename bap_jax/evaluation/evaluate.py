@@ -49,7 +49,7 @@ def evaluate(
 
     An example counts as robust at ε if it is correct on the clean image and under every threat; the worst case is taken per
     example. Examples that are wrong already are not attacked. Every attacked image is predicted again by a program of its own,
-    and measured: one outside its ball (beyond rounding) or its box, or one that the network has no finite answer to, is no
+    and measured: one outside its ball (beyond rounding) or its box, or one at which the network decides nothing, is no
     success, and a check fails. At ε = 0 no attack is run, since the ball holds the image alone. A minimal-norm attack is run
     once, and has succeeded at every ε that is at least its distance. An attack of
     :class:`bap_jax.evaluation.truncated.Truncated` is run once, on every example, and its points are cut to each ε and predicted
@@ -63,7 +63,7 @@ def evaluate(
     Args:
       predict: (params, images [B, ...]) to logits [B, K], deterministic, in evaluation mode.
       params: whatever ``predict`` wants; on a mesh replicated or sharded by the caller.
-      batches: every example once, all of one size; padding has weight 0. The images, in float32, are kept on the host.
+      batches: every example once, all of one size; padding has weight 0. The images are kept on the host.
       threats: attacks and cascades, of different names; or one alone.
       epsilons: budgets from 0 to the size of the box, or one, for all threats, or for each norm its own.
       key: one typed key, or a whole number to make it of.
@@ -160,7 +160,7 @@ class _Run:
         judge = lambda images: self._judge(placed, images, Bounds())["logits"]  # noqa: E731
         logits, other = first["logits"][real], judge(batch.images)
         self.difference = max(_largest_gap(found[real], logits) for found in (*(self.fetch(r["logits"]) for r in again), other))
-        self.scale = float(np.max(np.abs(np.nan_to_num(logits)), initial=0.0))
+        self.scale = float(np.max(np.abs(np.where(np.isfinite(logits), logits, 0)), initial=0.0))
         if len(real) > 1:
             self.neighbours = _among_others(judge, np.asarray(batch.images), real, other)
 
@@ -245,8 +245,7 @@ class _Run:
         rows = self._rows(job, epsilon, clean, images, points["found"] & uncut)
         rows = {name: np.asarray(values)[: len(part)] for name, values in rows.items()}
         wrong = self.wrong[part]  # these stay wrong, but may be put right by an attack that leads away from what is predicted
-        amiss = np.any([rows[flag] for flag in ("outside_ball", "outside_box", "not_finite", "unanswered")], axis=0)
-        rows |= {"repaired": wrong & ~rows["hit"] & ~amiss}
+        rows |= {"repaired": wrong & rows["right"] & ~rows["outside_ball"] & ~rows["outside_box"] & ~rows["not_finite"]}
         rows |= {"hit": rows["hit"] & ~wrong, "lost": rows["lost"] & ~wrong}
         return rows | {"num_steps": points["num_steps"]}
 
@@ -265,7 +264,7 @@ class _Run:
     def _rows(self, job: Job, epsilon: float, batch: Batch, images: Array, found: np.ndarray) -> Rows:
         """Attacked images, judged at a budget; ``found`` is what the attack says of them."""
         judged = self._judge(batch, images, job.bounds)
-        fooled = (judged["prediction"] != judged["label"]) & judged["answered"]  # the argmax over a NaN is the NaN
+        fooled = judged["fooled"]
         inside = judged[job.norm] <= epsilon + tolerance(job, epsilon, num_features(batch.images))
         return {
             "hit": fooled & inside & judged["boxed"],
@@ -273,6 +272,7 @@ class _Run:
             "outside_box": ~judged["boxed"],
             "not_finite": ~judged["finite"],
             "unanswered": ~judged["answered"],
+            "right": judged["right"],
             "lost": found & ~fooled & judged["answered"] & (not job.network.name),
             **{norm: judged[norm] for norm in (*NORMS, "rms")},
             **({"images": self.fetch(images)} if self.keep_examples else {}),

@@ -116,8 +116,7 @@ def batches_of(batches: Any) -> Iterable[Any]:
 
 
 def on_host(batch: Any, boxes: Sequence[Bounds], image_shape: tuple[int, ...] | None = None) -> tuple[Any, np.ndarray]:
-    """A batch as numpy arrays, and which of its rows are real. Half-precision images become float32: an attack's arithmetic in
-    half precision would leave its ball by a thousandth of the box.
+    """A batch as numpy arrays, and which of its rows are real.
 
     Args:
       batch: with images [B, ...], labels [B], index [B], weight [B].
@@ -155,6 +154,5 @@ def on_host(batch: Any, boxes: Sequence[Bounds], image_shape: tuple[int, ...] | 
         raise SettingError("images", list(images.shape[1:]), f"images of one shape; those before had {list(image_shape)}")
     for bounds in boxes or [ANYTHING]:
         require_images(images[real], bounds)
-    images = images.astype(np.float32) if images.dtype.itemsize < 4 else images
     columns: tuple[Any, ...] = (images, labels, index, weight)
     return Batch(*columns), real

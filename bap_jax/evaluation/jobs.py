@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bap_jax.errors import SettingError
+from bap_jax.evaluation.autoattack import Numbered
 from bap_jax.evaluation.cascade import Cascade, Stage, stage_of
 from bap_jax.evaluation.given import radii_of
 from bap_jax.evaluation.programs import Predict
@@ -98,9 +99,8 @@ def jobs_of(
         minimal = isinstance(threat, Threat) and threat.minimal
         for stage in stages:
             if num_classes < stage.least_classes:
-                raise SettingError(
-                    "threats", threat.name, f"attacks for {num_classes} classes; {stage.name} needs {stage.least_classes}"
-                )
+                needs = f"{stage.name} needs {stage.least_classes} classes; {_instead(threat, num_classes)}"
+                raise SettingError("threats", threat.name, f"attacks for {num_classes} classes; {needs}")
         stages = tuple(s._replace(attempts=min(s.attempts, num_classes - 1)) if s.targets else s for s in stages)
         jobs.append(Job(threat.name, threat.norm, threat.bounds, minimal, stages, network, budgets[threat.name], threat))
     gradients = [job for job in jobs if not (job.minimal or job.cascade or job.black_box or job.truncated)]
@@ -117,6 +117,18 @@ def check_sizes(
     """
     for threat in threats:
         require_radius(np.asarray(budgets[threat.name]), threat.norm, threat.bounds, image_shape, "epsilons")
+
+
+def _instead(threat: Threat | Cascade, num_classes: int) -> str:
+    """What to run where an attack has too few classes: the rest of its cascade, or the same attack on the cross-entropy."""
+    if not isinstance(threat, Cascade):
+        return "run apgd-ce instead"
+    names = [stage.name for stage in threat.stages if stage.least_classes <= num_classes]
+    if num_classes == 3 and "apgd-ce" in names and "apgd-dlr" not in names:  # which has no targets and one class less to rank
+        names.insert(names.index("apgd-ce") + 1, "apgd-dlr")
+    if "apgd-ce" in names and all(isinstance(stage.attack, Numbered) for stage in threat.stages):
+        return f"run autoattack(attacks={tuple(names)}) instead, or --attack cascade:{'+'.join(names)}"
+    return f"run {', '.join(names) or 'apgd-ce'} instead"
 
 
 def box_radius(job: Job, images: np.ndarray) -> float:

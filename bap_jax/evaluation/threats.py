@@ -34,11 +34,12 @@ from bap_jax.attacks import (
     sparse_rs,
     square,
 )
+from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.evaluation.truncated import Truncated
 from bap_jax.mathematics.objectives import cross_entropy, dlr
-from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat
+from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat, comparable
 
 
 def pgd_threat(
@@ -222,13 +223,28 @@ def settings_of(attack: str) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(names) if name not in given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Settled:
-    """An attack with all its settings but the radius, equal to another one if its settings are."""
+    """An attack with all its settings but the radius, equal to another one if its settings are, arrays among them by value."""
 
     function: Callable[..., AttackResult]
     settings: tuple[tuple[str, Any], ...]
     radius: str | None = "epsilon"  # the keyword that takes the radius; None: a minimal-norm attack
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settled) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return comparable((self.function, self.settings, self.radius))
+
+    @property
+    def least_classes(self) -> int:
+        """With fewer classes the attack is not defined."""
+        return 4 if self.function is apgd_targeted else 3 if dict(self.settings).get("objective") is dlr else 2
 
     def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
         radius = {} if self.radius is None else {self.radius: epsilon}
@@ -261,12 +277,14 @@ def _relative_pgd(
     labels: Array,
     *,
     epsilon: Array,
+    num_steps: int = 20,
     step_size: float | None = None,
     relative_step_size: float | None = None,
     **settings: Any,
 ) -> AttackResult:
     step = relative_step_size * epsilon if relative_step_size is not None else step_size
-    return pgd(logits_fn, keys, images, labels, epsilon=epsilon, step_size=step, keep="adversarial", **settings)
+    settings |= {"num_steps": num_steps, "step_size": step, "keep": "adversarial"}
+    return pgd(logits_fn, keys, images, labels, epsilon=epsilon, **settings)
 
 
 def _whole_pixels(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]:
@@ -277,6 +295,16 @@ def _whole_pixels(function: Callable[..., AttackResult]) -> Callable[..., Attack
         return function(logits_fn, keys, images, labels, num_pixels=num_pixels, **settings)
 
     return by_features
+
+
+def _beyond_the_box(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]:
+    """An attack whose radius a protocol fixes, whatever the box."""
+
+    @functools.wraps(function)
+    def at_any_radius(logits_fn, *arguments, **settings):
+        return function(AnyRadius(logits_fn), *arguments, **settings)
+
+    return at_any_radius
 
 
 _THREE: tuple[Norm, ...] = ("linf", "l2", "l1")
@@ -303,6 +331,6 @@ ATTACKS: Mapping[str, Kind] = MappingProxyType(
         "deepfool-truncated": Kind(
             bap_deepfool, ("rms",), 100, (("num_steps", 100), ("early_stop", True)), None, cost=9.0, truncated="nearest"
         ),
-        "fgsm-truncated": Kind(fgsm, ("linf",), 1, (("epsilon", 100.0),), None, truncated="farthest"),
+        "fgsm-truncated": Kind(_beyond_the_box(fgsm), ("linf",), 1, (("epsilon", 100.0),), None, truncated="farthest"),
     }
 )

@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
+from bap_jax.inputs import require_labels, require_logits
 from bap_jax.types import Array
+
+_INSTEAD = "; with fewer take cross_entropy or margin_loss (the attack apgd-ce)"
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -18,7 +21,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
     Args:
       logits: [B, K] unnormalised.
-      labels: [B] integers in 0 … K−1 (not checked: values are checked where data enters).
+      labels: [B] integers in 0 … K−1; checked where they are concrete.
 
     Returns:
       [B] nats, ≥ 0.
@@ -31,7 +34,8 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
       >>> cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1])).round(4)
       Array([0.6931], dtype=float32)
     """
-    return jax.nn.logsumexp(logits, axis=-1) - _pick(logits, labels)
+    own = _pick(logits, labels)
+    return jax.nn.logsumexp(logits, axis=-1) - own
 
 
 def soft_cross_entropy(logits: Array, targets: Array) -> Array:
@@ -52,6 +56,7 @@ def soft_cross_entropy(logits: Array, targets: Array) -> Array:
       >>> soft_cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([[0.9, 0.1]])).round(4)
       Array([0.6931], dtype=float32)
     """
+    require_logits(logits, logits.shape[0], "logits")
     if logits.shape != targets.shape:
         raise SettingError("targets", targets.shape, f"one distribution per row of logits, shape {logits.shape}")
     return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
@@ -153,6 +158,7 @@ def kl_divergence(logits: Array, others: Array) -> Array:
     References:
       Zhang et al. 2019, "Theoretically Principled Trade-off between Robustness and Accuracy".
     """
+    require_logits(logits, logits.shape[0], "logits")
     if logits.shape != others.shape:
         raise SettingError("others", others.shape, f"logits of shape {logits.shape}")
     log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(others)
@@ -217,7 +223,10 @@ def dlr_targeted(logits: Array, labels: Array, targets: Array) -> Array:
 
 
 def misclassified(logits: Array, labels: Array) -> Array:
-    """Whether the largest logit is not the label's (the first of equal ones counts).
+    """Whether the largest logit is not the label's (the first of equal ones counts), told from finite numbers.
+
+    A row that decides nothing is not misclassified: NaN among its logits, +∞, or −∞ for the label. −∞ for other classes takes no
+    part, as where a network masks classes out.
 
     Args:
       logits: [B, K].
@@ -226,19 +235,63 @@ def misclassified(logits: Array, labels: Array) -> Array:
     Returns:
       [B] bool.
 
+    Raises:
+      SettingError: a wrong shape or dtype, or fewer than two classes.
+
     Example:
       >>> import jax.numpy as jnp
-      >>> misclassified(jnp.array([[1.0, 3.0], [1.0, 3.0]]), jnp.array([0, 1]))
-      Array([ True, False], dtype=bool)
+      >>> misclassified(jnp.array([[1.0, 3.0], [1.0, 3.0], [1.0, jnp.nan]]), jnp.array([0, 1, 0]))
+      Array([ True, False, False], dtype=bool)
     """
-    return jnp.argmax(logits, axis=-1) != labels
+    return (jnp.argmax(logits, axis=-1) != labels) & _decided(logits, labels)
+
+
+def successful(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
+    """Whether an attack has what it wants: :func:`misclassified`, or the labels answered if ``targeted``.
+
+    A row that decides nothing (:func:`misclassified`) is a success in neither case.
+
+    Args:
+      logits: [B, K].
+      labels: [B] integers: the true classes, or the wanted ones if ``targeted``.
+      targeted: which of the two.
+
+    Returns:
+      [B] bool.
+
+    Raises:
+      SettingError: as :func:`misclassified`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> logits, labels = jnp.array([[1.0, 3.0], [1.0, 3.0], [jnp.nan, 3.0]]), jnp.array([0, 1, 1])
+      >>> successful(logits, labels), successful(logits, labels, targeted=True)
+      (Array([ True, False, False], dtype=bool), Array([False,  True, False], dtype=bool))
+    """
+    return ((jnp.argmax(logits, axis=-1) != labels) != targeted) & _decided(logits, labels)
+
+
+def rankable(scores: Array) -> Array:
+    """Scores among which a search looks for the largest: −∞ where one is NaN or infinite, so that the search leaves there.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> rankable(jnp.array([0.5, jnp.nan, jnp.inf]))
+      Array([ 0.5, -inf, -inf], dtype=float32)
+    """
+    return jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
+
+
+def _decided(logits: Array, labels: Array) -> Array:
+    """Whether the largest logit (a NaN, where there is one) and the label's are finite, and so their difference."""
+    return jnp.isfinite(jnp.max(logits, axis=-1) - _pick(logits, labels))
 
 
 def _one_hot(logits: Array, labels: Array) -> Array:
-    if logits.ndim != 2:
+    if getattr(logits, "ndim", 2) != 2:
         raise SettingError("logits", logits.shape, "shape [B, K]")
-    if labels.shape != logits.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise SettingError("labels", f"{labels.dtype}{list(labels.shape)}", f"integers of shape {list(logits.shape[:1])}")
+    require_logits(logits, getattr(logits, "shape", labels.shape)[0], "logits")
+    require_labels(labels, logits.shape[0], logits.shape[1])
     return jnp.arange(logits.shape[1])[None, :] == labels[:, None]
 
 
@@ -249,4 +302,5 @@ def _pick(logits: Array, labels: Array) -> Array:
 
 def _check_classes(logits: Array, least: int, name: str) -> None:
     if logits.ndim != 2 or logits.shape[1] < least:
-        raise SettingError("logits", logits.shape, f"shape [B, K] with at least {least} classes for {name}")
+        instead = _INSTEAD if least > 2 else ""
+        raise SettingError("logits", logits.shape, f"shape [B, K] with at least {least} classes for {name}{instead}")

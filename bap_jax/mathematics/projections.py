@@ -6,8 +6,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bap_jax.errors import SettingError
+from bap_jax.inputs import concrete
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, Bounds, Norm
@@ -134,9 +136,12 @@ def clip_to_bounds(images: Array, bounds: Bounds) -> Array:
 
 
 def check_radius(name: str, value: object) -> None:
-    """Raise SettingError for a radius that is a negative or non-finite Python number; traced and array values pass."""
+    """Raise SettingError for a radius that is negative or NaN, or an infinite Python number; traced values and None pass."""
     if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= 0):
         raise SettingError(name, value, "a finite number ≥ 0")
+    numbers = None if value is None else concrete(value)
+    if numbers is not None and not np.all(numbers >= 0):
+        raise SettingError(name, float(np.min(numbers)), "numbers ≥ 0")
 
 
 def _project_l2(delta: Array, epsilon: float | Array, norm: Norm) -> Array:

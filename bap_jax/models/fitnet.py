@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from bap_jax.models.conv import ConvKind, conv_layer, max_pool
-from bap_jax.models.layers import glorot, normalize_pixels
+from bap_jax.models.layers import check_pictures, glorot, normalize_pixels
 from bap_jax.types import Array, Outputs
 
 STAGES = ((32, 32, 32, 48, 48), (80,) * 5, (128,) * 5)
@@ -48,6 +48,7 @@ class FitNet4(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
+        check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
         taps = {}
         for number, widths in enumerate(STAGES, 1):

@@ -15,6 +15,27 @@ glorot = nn.initializers.glorot_uniform()  # Keras' default, with which the pape
 kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")  # the usual choice for residual networks
 
 
+def check_pictures(images: Array) -> None:
+    """Refuses what is no pictures [B, H, W, C]: a convolution would read the rows of channels-first pictures as channels.
+
+    Raises:
+      SettingError: another number of axes, or a second axis of 1 or 3 where the last is neither.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> check_pictures(jnp.ones((2, 3, 32, 32)))
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: images = [2, 3, 32, 32]: expected pictures [B, H, W, C]; jnp.moveaxis(images, 1, -1) makes them
+    """
+    shape = list(images.shape)
+    if len(shape) != 4:
+        one = "; images[..., None] has one channel" if len(shape) == 3 else ""
+        raise SettingError("images", shape, f"pictures [B, H, W, C]{one}")
+    if shape[1] in (1, 3) and shape[3] not in (1, 3):
+        raise SettingError("images", shape, "pictures [B, H, W, C]; jnp.moveaxis(images, 1, -1) makes them")
+
+
 def normalize_pixels(images: Array, mean: Sequence[float] | None, std: Sequence[float] | None) -> Array:
     """(images − mean) / std per channel, inside the network, so that ε stays in pixel units.
 

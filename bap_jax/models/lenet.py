@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from bap_jax.models.conv import ConvKind, conv_layer, max_pool
-from bap_jax.models.layers import flatten, glorot, normalize_pixels
+from bap_jax.models.layers import check_pictures, flatten, glorot, normalize_pixels
 from bap_jax.types import Array, Outputs
 
 
@@ -50,6 +50,7 @@ class LeNet5(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
+        check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
         taps = {}
         for name, features in (("conv1", 32), ("conv2", 64)):

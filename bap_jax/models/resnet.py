@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
 from bap_jax.models.conv import ConvKind, conv_layer
-from bap_jax.models.layers import batch_norm, kaiming, normalize_pixels
+from bap_jax.models.layers import batch_norm, check_pictures, kaiming, normalize_pixels
 from bap_jax.types import Array, Outputs
 
 _ONE = ((1, 1), (1, 1))  # torch pads a 3×3 kernel by one on both sides, also at stride 2, where "SAME" would pad one side only
@@ -83,6 +83,7 @@ class ResNet(nn.Module):
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
         if len(self.blocks) != len(self.widths):
             raise SettingError("widths", tuple(self.widths), f"{len(self.blocks)} numbers, one for each stage")
+        check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
         stem = conv_layer(
             self.widths[0],
@@ -198,6 +199,7 @@ class WideResNet(nn.Module):
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
         if self.depth < 10 or (self.depth - 4) % 6:
             raise SettingError("depth", self.depth, "6n + 4 with n ≥ 1, as 10, 16, 28 or 34")
+        check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
         x = conv_layer(16, 3, conv=self.conv, padding=_ONE, use_bias=False, kernel_init=kaiming, dtype=self.dtype, name="conv1")(
             x

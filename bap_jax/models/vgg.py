@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from bap_jax.models.conv import ConvKind, conv_layer, max_pool
-from bap_jax.models.layers import batch_norm, flatten, glorot, normalize_pixels
+from bap_jax.models.layers import batch_norm, check_pictures, flatten, glorot, normalize_pixels
 from bap_jax.types import Array, Outputs
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -56,6 +56,7 @@ class VGG16(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
+        check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
         taps = {}
         for number, widths in enumerate(BLOCKS, 1):

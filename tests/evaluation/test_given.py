@@ -118,12 +118,19 @@ def test_the_whole_box_is_a_budget_and_other_boxes_have_other_sizes():
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_half_precision_images_are_attacked_in_float32(dtype):
-    """The same numbers as float32 images of the same values, and no point outside its ball."""
+    """The network is shown its own precision; no point leaves its ball or its box; next to the numbers of float32."""
+    seen = set()
+
+    def network(weights, images):
+        seen.add(images.dtype)
+        return linear(weights.astype(images.dtype), images)
+
     half = IMAGES.astype(dtype)
-    threats = [fgsm_threat(), named_threat("fmn", num_steps=20)]
-    plain, found = (
-        look(batches=BATCH._replace(images=images), threats=threats, controls=False) for images in (half.astype(np.float32), half)
-    )
-    for name, success in plain.success.items():
-        np.testing.assert_array_equal(found.success[name], success)
-    assert {check.status for check in found.checks if "points" in check.name} == {"passed"}
+    threats = [fgsm_threat(), named_threat("fmn", num_steps=20), named_threat("fgsm-truncated")]
+    given = {"batches": BATCH._replace(images=half), "threats": threats, "epsilons": [0.02, 0.05, 0.1], "controls": False}
+    found, exact = look(network, **given), look(**given | {"batches": BATCH._replace(images=half.astype(np.float32))})
+    assert seen == {np.dtype(dtype)}
+    for name, accuracies in exact.robust_accuracy.items():
+        np.testing.assert_allclose(found.robust_accuracy[name], accuracies, atol=1.5 / N)
+    points = [check for check in found.checks if "points in" in check.name]
+    assert len(points) == 5 and {check.status for check in points} == {"passed"}

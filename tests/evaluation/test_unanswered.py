@@ -65,6 +65,20 @@ def test_no_finite_answer_is_no_success(column, value):
     assert np.isinf(result.distance["reach"]).all() and np.isinf(result.nearest["l2"]).all()
 
 
+def test_a_network_that_masks_a_class_out_is_fooled_by_finite_logits_and_that_is_said():
+    """A −∞ of another class takes no part in who is right; the check has the number all the same."""
+
+    def masked(weights, images):
+        bright = images.max(axis=1, keepdims=True) > 0.55
+        switched = jnp.where(bright, steady(weights, images)[:, ::-1], steady(weights, images))
+        return jnp.where((jnp.arange(K) == 3)[None], -jnp.inf, switched)
+
+    result = look(masked, Threat("push", "linf", Bounds(), False, moved(0.4)))
+    assert result.clean_accuracy == 1 and result.robust_accuracy["push"].tolist() == [0.0]
+    found = statuses(result)
+    assert found["finite outputs"][0] == found["push: finite outputs"][0] == "failed"
+
+
 @pytest.mark.parametrize("attack, settings", [
     ("pgd", {"num_steps": 3}), ("square", {"num_queries": 10}), ("fmn", {"num_steps": 5}), ("fgsm", {}),
 ])  # fmt: skip

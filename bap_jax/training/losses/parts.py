@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from bap_jax.errors import SettingError
+from bap_jax.inputs import require_labels, require_logits
 from bap_jax.types import Array
 
 
@@ -21,8 +22,19 @@ def check_beta(value: float) -> None:
         raise SettingError("beta", value, "a finite number of at least 0")
 
 
+def check_predictions(logits: Array, labels: Array) -> None:
+    """Raises SettingError unless logits are [B, K] of at least two classes and concrete labels are among them."""
+    require_logits(logits, labels.shape[0], "logits")
+    require_labels(labels, logits.shape[0], logits.shape[1])
+
+
 def one_hot(logits: Array, labels: Array) -> Array:
-    """[B, K] targets of integer labels [B]."""
+    """[B, K] targets of integer labels [B].
+
+    Raises:
+      SettingError: something else than logits of at least two classes, or labels that are none of them.
+    """
+    check_predictions(logits, labels)
     return jnp.eye(logits.shape[-1])[labels]
 
 
@@ -33,4 +45,5 @@ def smoothed_cross_entropy(logits: Array, targets: Array, label_smoothing: float
 
 def correct(logits: Array, labels: Array) -> Array:
     """[B] 1 where the largest logit is the label's, else 0."""
+    check_predictions(logits, labels)
     return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
