@@ -24,7 +24,8 @@ def cut(images: Array, attacked: Array, epsilon: float | Array, norm: Norm, boun
       bounds: the box.
 
     Returns:
-      [B, ...] images within the budget, half precision rounded towards the clean ones. Nothing says that they are still adversarial.
+      [B, ...] images within the budget, in half precision rounded towards the clean ones. Nothing says that they are still
+      adversarial.
 
     Example:
       >>> import jax.numpy as jnp
