@@ -1,10 +1,14 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and JSON that every reader of JSON takes."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> Path:
@@ -33,3 +37,27 @@ def write_atomic(path: str | Path, content: bytes | str) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Nested values as JSON in the strict sense, which has neither NaN nor infinity: these become ``null``, a missing number.
+
+    Args:
+      value: nested mappings, lists, tuples, strings, numbers, booleans and None.
+      indent: spaces per level; all on one line by default.
+
+    Raises:
+      TypeError: something in it is none of these.
+
+    >>> json_text({"ratio": float("inf"), "quartiles": (0.1, float("nan"))})
+    '{"ratio": null, "quartiles": [0.1, null]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

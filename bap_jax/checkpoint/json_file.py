@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.errors import SettingError
 
 
@@ -43,16 +42,16 @@ def write_json(path: str, value: Any) -> None:
 
     Args:
       path: the file.
-      value: what :func:`check_json` accepts.
+      value: what :func:`check_json` accepts; numbers that are not finite become null.
 
-    >>> import tempfile
+    >>> import json, tempfile
     >>> path = tempfile.mkdtemp() + "/config.json"
     >>> write_json(path, {"seed": 0})
     >>> with open(path) as file:
     ...     json.load(file)
     {'seed': 0}
     """
-    write_atomic(path, json.dumps(value, indent=2) + "\n")
+    write_atomic(path, json_text(value, indent=2) + "\n")
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint.json_file import check_json, flatten, write_json
 from bap_jax.checkpoint.manager import CHECKPOINTS
 from bap_jax.errors import SettingError
@@ -70,12 +70,13 @@ class RunFolder:
 
         Args:
           step: how many steps have been done.
-          **metrics: numbers, scalar arrays, strings, or lists of them. A key for anything read from a clock contains ``time``.
+          **metrics: numbers, scalar arrays, strings, or lists of them; one that is not finite is written as null. A key for
+            anything read from a clock contains ``time``.
 
         Raises:
           SettingError: a value that JSON cannot hold.
         """
-        line = json.dumps({"step": int(step)} | {name: check_json(_plain(value), name) for name, value in metrics.items()})
+        line = json_text({"step": int(step)} | {name: check_json(_plain(value), name) for name, value in metrics.items()})
         if self._lock is None:
             return
         if self._metrics is None:

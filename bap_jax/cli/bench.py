@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.cli.arguments import Bench
 from bap_jax.cli.bench_process import RAMP_STEPS, Stalled, StepProcess
 from bap_jax.cli.bench_step import TimedStep, mask_work, network, read_data
@@ -77,7 +76,7 @@ def bench(command: Bench) -> int:
     _show(record, rows, screen)
     if command.out is not None:
         command.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(command.out, json.dumps(record, indent=1) + "\n")
+        write_atomic(command.out, json_text(record, indent=1) + "\n")
         screen.print(f"figures: {command.out}", highlight=False)
     return 1 if stalled else 0
 

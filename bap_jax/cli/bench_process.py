@@ -35,7 +35,7 @@ class StepProcess:
 
     def __init__(self, devices: int, settings: dict[str, Any], seconds: float = 300.0):
         self.devices, self.seconds, self._reader = devices, seconds, concurrent.futures.ThreadPoolExecutor(1)
-        command = [sys.executable, "-m", "bap_jax.cli.bench_process", str(devices), json.dumps(settings)]
+        command = [sys.executable, "-m", "bap_jax.cli.bench_process", str(devices), json.dumps(settings, allow_nan=False)]
         self.process = subprocess.Popen(command, env=clean(os.environ), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def time(self) -> Sample:
@@ -100,7 +100,7 @@ def _main() -> None:
     mesh = data_mesh(devices) if devices > 1 else None
     step = TimedStep(chosen, source, network(chosen, source), chosen.ramp(RAMP_STEPS), mesh)
     for _ in sys.stdin:
-        print(_MARK + json.dumps(step.time()._asdict()), flush=True)
+        print(_MARK + json.dumps(step.time()._asdict(), allow_nan=False), flush=True)
 
 
 RAMP_STEPS = 1000  # the run that the timed steps are the beginning of: by default masks then change every 30 steps

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.cli.arguments import Bench
 from bap_jax.cli.bench import Row, machine, plain, ratios
 from bap_jax.cli.grid import Process, Sweep
@@ -54,7 +54,7 @@ class Job(NamedTuple):
           RuntimeError: it failed.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION_CACHE")}
-        command = [sys.executable, "-m", "bap_jax.cli.bench_sweep", json.dumps(self._asdict())]
+        command = [sys.executable, "-m", "bap_jax.cli.bench_sweep", json.dumps(self._asdict(), allow_nan=False)]
         done = subprocess.run(command, env=kept, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"a process of this benchmark failed: {done.stderr[-2000:]}")
@@ -98,7 +98,7 @@ def bench_sweep(command: Bench) -> int:
         record = {"machine": there, "settings": settings.as_dict(), "ratios": [plain(one) for one in rows], "groups": groups}
         record["seconds"] = {name: found._asdict() for name, found in taken.items()}
         command.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(command.out, json.dumps(record, indent=1) + "\n")
+        write_atomic(command.out, json_text(record, indent=1) + "\n")
     return 0
 
 

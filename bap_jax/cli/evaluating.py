@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, read_config, versions
 from bap_jax.cli.build import model_of
 from bap_jax.cli.journal import Journal
@@ -28,7 +28,8 @@ from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity,
 from bap_jax.evaluation import Source as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
-from bap_jax.types import Threat
+from bap_jax.plugins import is_import_path
+from bap_jax.types import Bounds, Threat
 
 FOLDER = "evaluations"
 
@@ -127,6 +128,8 @@ def evaluate_run(
     """
     plan.check()
     settings = settings_of(run)
+    if not is_import_path(settings.data):
+        plan.check_radii(Bounds())
     network, step, about = restore_checkpoint(run, plan.checkpoint)
     mesh = data_mesh(devices)
     check_batch_size(batch_size, mesh, "--batch-size")
@@ -139,6 +142,7 @@ def evaluate_run(
             train_split=settings.train_split,
             test_split=settings.test_split,
         )
+    plan.check_radii(dataset.bounds, dataset.image_shape)
     where = f"the checkpoint of step {step} in {run}"
     network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
@@ -180,7 +184,7 @@ def evaluate_run(
     write_atomic(folder / f"{name}.npz", _npz(_per_example(result)))
     if save_examples:
         write_atomic(folder / f"{name}.examples.npz", _npz({"index": result.index, **result.examples}))
-    write_atomic(folder / f"{name}.json", json.dumps(record, indent=1))
+    write_atomic(folder / f"{name}.json", json_text(record, indent=1))
     journal.clear()
     return record
 
@@ -196,7 +200,7 @@ def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] 
 
 def plan_name(plan: AttackPlan) -> str:
     """A file name for a plan: readable, and different for different plans."""
-    text = json.dumps(dataclasses.asdict(plan), sort_keys=True)
+    text = json.dumps(dataclasses.asdict(plan), sort_keys=True, allow_nan=False)
     readable = plan.attack.replace(" ", "").replace(",", "+").replace(":", ".").replace("/", ".")[:60]
     return f"{readable}-{plan.norm.replace(',', '+')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, versions
 from bap_jax.cli.build import model_of
 from bap_jax.cli.evaluating import fit, restore_checkpoint, settings_of
@@ -122,7 +122,7 @@ def export_run(
         "weights": {"name": files.weights.name, "bytes": len(weights), "sha256": digest},
         "masks": {"name": files.masks.name, "bytes": len(masks), "sha256": hashlib.sha256(masks).hexdigest()},
     }
-    write_atomic(files.card, json.dumps(card, indent=1) + "\n")
+    write_atomic(files.card, json_text(card, indent=1) + "\n")
     return files, card
 
 
@@ -196,7 +196,7 @@ def import_run(
     with open_run(out, settings.as_dict()) as folder, Checkpoints(folder.checkpoints) as checkpoints:
         network = Network(imported.params, imported.masks, imported.model_state)
         checkpoints.save(0, {"step": np.int32(0)}, network=network, metadata={"finished": True, "phase": 0})
-        write_atomic(Path(out) / RECORD, json.dumps(record | {"converted": imported.converted}, indent=1) + "\n")
+        write_atomic(Path(out) / RECORD, json_text(record | {"converted": imported.converted}, indent=1) + "\n")
     from_file = "everything is kept" if _all_kept(imported.masks) else "the file's"
     found = "kept where not zero" if masks == "nonzero" else from_file
     return ImportedRun(

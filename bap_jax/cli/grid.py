@@ -10,6 +10,8 @@ from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
+from bap_jax.plugins import is_import_path
+from bap_jax.types import Bounds
 
 Change = Mapping[str, Any]  # settings of `bap train` and their values
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -81,7 +83,9 @@ class Sweep:
                 found = [getattr(one, differs) for one in (other, cell)]
                 raise SettingError(differs, found, f"one value in the cells called {cell_name(cell)}, or two sweeps")
         for cell in cells:
-            self.plans_of(cell)
+            for plan in self.plans_of(cell):
+                if not is_import_path(cell.data):
+                    plan.check_radii(Bounds())
         return list(cells)
 
     def plans_of(self, cell: Settings) -> tuple[AttackPlan, ...]:

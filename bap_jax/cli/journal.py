@@ -34,7 +34,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any]):
-        self.folder, self.header = folder, json.dumps(header, sort_keys=True, default=str)
+        self.folder, self.header = folder, json.dumps(header, sort_keys=True, default=str, allow_nan=False)
         path = folder / HEADER
         if folder.exists() and not (path.exists() and path.read_text(encoding="utf-8") == self.header):
             shutil.rmtree(folder)

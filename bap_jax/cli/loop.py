@@ -72,6 +72,7 @@ def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
       SettingError: a setting that makes no sense by itself, with this data or with these devices.
     """
     settings.check()
+    settings.check_radii(splits.train.bounds, splits.train.image_shape)
     mesh = data_mesh(devices)
     check_batch_size(settings.batch_size, mesh, "--batch-size")
     per_epoch = steps_per_epoch(len(splits.train), settings.batch_size)

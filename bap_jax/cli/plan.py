@@ -8,6 +8,7 @@ from typing import Any, cast
 from bap_jax.cli.settings import parse_epsilons, parse_number
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import ATTACKS, Cascade, autoattack, cascade, named_threat, settings_of
+from bap_jax.inputs import require_radius
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.types import Bounds, Norm, Threat
 
@@ -88,6 +89,20 @@ class AttackPlan:
         if set(found) != set(self.norms):
             raise SettingError("--epsilon", self.epsilon, f"radii for each norm of --norm {self.norm}, such as linf=0.1;l2=1")
         return found
+
+    def check_radii(self, bounds: Bounds, image_shape: tuple[int, ...] | None = None) -> None:
+        """Refuses radii wider than the box that images lie in: with their shape, if it is known, else where it does not matter.
+
+        Raises:
+          SettingError: with the fraction that was probably meant.
+
+        >>> AttackPlan(epsilon="0,8").check_radii(Bounds())
+        Traceback (most recent call last):
+            ...
+        bap_jax.errors.SettingError: --epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+        """
+        for norm, radii in self.epsilons().items():
+            require_radius(radii, norm, bounds, image_shape, "--epsilon")
 
     def threats(self, bounds: Bounds) -> list[Threat | Cascade]:
         """The attacks named by ``--attack``, in every norm of ``--norm`` that they work in."""

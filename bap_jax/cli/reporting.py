@@ -80,7 +80,7 @@ def settings_table(records: Sequence[Record]) -> dict[str, Any]:
     configs = [read_config(run) for run in _runs(records)]
     names = dict.fromkeys(name for config in configs for name in config)
     training = {"runs": len(configs)} | {name: _values(config.get(name) for config in configs) for name in names}
-    plans = [json.loads(text) for text in dict.fromkeys(json.dumps(record["plan"]) for record in records)]
+    plans = [json.loads(text) for text in dict.fromkeys(json.dumps(record["plan"], allow_nan=False) for record in records)]
     fields = list(dict.fromkeys(name for plan in plans for name in plan))
     shared = [name for name in fields if len({str(plan.get(name)) for plan in plans}) == 1]
     found = {"training": training, "evaluation": {name: plans[0].get(name) for name in shared}}

@@ -83,9 +83,9 @@ def _samples(arm: str, record: Record, count: int, data_dir: str | None) -> list
                 np.asarray(batch.images),
                 np.asarray(images),
                 labels=_texts(batch.labels),
-                predictions=_texts(judged["prediction"]),
+                predictions=_answers(judged),
                 bounds=(float(dataset.bounds.lower), float(dataset.bounds.upper)),
-                clean_predictions=_texts(clean["prediction"]),
+                clean_predictions=_answers(clean),
                 distances=[float(size) for size in judged[norm]],
             )
         )
@@ -138,6 +138,12 @@ def _pgd(norm: Norm, lower: float, upper: float) -> Callable:
     """PGD as :func:`bap_jax.evaluation.programs.attack` calls it; one object for one box, so that arms share compiles."""
     threat = named_threat("pgd", norm=norm, bounds=Bounds(lower, upper), num_steps=PGD_STEPS)
     return lambda logits_fn, keys, images, labels, epsilon, attempt: threat.attack(logits_fn, keys, images, labels, epsilon)
+
+
+def _answers(judged: dict[str, Any]) -> list[str]:
+    """The predictions; the argmax over logits that are not finite is none."""
+    said = zip(_texts(judged["prediction"]), judged["answered"], strict=True)
+    return [text if answered else "none" for text, answered in said]
 
 
 def _texts(numbers: Any) -> list[str]:

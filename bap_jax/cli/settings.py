@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from bap_jax.budgets import parse_cutoff
 from bap_jax.errors import SettingError
+from bap_jax.inputs import require_radius
 from bap_jax.mathematics.schedules import SCHEDULES, Ramp, Schedule
 from bap_jax.models import NETWORKS
 from bap_jax.plugins import import_object, is_import_path
+from bap_jax.types import Bounds
 
 PLUGINS: dict[str, tuple[str, ...]] = {  # settings that may name the user's own code, and the names known here
     "model": tuple(NETWORKS),
@@ -250,7 +252,31 @@ class Settings:
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
         self._check_budget()
         self._check_attack()
+        if not is_import_path(self.data):  # a data set of one's own may have other bounds; see check_radii
+            self.check_radii(Bounds())
         return self
+
+    def check_radii(self, bounds: Bounds, image_shape: tuple[int, ...] | None = None) -> None:
+        """Refuses radii wider than the box: with the data's own bounds and image shape once these are known.
+
+        Raises:
+          SettingError: with the fraction that was probably meant.
+
+        >>> Settings(epsilon_max=8.0).check_radii(Bounds())
+        Traceback (most recent call last):
+            ...
+        bap_jax.errors.SettingError: --epsilon-max = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+        """
+        radii: dict[str, Any] = {"--validation-epsilon": parse_epsilons("--validation-epsilon", self.validation_epsilon)}
+        if not is_import_path(self.budget):  # one of the user's own may mean anything by them
+            radii |= {
+                "--" + name.replace("_", "-"): getattr(self, name) for name in ("epsilon_max", "epsilon_min", "epsilon_step")
+            }
+            radii["--epsilon"] = self.radius() if self.epsilon is not None else None
+            cutoff = parse_cutoff(self.cutoff)
+            radii["--cutoff constant"] = cutoff.value if cutoff.kind == "constant" else None
+        for name, radius in radii.items():
+            require_radius(radius, self.norm, bounds, image_shape, name)
 
     def _check_budget(self) -> None:
         if self.budget == "uniform":

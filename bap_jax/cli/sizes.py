@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,16 +30,18 @@ def sizes_of(network: Network, predict: Callable, image_shape: tuple[int, ...]) 
       image_shape: of one image.
 
     Returns:
-      The columns, and the check. ``num_parameters``; ``nonzero`` parameters; ``compression_ratio``, prunable over kept weights;
+      The columns, and the check. ``num_parameters``; ``nonzero`` parameters; ``compression_ratio``, prunable over kept weights,
+      None where none is kept;
       ``bytes_dense``, the safetensors file of all tensors; ``bytes``, that of the same tensors without their zeros
       (:func:`bap_jax.export.packed.pack`), both files made and measured; ``flops_dense`` and ``flops_sparse`` per image
       (:func:`bap_jax.mathematics.flops.count_flops`), None where they cannot be counted, and then the check warns.
     """
     tensors = export_network(*network, layout="jax").tensors
+    ratio = float(compression_ratio(network.masks))
     sizes: dict[str, Any] = {
         "num_parameters": count_parameters(network.params),
         "nonzero": sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(network.params)),
-        "compression_ratio": float(compression_ratio(network.masks)),
+        "compression_ratio": ratio if math.isfinite(ratio) else None,
         "bytes_dense": file_bytes(tensors),
         "bytes": file_bytes(pack(tensors)),
         "flops_dense": None,

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import lock_folder, versions
 from bap_jax.cli.evaluating import evaluate_run, stored_evaluation
 from bap_jax.cli.grid import Sweep, cell_name
@@ -167,6 +167,8 @@ class _Job:
             splits = self.data.of(cell.settings)
             try:
                 run = prepare(cell.settings, splits, self.devices)
+                for plan in cell.plans:
+                    plan.check_radii(splits.test.bounds, splits.test.image_shape)
             except SettingError:
                 raise
             except Exception:  # the user's own code: noted when it is this cell's turn
@@ -334,7 +336,7 @@ class _Job:
         note: Failure = {"error": type(error).__name__, "message": str(error), "while": doing, "step": saved_step(cell.folder)[0]}
         note["traceback"] = traceback.format_exception(error)[-3:]
         cell.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(cell.folder / FAILED, json.dumps(note, indent=1) + "\n")
+        write_atomic(cell.folder / FAILED, json_text(note, indent=1) + "\n")
         self.failed[cell.name], self.work[cell.name] = note, 1.0
         self.write_book()
         self.tell(f"{cell.name} failed: {error}")
@@ -348,7 +350,7 @@ class _Job:
         if jax.process_index():
             return
         book = {"cells": {cell.name: line(cell) for cell in self.cells}, "groups": self.groups, "versions": versions()}
-        write_atomic(self.out / BOOK, json.dumps(book, indent=1) + "\n")
+        write_atomic(self.out / BOOK, json_text(book, indent=1) + "\n")
 
     def tell(self, what: str) -> None:
         self.shown = max(self.shown, sum(self.work.values()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from bap_jax.data.dataset import Source
+from bap_jax.data.dataset import Source, check_images, check_labels
 from bap_jax.data.order import batch_indices, steps_per_epoch
 from bap_jax.errors import SettingError
 from bap_jax.types import Batch
@@ -31,7 +31,7 @@ def make_batch(dataset: Source, indices: np.ndarray, batch_size: int | None = No
 
     Raises:
       SettingError: more indices than ``batch_size``, or an index outside the data set.
-      DataError: an example that cannot be read.
+      DataError: an example that cannot be read, an image that leaves its bounds or is not finite, a label outside its range.
 
     Example:
       >>> import numpy as np
@@ -51,6 +51,9 @@ def make_batch(dataset: Source, indices: np.ndarray, batch_size: int | None = No
     index = np.concatenate([index, np.full(size - len(index), count, np.int32)])
     real = index < count
     stored, stored_labels = dataset.read(index[real])
+    where = f"{dataset.name} ({dataset.split})"
+    check_labels(stored_labels, dataset.num_classes, where, index[real])
+    check_images(stored, dataset.bounds, where, index[real])
     images = np.empty((size, *dataset.image_shape), np.float32)
     images[real] = _to_float(stored)
     images[~real] = np.asarray(dataset.bounds.lower, np.float32)
@@ -96,7 +99,7 @@ def train_batches(
 
     Raises:
       SettingError: at once, if the batch size does not fit the data set or the seed is out of range.
-      DataError: from the iterator, at the batch that cannot be read.
+      DataError: from the iterator, at the batch that cannot be read or that :func:`make_batch` refuses.
 
     Example:
       >>> from bap_jax.data.digits import digits
@@ -171,6 +174,7 @@ def evaluation_batches(
 
     Raises:
       SettingError: a batch size or a limit below 1.
+      DataError: from the iterator, as for :func:`train_batches`.
 
     Example:
       >>> from bap_jax.data.digits import digits

@@ -106,10 +106,10 @@ def check(dataset: Source) -> None:
 
     Example:
       >>> import numpy as np
-      >>> check(Dataset(np.full((2, 2, 2, 1), 1.5, np.float32), np.array([0, 1], np.int32), 2))
+      >>> check(Dataset(np.full((2, 2, 2, 1), 1.5, np.float32), np.array([0, 1], np.int32), 2))  # doctest: +ELLIPSIS
       Traceback (most recent call last):
           ...
-      bap_jax.errors.DataError: data (train): image 0 leaves its bounds [0, 1]: its values go from 1.5 to 1.5; scale the images
+      bap_jax.errors.DataError: data (train): image 0 leaves its bounds [0, 1]: its values go from 1.5 to 1.5; scale...
     """
     where = f"{dataset.name} ({dataset.split})"
     if len(dataset) == 0:
@@ -126,35 +126,47 @@ def check(dataset: Source) -> None:
     check_images(images, dataset.bounds, where)
 
 
-def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
-    """Raise a DataError unless labels are integers in ``[0, num_classes)``."""
+def check_labels(labels: np.ndarray, num_classes: int, where: str, positions: np.ndarray | None = None) -> None:
+    """Raise a DataError unless labels are integers in ``[0, num_classes)``; ``positions`` are theirs in the data set."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{where}: labels have dtype {labels.dtype}, expected whole numbers (int32)")
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(wrong):
-        raise DataError(f"{where}: label {labels[wrong[0]]} of example {wrong[0]} lies outside [0, {num_classes - 1}]")
+        example = wrong[0] if positions is None else positions[wrong[0]]
+        raise DataError(f"{where}: label {labels[wrong[0]]} of example {example} lies outside [0, {num_classes - 1}]")
 
 
-def check_images(images: np.ndarray, bounds: Bounds, where: str) -> None:
-    """Raise a DataError unless images are uint8 in bounds ``[0, 1]``, or finite floats inside their bounds."""
+def check_images(images: np.ndarray, bounds: Bounds, where: str, positions: np.ndarray | None = None) -> None:
+    """Raise a DataError unless images are uint8 in bounds ``[0, 1]``, or finite floats inside their bounds; ``positions`` are
+    theirs in the data set."""
     if images.dtype == np.uint8:
         if not (np.all(np.asarray(bounds.lower) == 0.0) and np.all(np.asarray(bounds.upper) == 1.0)):
             raise DataError(f"{where}: uint8 images are read as value / 255, so their bounds are [0, 1], not {bounds}")
         return
     if not np.issubdtype(images.dtype, np.floating):
         raise DataError(f"{where}: images have dtype {images.dtype}, expected uint8 or float32")
+    lower, upper = np.asarray(bounds.lower, np.float32), np.asarray(bounds.upper, np.float32)
+    if not len(images) or _all_inside(images, lower, upper):
+        return
+    named = np.arange(len(images)) if positions is None else positions
     rows = tuple(range(1, images.ndim))
     wrong = np.flatnonzero(~np.isfinite(images).all(axis=rows))
     if len(wrong):
-        raise DataError(f"{where}: image {wrong[0]} holds NaN or infinity")
-    lower, upper = np.asarray(bounds.lower, np.float32), np.asarray(bounds.upper, np.float32)
+        raise DataError(f"{where}: image {named[wrong[0]]} holds NaN or infinity")
     wrong = np.flatnonzero(~((images >= lower) & (images <= upper)).all(axis=rows))
     if len(wrong):
         image, box = images[wrong[0]], f"[{lower.min():g}, {upper.max():g}]"
         raise DataError(
-            f"{where}: image {wrong[0]} leaves its bounds {box}: its values go from {image.min():g} to {image.max():g}; "
-            "scale the images"
+            f"{where}: image {named[wrong[0]]} leaves its bounds {box}: its values go from {image.min():.8g} to "
+            f"{image.max():.8g}; scale the images (normalisation belongs into the model)"
         )
+
+
+def _all_inside(images: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> bool:
+    """Two passes without a copy, so that every batch of training can be looked at; NaN is inside of nothing."""
+    least, largest = images.min(axis=0), images.max(axis=0)
+    finite = np.isfinite(least).all() and np.isfinite(largest).all()
+    return bool(finite and (least >= lower).all() and (largest <= upper).all())
 
 
 class Statistics(NamedTuple):

@@ -33,6 +33,7 @@ class Evidence(NamedTuple):
     clean: Table  # columns [N] of the clean images
     difference: float  # the largest between predictions of the same images
     scale: float  # the largest logit
+    neighbours: tuple[float, int, int] | None  # in another order and beside others: largest difference, changed, of how many
     jobs: Sequence[Job]
     tables: Mapping[tuple[str, float], Table]  # (threat, budget) -> columns [N]
     after: Mapping[tuple[str, float], Sequence[float]]  # (cascade, budget) -> robust accuracy after each stage
@@ -69,6 +70,7 @@ def _of_the_model(evidence: Evidence) -> list[Check]:
         checks.check_logits(int(clean["probabilities"].sum()), count),
         checks.check_finite("finite outputs", int((~clean["finite"]).sum()), count, "the model gives NaN or infinity"),
         checks.check_determinism(evidence.difference, evidence.scale),
+        checks.check_neighbours(evidence.neighbours, evidence.scale),
         checks.check_finite("finite input gradients", int((~np.isfinite(gradient)).sum()), count, "the gradient overflows"),
         checks.check_gradients(int(zero.sum()), int(saturated.sum()), count),
     ]
@@ -87,6 +89,8 @@ def _of_each_attack(evidence: Evidence) -> list[Check]:
             found.append(checks.check_points(name, int(merged["outside_ball"].sum()), count, "ball"))
         found.append(checks.check_points(name, int(merged["outside_box"].sum()), count, "box"))
         found.append(checks.check_finite(f"{name}: finite points", int(merged["not_finite"].sum()), count, "NaN gradients"))
+        unanswered = "the network gives NaN or infinity there; no point counts as a success by that"
+        found.append(checks.check_finite(f"{name}: finite outputs", int(merged["unanswered"].sum()), count, unanswered))
         found.append(checks.check_returned(name, int(merged["lost"].sum()), count))
         if job.truncated:
             found.append(_of_cut_points(evidence, job))
@@ -97,7 +101,7 @@ def _of_each_attack(evidence: Evidence) -> list[Check]:
             found.append(checks.check_found(name, int(np.isinf(distance).sum()), evidence.num_examples))
         elif job.truncated:
             continue
-        elif evidence.num_steps[name] > 1 and not job.cascade and not job.network.name and not job.black_box:
+        elif evidence.num_steps.get(name, 0) > 1 and not job.cascade and not job.network.name and not job.black_box:
             left = ~merged["broken"] & merged["attacked"]
             rise, last = (float(merged[column][left].mean()) if left.any() else 0.0 for column in ("rise", "last_rise"))
             found.append(checks.check_converged(name, rise, last, int(left.sum())))

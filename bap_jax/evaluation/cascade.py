@@ -68,6 +68,8 @@ def cascade(name: str, threats: list[Threat]) -> Cascade:
       >>> [stage.name for stage in cascade("mine", [fgsm_threat(), pgd_threat()]).stages]
       ['fgsm-linf', 'pgd-20-linf']
     """
+    if isinstance(threats, str | Threat) or not all(isinstance(threat, Threat) for threat in threats):
+        raise SettingError("threats", threats, "a list of attacks with their settings, such as [named_threat('apgd-ce')]")
     if len({(threat.norm, threat.bounds) for threat in threats}) != 1:
         raise SettingError("threats", [(threat.name, threat.norm) for threat in threats], "attacks of one norm and one box")
     return Cascade(name, threats[0].norm, threats[0].bounds, tuple(stage_of(threat) for threat in threats))

@@ -72,6 +72,31 @@ def check_determinism(largest_difference: float, scale: float) -> Check:
     return Check("deterministic outputs", "passed" if same else "failed", f"largest difference {largest_difference:.2g}", advice)
 
 
+def check_neighbours(seen: tuple[float, int, int] | None, scale: float) -> Check:
+    """An image must get the same answer whatever else is in its batch: in another order, and beside other images.
+
+    Args:
+      seen: the largest difference of a logit, how many predictions changed, and of how many; None where no batch had a second
+        row.
+      scale: the largest logit; a hundredth of it is rounding.
+
+    Returns:
+      Check.
+
+    >>> check_neighbours((0.5, 3, 20), 10.0).status, check_neighbours((1e-5, 0, 20), 10.0).status
+    ('failed', 'passed')
+    """
+    name = "rows do not see their neighbours"
+    if seen is None:
+        return Check(name, "passed", "batches of one row have none", "")
+    difference, changed, count = seen
+    told = f"largest difference {difference:.2g}, {changed} of {count} predictions change"
+    if difference <= 1e-2 * max(scale, 1e-6):
+        return Check(name, "passed", told, "")
+    advice = "switch the network to evaluation: stored BatchNorm statistics, nothing over the batch, no noise by a row's place"
+    return Check(name, "failed", f"rows depend on their neighbours: {told}", advice)
+
+
 def check_points(name: str, outside: int, num_points: int, region: str) -> Check:
     """No attacked image may leave its ball or its box; those that do are not counted as successes.
 

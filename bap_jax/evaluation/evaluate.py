@@ -13,28 +13,30 @@ from bap_jax.errors import SettingError
 from bap_jax.evaluation import audit, programs
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy
 from bap_jax.evaluation.cascade import Cascade, Once, Stage
-from bap_jax.evaluation.jobs import Job, Source, box_radius, budgets_of, jobs_of, tolerance
+from bap_jax.evaluation.given import attacks_of, batches_of, key_of, on_host, sources_of
+from bap_jax.evaluation.jobs import Job, Radii, Source, box_radius, budgets_of, check_sizes, jobs_of, tolerance
 from bap_jax.evaluation.pool import Pool
 from bap_jax.evaluation.programs import NORMS, Predict
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.threats import named_threat
+from bap_jax.inputs import require_labels
 from bap_jax.mathematics.rows import num_features
 from bap_jax.types import Array, Batch, Bounds, Norm, Params, Threat
 
 Rows = dict[str, np.ndarray]  # columns of a table, each [N] or [n]
-FLAGS = ("outside_ball", "outside_box", "not_finite", "lost")
-PASSES = 5  # how often the first batch is predicted in search of noise
+FLAGS = ("outside_ball", "outside_box", "not_finite", "unanswered", "lost")
+PASSES = 5  # how often one batch is predicted in search of noise
 
 
 def evaluate(
     predict: Predict,
     params: Params,
-    batches: Iterable[Batch],
-    threats: Sequence[Threat | Cascade],
-    epsilons: Sequence[float] | Mapping[Norm, Sequence[float]],
-    key: Array,
+    batches: Iterable[Batch] | Batch,
+    threats: Sequence[Threat | Cascade] | Threat | Cascade,
+    epsilons: Radii,
+    key: Array | int,
     *,
-    sources: Sequence[Source] = (),
+    sources: Sequence[Source] | Source = (),
     controls: bool = True,
     keep_examples: bool = False,
     recall: Callable[[str], Rows | None] | None = None,
@@ -47,10 +49,11 @@ def evaluate(
 
     An example counts as robust at ε if it is correct on the clean image and under every threat; the worst case is taken per
     example. Examples that are wrong already are not attacked. Every attacked image is predicted again by a program of its own,
-    and measured: one outside its ball (beyond rounding) or its box is no success, and a check fails. At ε = 0 no attack is run,
-    since the ball holds the image alone. A minimal-norm attack is run once, and has succeeded at every ε that is at least its
-    distance. An attack of :class:`bap_jax.evaluation.truncated.Truncated` is run once, on every example, and its points are cut
-    to each ε and predicted there. Each attempt of a cascade's stages is run on the examples that are still robust.
+    and measured: one outside its ball (beyond rounding) or its box, or one at which the network decides nothing, is no
+    success, and a check fails. At ε = 0 no attack is run, since the ball holds the image alone. A minimal-norm attack is run
+    once, and has succeeded at every ε that is at least its distance. An attack of
+    :class:`bap_jax.evaluation.truncated.Truncated` is run once, on every example, and its points are cut to each ε and predicted
+    there. Each attempt of a cascade's stages is run on the examples that are still robust.
 
     Each function is compiled once per ``predict`` and attack: ε and ``params`` are traced, and the examples left are packed into
     batches of one size, so that other budgets and other checkpoints of the same model cost no compilation, provided that the same
@@ -61,9 +64,9 @@ def evaluate(
       predict: (params, images [B, ...]) to logits [B, K], deterministic, in evaluation mode.
       params: whatever ``predict`` wants; on a mesh replicated or sharded by the caller.
       batches: every example once, all of one size; padding has weight 0. The images are kept on the host.
-      threats: attacks and cascades, of different names.
-      epsilons: budgets ≥ 0 for all threats, or for each norm its own.
-      key: one typed key.
+      threats: attacks and cascades, of different names; or one alone.
+      epsilons: budgets from 0 to the size of the box, or one, for all threats, or for each norm its own.
+      key: one typed key, or a whole number to make it of.
       sources: other networks, such as the dense one. Every gradient attack with a budget is run on them too, and its images are
         judged on the network in question: named ``THREAT from SOURCE``, and counted like any attack.
       controls: try, on one batch, what should change nothing or break everything: more steps, noise, an unbounded attack, and
@@ -80,7 +83,8 @@ def evaluate(
       EvaluationResult. A failed check does not stop the evaluation: look at ``checks``.
 
     Raises:
-      SettingError: budgets, names, labels or images that cannot be, no example at all, or fewer classes than an attack needs.
+      SettingError: budgets, names, labels or images that cannot be, a network that returns no logits, no example at all, or
+        fewer classes than an attack needs.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -92,10 +96,13 @@ def evaluate(
       >>> result.clean_accuracy, result.robust_accuracy["fgsm-linf"].tolist()
       (1.0, [1.0, 0.5])
     """
+    if not callable(predict):
+        raise SettingError("predict", type(predict).__name__, "a function of (params, images) that returns logits")
+    threats, sources, key = attacks_of(threats), sources_of(sources), key_of(key)
     budgets = budgets_of(threats, epsilons)
     network = Source("", predict, params)
     run = _Run(network, key, keep_examples, recall, record, put, fetch, progress)
-    run.look(batches, [threat.bounds for threat in threats])
+    run.look(batches_of(batches), threats, budgets)
     jobs = jobs_of(threats, sources, network, budgets, run.clean["logits"].shape[1])
     run.plan(jobs)
     for job in jobs:
@@ -116,37 +123,46 @@ class _Run:
         self.after: dict[tuple[str, float], list[float]] = {}
         self.num_steps: dict[str, int] = {}
         self.difference = self.scale = 0.0
+        self.neighbours: tuple[float, int, int] | None = None
         self.done = self.total = 0.0
 
-    def look(self, batches: Iterable[Batch], boxes: Sequence[Bounds]) -> None:
+    def look(
+        self, batches: Iterable[Batch], threats: Sequence[Threat | Cascade], budgets: Mapping[str, tuple[float, ...]]
+    ) -> None:
         """Predict the clean images; refuse what cannot be attacked; keep what can."""
         parts: list[Rows] = []
         pools: list[Pool] = []
-        for number, batch in enumerate(batches):
-            host: Any = jax.tree.map(np.asarray, batch)
-            rows = self.fetch(programs.look(self.network.predict, self.network.params, self.put(host), tuple(boxes)))
-            real = np.asarray(rows["weight"]) > 0
-            _check_batch(rows, real, boxes)
+        largest: tuple[Batch, Rows, np.ndarray] | None = None
+        boxes = tuple(threat.bounds for threat in threats)
+        for batch in batches:
+            host, real = on_host(batch, boxes, pools[0].images.shape[1:] if pools else None)
+            if not pools:
+                check_sizes(threats, budgets, host.images.shape[1:])
+            rows = self.fetch(programs.look(self.network.predict, self.network.params, self.put(host), boxes))
+            _check_rows(rows, real, boxes)
             parts.append({name: np.asarray(values)[real] for name, values in rows.items()})
             pools.append(Pool(host.images[real], host.labels[real], host.index[real], len(real)))
-            if number == 0:
-                self._look_again(host, rows, real, boxes)
-        if not any(len(pool.labels) for pool in pools):
+            if real.any() and (largest is None or len(real) > len(largest[2])):
+                largest = host, rows, real
+        if largest is None:
             raise SettingError("batches", 0, "at least one example of weight > 0")
+        self._look_again(*largest, boxes)
         self.clean: Rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         images, labels, index = (np.concatenate(columns) for columns in list(zip(*pools, strict=True))[:3])
-        self.pool = Pool(images, labels, index, pools[0].batch_size)
+        self.pool = Pool(images, labels, index, max(pool.batch_size for pool in pools))
         self.wrong = self.clean["prediction"] != self.clean["label"]
 
-    def _look_again(self, batch: Batch, first: Rows, real: np.ndarray, boxes: Sequence[Bounds]) -> None:
-        """Again by the same program (noise drawn at run time) and once by another (noise drawn while tracing)."""
-        predict, params = self.network.predict, self.network.params
-        again = [programs.look(predict, params, self.put(batch), tuple(boxes)) for _ in range(PASSES - 2)]
-        other = programs.judge(predict, params, self.put(batch), batch.images, Bounds())
-        logits = first["logits"][real]
-        gaps = np.nan_to_num([np.abs(self.fetch(rows["logits"])[real] - logits) for rows in (*again, other)])
-        self.difference = float(np.max(gaps, initial=0.0))
-        self.scale = float(np.max(np.abs(np.nan_to_num(logits)), initial=0.0))
+    def _look_again(self, batch: Batch, first: Rows, real: np.ndarray, boxes: tuple[Bounds, ...]) -> None:
+        """Again by the same program (noise drawn at run time) and once by another (noise drawn while tracing); then by that one
+        in another order, and beside other images."""
+        predict, params, placed = self.network.predict, self.network.params, self.put(batch)
+        again = [programs.look(predict, params, self.put(batch), boxes) for _ in range(PASSES - 2)]
+        judge = lambda images: self._judge(placed, images, Bounds())["logits"]  # noqa: E731
+        logits, other = first["logits"][real], judge(batch.images)
+        self.difference = max(_largest_gap(found[real], logits) for found in (*(self.fetch(r["logits"]) for r in again), other))
+        self.scale = float(np.max(np.abs(np.where(np.isfinite(logits), logits, 0)), initial=0.0))
+        if len(real) > 1:
+            self.neighbours = _among_others(judge, np.asarray(batch.images), real, other)
 
     def plan(self, jobs: Sequence[Job]) -> None:
         costs = [_cost(job, stage, eps) * stage.attempts for job in jobs for stage in job.stages for eps in job.runs]
@@ -229,7 +245,7 @@ class _Run:
         rows = self._rows(job, epsilon, clean, images, points["found"] & uncut)
         rows = {name: np.asarray(values)[: len(part)] for name, values in rows.items()}
         wrong = self.wrong[part]  # these stay wrong, but may be put right by an attack that leads away from what is predicted
-        rows |= {"repaired": wrong & ~rows["hit"] & ~rows["outside_ball"] & ~rows["outside_box"] & ~rows["not_finite"]}
+        rows |= {"repaired": wrong & rows["right"] & ~rows["outside_ball"] & ~rows["outside_box"] & ~rows["not_finite"]}
         rows |= {"hit": rows["hit"] & ~wrong, "lost": rows["lost"] & ~wrong}
         return rows | {"num_steps": points["num_steps"]}
 
@@ -248,14 +264,16 @@ class _Run:
     def _rows(self, job: Job, epsilon: float, batch: Batch, images: Array, found: np.ndarray) -> Rows:
         """Attacked images, judged at a budget; ``found`` is what the attack says of them."""
         judged = self._judge(batch, images, job.bounds)
-        fooled = judged["prediction"] != judged["label"]
+        fooled = judged["fooled"]
         inside = judged[job.norm] <= epsilon + tolerance(job, epsilon, num_features(batch.images))
         return {
             "hit": fooled & inside & judged["boxed"],
             "outside_ball": ~inside,
             "outside_box": ~judged["boxed"],
             "not_finite": ~judged["finite"],
-            "lost": found & ~fooled & (not job.network.name),
+            "unanswered": ~judged["answered"],
+            "right": judged["right"],
+            "lost": found & ~fooled & judged["answered"] & (not job.network.name),
             **{norm: judged[norm] for norm in (*NORMS, "rms")},
             **({"images": self.fetch(images)} if self.keep_examples else {}),
         }
@@ -365,6 +383,7 @@ class _Run:
             clean=self.clean,
             difference=self.difference,
             scale=self.scale,
+            neighbours=self.neighbours,
             jobs=jobs,
             tables=self.tables,
             after=self.after,
@@ -428,15 +447,38 @@ def _worst_case(jobs: Sequence[Job], correct: np.ndarray, success: Mapping[str, 
     }
 
 
-def _check_batch(rows: Mapping[str, np.ndarray], real: np.ndarray, boxes: Sequence[Bounds]) -> None:
-    labels, num_classes = rows["label"][real], rows["logits"].shape[1]
-    if ((labels < 0) | (labels >= num_classes)).any():
-        raise SettingError("labels", f"{labels.min()} … {labels.max()}", f"integers in 0 … {num_classes - 1}")
-    if not rows["finite_image"][real].all():
-        raise SettingError("images", "NaN or infinity", "finite numbers")
+def _largest_gap(some: np.ndarray, others: np.ndarray) -> float:
+    """The largest difference of two arrays of logits; infinite where one is finite and the other is not."""
+    both = np.isfinite(some) & np.isfinite(others)
+    if (np.isfinite(some) != np.isfinite(others)).any():
+        return math.inf
+    return float(np.max(np.abs(np.where(both, some, 0) - np.where(both, others, 0)), initial=0.0))
+
+
+def _among_others(
+    logits_of: Callable[[np.ndarray], np.ndarray], images: np.ndarray, real: np.ndarray, logits: np.ndarray
+) -> tuple[float, int, int]:
+    """A batch in another order, and with half of its rows (and its padding) replaced: (the largest difference of a logit of the
+    rows that stay, how many of their predictions change, how many they are)."""
+    rows, size = np.flatnonzero(real), len(real)
+    order = np.concatenate([np.arange(0, size, 2), np.arange(1, size, 2)])[::-1]  # no pair stays together
+    moved = np.empty_like(logits)
+    moved[order] = logits_of(images[order])
+    stay = rows[::2]
+    mirrored = images[real].min() + images[real].max() - images  # as far from the images as the box allows, and inside it
+    mirrored[stay] = images[stay]
+    beside = logits_of(mirrored)[stay]
+    gap = max(_largest_gap(moved[rows], logits[rows]), _largest_gap(beside, logits[stay]))
+    changed = moved.argmax(1) != logits.argmax(1)
+    changed[stay] |= beside.argmax(1) != logits[stay].argmax(1)
+    return gap, int(changed[rows].sum()), len(rows)
+
+
+def _check_rows(rows: Mapping[str, np.ndarray], real: np.ndarray, boxes: Sequence[Bounds]) -> None:
+    require_labels(np.asarray(rows["label"])[real], int(real.sum()), rows["logits"].shape[1])
     for column, bounds in enumerate(boxes):
-        if not rows["boxed"][real][:, column].all():
-            raise SettingError("images", "outside the bounds", f"images inside {bounds}")
+        if not rows["boxed"][real][:, column].all():  # nearer to the box than what was refused before, and outside yet
+            raise SettingError("images", "outside the bounds", f"images inside {bounds}; np.clip takes rounding away")
 
 
 def _cost(job: Job, stage: Stage, epsilon: float) -> float:

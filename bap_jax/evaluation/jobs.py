@@ -11,10 +11,14 @@ import numpy as np
 from bap_jax.errors import SettingError
 from bap_jax.evaluation.autoattack import Numbered
 from bap_jax.evaluation.cascade import Cascade, Stage, stage_of
+from bap_jax.evaluation.given import radii_of
 from bap_jax.evaluation.programs import Predict
 from bap_jax.evaluation.truncated import Truncated
+from bap_jax.inputs import require_radius
 from bap_jax.mathematics.norms import check_norm
 from bap_jax.types import Bounds, Norm, Params, Threat
+
+Radii = float | Sequence[float] | Mapping[Norm, float | Sequence[float]]
 
 
 class Source(NamedTuple):
@@ -67,9 +71,8 @@ class Job(NamedTuple):
         return self.minimal or (self.truncated is not None and self.truncated.minimal)
 
 
-def budgets_of(
-    threats: Sequence[Threat | Cascade], epsilons: Sequence[float] | Mapping[Norm, Sequence[float]]
-) -> dict[str, tuple[float, ...]]:
+def budgets_of(threats: Sequence[Threat | Cascade], epsilons: Radii) -> dict[str, tuple[float, ...]]:
+    """Threat → its budgets, in rising order."""
     names = [threat.name for threat in threats]
     if len(set(names)) < len(names):
         raise SettingError("threats", names, "a different name for each")
@@ -77,12 +80,9 @@ def budgets_of(
     for threat in threats:
         check_norm(threat.norm)
         chosen = epsilons.get(threat.norm) if isinstance(epsilons, Mapping) else epsilons
-        if chosen is None or len(chosen) == 0:
+        if chosen is None:
             raise SettingError("epsilons", epsilons, f"at least one budget for the norm {threat.norm}")
-        values = sorted({float(value) for value in chosen})
-        if any(not (math.isfinite(value) and value >= 0) for value in values):
-            raise SettingError("epsilons", list(chosen), "finite numbers ≥ 0")
-        budgets[threat.name] = tuple(values)
+        budgets[threat.name] = radii_of(chosen)
     return budgets
 
 
@@ -105,6 +105,18 @@ def jobs_of(
         jobs.append(Job(threat.name, threat.norm, threat.bounds, minimal, stages, network, budgets[threat.name], threat))
     gradients = [job for job in jobs if not (job.minimal or job.cascade or job.black_box or job.truncated)]
     return jobs + [job._replace(name=f"{job.name} from {source.name}", network=source) for source in sources for job in gradients]
+
+
+def check_sizes(
+    threats: Sequence[Threat | Cascade], budgets: Mapping[str, tuple[float, ...]], image_shape: tuple[int, ...]
+) -> None:
+    """Refuses budgets wider than the box of their threat, known with the shape of an image.
+
+    Raises:
+      SettingError: with the fraction that was probably meant.
+    """
+    for threat in threats:
+        require_radius(np.asarray(budgets[threat.name]), threat.norm, threat.bounds, image_shape, "epsilons")
 
 
 def _instead(threat: Threat | Cascade, num_classes: int) -> str:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from bap_jax.attacks import bisection
 from bap_jax.evaluation import truncated
+from bap_jax.inputs import require_logits
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.objectives import cross_entropy, margin
+from bap_jax.mathematics.objectives import cross_entropy, margin, successful
 from bap_jax.mathematics.projections import clip_to_bounds
 from bap_jax.types import Array, AttackResult, Batch, Bounds, LogitsFn, Norm, Params
 
@@ -28,7 +29,7 @@ def look(predict: Predict, params: Params, batch: Batch, boxes: tuple[Bounds, ..
     """The clean images: predictions, and what the checks on the model want to know."""
 
     def loss(images: Array) -> tuple[Array, Array]:
-        logits = predict(params, images)
+        logits = _logits(predict, params, images)
         return jnp.sum(cross_entropy(logits, batch.labels)), logits
 
     gradient, logits = jax.grad(loss, has_aux=True)(batch.images)
@@ -59,8 +60,9 @@ def attack(predict: Predict, function: Callable, params: Params, key: Array, bat
 @partial(jax.jit, static_argnums=0)
 def judge(predict: Predict, params: Params, batch: Batch, images: Array, bounds: Bounds) -> dict[str, Array]:
     """Attacked images, measured and predicted by a program that knows nothing of the attack."""
-    logits = predict(params, images)
-    delta = images - batch.images
+    logits = _logits(predict, params, images)
+    wide = _wide(images)
+    delta = images.astype(wide) - batch.images.astype(wide)  # half precision would round a point out of its ball
     return {
         "logits": logits,
         "label": batch.labels,
@@ -68,6 +70,9 @@ def judge(predict: Predict, params: Params, batch: Batch, images: Array, bounds:
         **{norm: per_example_norm(delta, norm) for norm in (*NORMS, "rms")},
         "boxed": _boxed(images, bounds),
         "finite": jnp.all(jnp.isfinite(images.reshape(images.shape[0], -1)), axis=1),
+        "answered": jnp.all(jnp.isfinite(logits), axis=1),
+        "fooled": successful(logits, batch.labels),
+        "right": successful(logits, batch.labels, targeted=True),
     }
 
 
@@ -93,10 +98,26 @@ def movement(losses: Array) -> tuple[Array, Array]:
     return losses[-1] - losses[0], losses[-1] - losses[max(0, steps - 1 - window)]
 
 
+def _logits(predict: Predict, params: Params, images: Array) -> Array:
+    """What the network says, in float32 or wider; refused while tracing unless it is one array of logits."""
+    logits = predict(params, images)
+    require_logits(logits, images.shape[0], "predict")
+    return jnp.asarray(logits, _wide(logits))
+
+
+def _wide(values: Array) -> Any:
+    return jnp.promote_types(values.dtype, jnp.float32)
+
+
 def _logits_fn(predict: Predict, params: Params) -> LogitsFn:
     return lambda images, *keys: predict(params, images, *keys)  # keys: where an attack wants draws of a random network
 
 
 def _boxed(images: Array, bounds: Bounds) -> Array:
-    distance = jnp.abs(images - clip_to_bounds(images, bounds))
-    return jnp.max(distance.reshape(images.shape[0], -1), axis=1) <= 1e-6
+    points = images.astype(_wide(images))
+    distance = jnp.abs(points - clip_to_bounds(points, bounds))
+    slack: Any = 1e-6
+    if points.dtype != images.dtype:  # a wall that half precision does not hold
+        sides = jnp.maximum(*(jnp.where(jnp.isfinite(side), jnp.abs(side), 0) for side in map(jnp.asarray, bounds)))
+        slack = slack + float(jnp.finfo(images.dtype).eps) * jnp.max(sides)
+    return jnp.max(distance.reshape(images.shape[0], -1), axis=1) <= slack

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax.numpy as jnp
+
+from bap_jax.attacks._inputs import round_towards
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.projections import clip_to_bounds, project_ball
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
@@ -21,14 +24,17 @@ def cut(images: Array, attacked: Array, epsilon: float | Array, norm: Norm, boun
       bounds: the box.
 
     Returns:
-      [B, ...] images within the budget. Nothing says that they are still adversarial.
+      [B, ...] images within the budget, in half precision rounded towards the clean ones. Nothing says that they are still
+      adversarial.
 
     Example:
       >>> import jax.numpy as jnp
       >>> cut(jnp.zeros((1, 4)), jnp.array([[0.6, 0.8, 0.0, 0.0]]), 0.25, "rms")  # the RMS of the perturbation is 0.5
       Array([[0.3, 0.4, 0. , 0. ]], dtype=float32)
     """
-    return clip_to_bounds(images + project_ball(attacked - images, epsilon, norm), bounds)
+    start, whole = (points.astype(jnp.promote_types(points.dtype, jnp.float32)) for points in (images, attacked))
+    points = clip_to_bounds(start + project_ball(whole - start, epsilon, norm), bounds)
+    return points if points.dtype == images.dtype else round_towards(points, images)
 
 
 @dataclass(frozen=True)
@@ -48,5 +54,6 @@ class Truncated:
 
     def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
         whole = self.attack(logits_fn, keys, images, labels, epsilon)
-        within = per_example_norm(whole.images - images, self.norm) <= epsilon
+        start, far = (points.astype(jnp.promote_types(points.dtype, jnp.float32)) for points in (images, whole.images))
+        within = per_example_norm(far - start, self.norm) <= epsilon
         return AttackResult(cut(images, whole.images, epsilon, self.norm, self.bounds), whole.found & within, whole.loss)

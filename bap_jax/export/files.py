@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.errors import SettingError
 
 SUFFIX = ".safetensors"
@@ -48,7 +48,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
       ([[1.0, 1.0], [1.0, 1.0]], {'layout': 'jax'})
     """
     content = safetensors.numpy.save(
-        {name: np.array(tensor, order="C") for name, tensor in tensors.items()}, metadata={KEY: json.dumps(about)}
+        {name: np.array(tensor, order="C") for name, tensor in tensors.items()}, metadata={KEY: json_text(about)}
     )
     write_atomic(Path(path), content)
     return content

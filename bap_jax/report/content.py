@@ -369,6 +369,7 @@ def sizes_table(rows: Sequence[Row]) -> Table | None:
 
 
 def _size_cell(values: Sequence[float]) -> Cell:
+    values = [value for value in values if math.isfinite(value)]  # nothing kept: no ratio
     if not values:
         return Cell(MISSING)
     mean = float(np.mean(values))

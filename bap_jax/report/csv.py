@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ FLOAT_COLUMNS = ("sparsity", "epsilon", "accuracy")
 def write_csv(rows: Sequence[Row], path: str | Path) -> Path:
     """Write rows as CSV, atomically.
 
-    The columns of :data:`bap_jax.report.rows.COLUMNS` come first, others after them in order of first appearance. ``None`` and
-    NaN become an empty field. Floats are written in full, so that reading gives the same bits.
+    The columns of :data:`bap_jax.report.rows.COLUMNS` come first, others after them in order of first appearance. ``None``
+    and NaN, and infinity in a further column, become an empty field. Floats are written in full, so that reading gives the same
+    bits.
 
     Args:
       rows: long-form rows; they need not all have the same further columns.
@@ -33,13 +35,13 @@ def write_csv(rows: Sequence[Row], path: str | Path) -> Path:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([_to_text(row.get(name)) for name in names] for row in rows)
+    writer.writerows([_to_text(name, row.get(name)) for name in names] for row in rows)
     return write_atomic(path, buffer.getvalue())
 
 
-def _to_text(value: Any) -> str:
+def _to_text(name: str, value: Any) -> str:
     value = value.item() if hasattr(value, "item") else value  # numpy and jax scalars
-    if value is None or value != value:
+    if value is None or value != value or (isinstance(value, float) and math.isinf(value) and name not in COLUMNS):
         return ""
     return repr(value) if isinstance(value, float) else str(value)
 

@@ -47,9 +47,10 @@ def test_round_trip_of_any_known_column(tmp_path_factory, changes):
 
 
 def test_numpy_scalars_nan_and_uneven_rows(tmp_path):
-    rows = [ROW | {"accuracy": np.float64(0.25), "seed": np.int64(1)}, ROW | {"accuracy": math.nan, "extra": 7}]
+    rows = [ROW | {"accuracy": np.float64(0.25), "seed": np.int64(1), "ratio": math.inf}]
+    rows += [ROW | {"accuracy": math.nan, "extra": 7, "ratio": np.float32(2)}]
     back = read_csv(write_csv(rows, tmp_path / "r.csv"))
-    assert (back[0]["accuracy"], back[0]["seed"], back[0]["extra"]) == (0.25, 1, None)
+    assert (back[0]["accuracy"], back[0]["seed"], back[0]["extra"], back[0]["ratio"]) == (0.25, 1, None, None)
     assert (back[1]["accuracy"], back[1]["extra"]) == (None, 7)
 
 
