@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "bap_jax"
 
-VOCABULARY = {"types", "errors", "plugins", "atomic", "inputs"}
+VOCABULARY = {"types", "errors", "plugins", "atomic", "inputs", "threads"}
 FOUNDATION = VOCABULARY | {"mathematics"}
 EDGES = {"models", "data", "checkpoint", "parallel", "export", "report"}
 LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "training"}  # never jit, hold no global state
