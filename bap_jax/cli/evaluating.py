@@ -7,7 +7,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.sizes import sizes_of
+from bap_jax.cli.trust import CODE, NETWORK, NOTHING, Trust, check_trust
 from bap_jax.data import Source, evaluation_batches, load_split
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
@@ -33,17 +34,26 @@ from bap_jax.types import Threat
 FOLDER = "evaluations"
 
 
-def settings_of(run: Path) -> Settings:
-    """The settings of the run in a folder.
+def settings_of(
+    run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CODE, changed: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings of the run in a folder. Whatever makes an import of a stored name has the name from here.
+
+    Args:
+      run: the folder.
+      trust: which names of code in it may be imported, besides what is remembered of this folder.
+      uses: the settings of which something is going to be imported.
+      changed: settings that take the place of the stored ones.
 
     Raises:
-      SettingError: no run is there, or it was written by a version with other settings.
+      SettingError: no run is there, it was written by a version with other settings, or it names code that is not trusted.
     """
-    config = read_config(run)
+    config = read_config(run) | dict(changed or {})
     known = {field.name for field in dataclasses.fields(Settings)}
     for name in config:
         if name not in known:
             raise SettingError(name, config[name], f"no such setting in this version; {run} was written by another")
+    check_trust(config, run, trust, uses)
     return Settings(**config)
 
 
@@ -103,6 +113,7 @@ def evaluate_run(
     devices: int | None = 1,
     save_examples: bool = False,
     progress: Callable | None = None,
+    trust: Trust = NOTHING,
 ) -> dict[str, Any]:
     """Evaluates a run's network and writes ``evaluations/NAME.json`` and ``.npz`` (one entry per example) into its folder.
 
@@ -117,6 +128,7 @@ def evaluate_run(
       devices: how many devices; None for all.
       save_examples: write the attacked images too, ``evaluations/NAME.examples.npz``.
       progress: see :func:`bap_jax.evaluation.evaluate`.
+      trust: which code the configurations of this run and of those that the plan transfers from may name.
 
     Returns:
       What the JSON file holds: ``rows`` for a report, ``checks``, the plan, versions.
@@ -126,7 +138,7 @@ def evaluate_run(
       CheckpointError: the checkpoint is not of the run's model; the first leaf that differs is named.
     """
     plan.check()
-    settings = settings_of(run)
+    settings = settings_of(run, trust, uses=NETWORK)
     network, step, about = restore_checkpoint(run, plan.checkpoint)
     mesh = data_mesh(devices)
     check_batch_size(batch_size, mesh, "--batch-size")
@@ -157,7 +169,9 @@ def evaluate_run(
         threats,
         plan.epsilons(),
         jax.random.key(plan.seed),
-        sources=[_source(other.strip(), dataset, place) for other in (plan.transfer_from or "").split(",") if other.strip()],
+        sources=[
+            _source(other.strip(), dataset, place, trust) for other in (plan.transfer_from or "").split(",") if other.strip()
+        ],
         controls=plan.controls,
         keep_examples=save_examples,
         recall=journal.recall,
@@ -229,9 +243,9 @@ def _sparsity_check(settings: Settings, network: Network, about: dict[str, Any])
     return [check_sparsity(settings.final_sparsity, float(measured_sparsity(network.masks)))]
 
 
-def _source(run: str, dataset: Source, place: Callable) -> AttackedOn:
+def _source(run: str, dataset: Source, place: Callable, trust: Trust) -> AttackedOn:
     """The newest network of another run, to make adversarial examples on."""
-    settings = settings_of(Path(run))
+    settings = settings_of(Path(run), trust, uses=("model",))
     network, step, _ = restore_checkpoint(run, "last")
     where = f"the checkpoint of step {step} in {run}"
     network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)

@@ -16,6 +16,7 @@ from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, versio
 from bap_jax.cli.build import model_of
 from bap_jax.cli.evaluating import fit, restore_checkpoint, settings_of
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.trust import NETWORK, NOTHING, Trust, code_in, remember
 from bap_jax.data import Source, load_split
 from bap_jax.errors import SettingError
 from bap_jax.export import ARCHITECTURES, LAYOUTS, export_network, import_network, model_card, read_tensors, write_tensors
@@ -65,6 +66,7 @@ def export_run(
     architecture: str | None = None,
     checkpoint: str = "last",
     data_dir: str | None = None,
+    trust: Trust = NOTHING,
 ) -> tuple[Files, dict[str, Any]]:
     """Writes the weights of a run's network, its masks and its model card. Files of the same names are replaced.
 
@@ -76,6 +78,7 @@ def export_run(
       architecture: whose names the layout torch takes; by default, the run's model.
       checkpoint: ``last``, ``best`` or a step.
       data_dir: where prepared data sets are, if not where the run found them; one example is read, for the images' shape.
+      trust: which code the run's configuration may name.
 
     Returns:
       The files, and the card.
@@ -91,7 +94,7 @@ def export_run(
     files = files_of(Path(run) / FILE if out is None else Path(out))
     if files.weights.suffix != FILE.suffix or files.weights.is_dir():
         raise SettingError("--out", str(files.weights), f"a file name that ends in {FILE.suffix}")
-    settings = settings_of(run)
+    settings = settings_of(run, trust, uses=NETWORK)
     network, step, about = restore_checkpoint(run, checkpoint)
     example = _example_of(settings, data_dir or settings.data_dir)
     where = f"the checkpoint of step {step} in {run}"
@@ -197,6 +200,7 @@ def import_run(
         network = Network(imported.params, imported.masks, imported.model_state)
         checkpoints.save(0, {"step": np.int32(0)}, network=network, metadata={"finished": True, "phase": 0})
         write_atomic(Path(out) / RECORD, json.dumps(record | {"converted": imported.converted}, indent=1) + "\n")
+        remember(out, code_in(settings.as_dict()).values())
     from_file = "everything is kept" if _all_kept(imported.masks) else "the file's"
     found = "kept where not zero" if masks == "nonzero" else from_file
     return ImportedRun(
