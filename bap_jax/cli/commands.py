@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ from bap_jax.cli.reporting import (
 from bap_jax.cli.sampling import samples_of
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings
-from bap_jax.cli.trust import NOTHING, Trust
+from bap_jax.cli.trust import NOTHING, Trust, check_trust
 from bap_jax.cli.validation import summary
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Progress
@@ -86,9 +87,11 @@ def settings_from(command: cli.Train, trust: Trust = NOTHING) -> Settings:
         return Settings(**given)
     if not command.config.is_file():
         raise SettingError("--config", str(command.config), "a config.json, as a run folder holds one")
-    default = Settings()
+    stored, default = settings_of(command.config.parent, uses=()), Settings()
     changed = {name: value for name, value in given.items() if value != getattr(default, name)}
-    return settings_of(command.config.parent, trust, changed=changed)
+    settings = dataclasses.replace(stored, **changed)
+    check_trust(settings.as_dict(), command.config.parent, trust)  # a name that the command line replaces is not used
+    return settings
 
 
 def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:

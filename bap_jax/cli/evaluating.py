@@ -7,7 +7,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +34,18 @@ from bap_jax.types import Threat
 FOLDER = "evaluations"
 
 
-def settings_of(
-    run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CODE, changed: Mapping[str, Any] | None = None
-) -> Settings:
+def settings_of(run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CODE) -> Settings:
     """The settings of the run in a folder. Whatever makes an import of a stored name has the name from here.
 
     Args:
       run: the folder.
       trust: which names of code in it may be imported, besides what is remembered of this folder.
       uses: the settings of which something is going to be imported.
-      changed: settings that take the place of the stored ones.
 
     Raises:
       SettingError: no run is there, it was written by a version with other settings, or it names code that is not trusted.
     """
-    config = read_config(run) | dict(changed or {})
+    config = read_config(run)
     known = {field.name for field in dataclasses.fields(Settings)}
     for name in config:
         if name not in known:

@@ -125,15 +125,17 @@ def test_training_with_a_strangers_settings(setting, theirs, evil, refused, tmp_
     assert f"{{{setting!r}: 'evil:code'}}" in line and evil == []
 
 
-def test_a_name_on_the_command_line_is_the_users_own(theirs, evil, tmp_path):
+def test_a_name_on_the_command_line_is_the_users_own(theirs, evil, bap, tmp_path):
     config = ("--config", theirs / "config.json", "--out", tmp_path / "run")
     named = trust.Trust(names=trust.names_in(list(map(str, (*config, *NAMES)))))
     assert settings_of(theirs, named).model == f"{OWN}:small"
     poison(theirs, pruner="evil:pruner")
     with pytest.raises(SettingError, match=r"= \{'pruner': 'evil:pruner'\}"):
         settings_of(theirs, named)
-    assert settings_of(theirs, named, changed={"pruner": "dense"}).pruner == "dense"  # what is replaced is not used
     assert evil == []
+    code, _, error = bap("train", *config, *NAMES, "--pruner", "dense")  # what is replaced is not used
+    assert code == 0 and evil == [], error
+    assert read_config(tmp_path / "run")["pruner"] == "dense"
 
 
 def test_a_folder_does_not_name_code_by_its_own_name(theirs, evil, refused, tmp_path, monkeypatch):
