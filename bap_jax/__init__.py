@@ -4,35 +4,57 @@
 >>> import jax.numpy as jnp
 >>> bap.magnitude_masks({"kernel": jnp.array([[3.0, -1.0]])}, 0.5)["kernel"].tolist()
 [[True, False]]
+
+Names are looked up when they are first used: importing this package alone loads neither jax nor anything else.
 """
 
-from bap_jax import attacks, budgets, evaluation, models, pruners
-from bap_jax.attacks import apgd, deepfool, fgsm, fmn, pgd
-from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError
-from bap_jax.evaluation import autoattack, evaluate, named_threat
-from bap_jax.mathematics import schedules
-from bap_jax.mathematics.masks import (
-    apply_masks,
-    compression_ratio,
-    layer_sparsity,
-    magnitude_masks,
-    masks_from_scores,
-    measured_sparsity,
-)
-from bap_jax.mathematics.schedules import Ramp
-from bap_jax.training import TrainState, init_state, losses, make_train_step
-from bap_jax.types import (
-    Adversarial,
-    AttackResult,
-    Batch,
-    Bounds,
-    Budget,
-    Loss,
-    Model,
-    Outputs,
-    Pruner,
-    Threat,
-)
+# Not even of the standard library is anything imported here: `python -m bap_jax` runs this file while the current folder is
+# still the first place that modules are looked for in, and what lies there may be a stranger's.
+TYPE_CHECKING = False  # type checkers and editors take it for true, by its name
+
+if TYPE_CHECKING:
+    from bap_jax import (
+        attacks,
+        budgets,
+        checkpoint,
+        data,
+        errors,
+        evaluation,
+        export,
+        mathematics,
+        models,
+        parallel,
+        pruners,
+        report,
+        training,
+        types,
+    )
+    from bap_jax.attacks import apgd, deepfool, fgsm, fmn, pgd
+    from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError
+    from bap_jax.evaluation import autoattack, evaluate, named_threat
+    from bap_jax.mathematics import schedules
+    from bap_jax.mathematics.masks import (
+        apply_masks,
+        compression_ratio,
+        layer_sparsity,
+        magnitude_masks,
+        masks_from_scores,
+        measured_sparsity,
+    )
+    from bap_jax.mathematics.schedules import Ramp
+    from bap_jax.training import TrainState, init_state, losses, make_train_step
+    from bap_jax.types import (
+        Adversarial,
+        AttackResult,
+        Batch,
+        Bounds,
+        Budget,
+        Loss,
+        Model,
+        Outputs,
+        Pruner,
+        Threat,
+    )
 
 __version__ = "0.1.0"
 
@@ -58,10 +80,14 @@ __all__ = [
     "attacks",
     "autoattack",
     "budgets",
+    "checkpoint",
     "compression_ratio",
+    "data",
     "deepfool",
+    "errors",
     "evaluate",
     "evaluation",
+    "export",
     "fgsm",
     "fmn",
     "init_state",
@@ -70,10 +96,45 @@ __all__ = [
     "magnitude_masks",
     "make_train_step",
     "masks_from_scores",
+    "mathematics",
     "measured_sparsity",
     "models",
     "named_threat",
+    "parallel",
     "pgd",
     "pruners",
+    "report",
     "schedules",
+    "training",
+    "types",
 ]
+
+_PLACES = {  # module of this package -> what of it is offered here; modules themselves are not listed
+    "attacks": "apgd deepfool fgsm fmn pgd",
+    "errors": "CheckpointError DataError NonFiniteError SettingError",
+    "evaluation": "autoattack evaluate named_threat",
+    "mathematics.masks": "apply_masks compression_ratio layer_sparsity magnitude_masks masks_from_scores measured_sparsity",
+    "mathematics.schedules": "Ramp",
+    "training": "TrainState init_state make_train_step",
+    "types": "Adversarial AttackResult Batch Bounds Budget Loss Model Outputs Pruner Threat",
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
+_MODULES = {"losses": "training.losses", "schedules": "mathematics.schedules"}  # by another name than their own
+
+if not TYPE_CHECKING:  # or a checker would believe in every name
+
+    def __getattr__(name):
+        """What is offered here, from where it stands (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        if name in _PLACE_OF:
+            found = getattr(import_module(f"{__name__}.{_PLACE_OF[name]}"), name)
+        else:
+            found = import_module(f"{__name__}.{_MODULES.get(name, name)}")
+        globals()[name] = found  # the next look-up is an ordinary one
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -15,6 +15,14 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def remembered_trust(tmp_path_factory):
+    """What tests train with code of their own is remembered in a folder of theirs, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def test_data_dir() -> str:
     """The prepared TFDS folder with real MNIST and CIFAR-10; tests that ask for it are skipped where there is none."""

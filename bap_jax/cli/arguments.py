@@ -21,7 +21,16 @@ class _Process:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(_Process, Settings):
+class _Stored:
+    """A command that reads configurations which others may have written."""
+
+    trust: bool = False
+    """Import and call the code (`package.module:factory`) that the configurations read here name, though you did not name it.
+    Runs that you trained yourself do not need it. See docs/trust.md."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(_Stored, _Process, Settings):
     """Train a network while pruning it, and leave a run folder with checkpoints, metrics and the full configuration.
 
     Example: bap train --data mnist --model lenet5 --budget cutoff-scale --final-sparsity 0.9 --epochs 3 --out runs/x
@@ -38,7 +47,7 @@ class Train(_Process, Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate(_Process, AttackPlan):
+class Evaluate(_Stored, _Process, AttackPlan):
     """Attack a trained network and measure its accuracy.
 
     Example: bap evaluate runs/x --attack pgd --norm linf --epsilon 0,0.1,0.2,0.3
@@ -57,7 +66,7 @@ class Evaluate(_Process, AttackPlan):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(_Stored):
     """Gather the evaluations of runs into one report: HTML, Markdown, CSV and pictures.
 
     Example: bap report runs/x runs/y --out runs/report
@@ -77,7 +86,7 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(_Stored):
     """Write a trained network's weights, masks and model card, for PyTorch or whatever else reads safetensors.
 
     Example: bap export runs/x --format safetensors --layout torch

@@ -1,6 +1,6 @@
 """One step of `bap bench` in a process of its own, because the number of CPU devices is fixed for a process's life.
 
-`python -m bap_jax.cli.bench_process DEVICES SETTINGS` builds the step, then takes one sample per line that it reads.
+`_main` with the arguments DEVICES SETTINGS builds the step, then takes one sample per line that it reads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class StepProcess:
 
     def __init__(self, devices: int, settings: dict[str, Any], seconds: float = 300.0):
         self.devices, self.seconds, self._reader = devices, seconds, concurrent.futures.ThreadPoolExecutor(1)
-        command = [sys.executable, "-m", "bap_jax.cli.bench_process", str(devices), json.dumps(settings, allow_nan=False)]
+        command = python_on("bap_jax.cli.bench_process", str(devices), json.dumps(settings, allow_nan=False))
         self.process = subprocess.Popen(command, env=clean(os.environ), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def time(self) -> Sample:
@@ -76,6 +76,17 @@ class StepProcess:
         self.close()
 
 
+def python_on(module: str, *arguments: str) -> list[str]:
+    """The command that runs ``_main`` of a module of this package; ``-m`` would look for modules in the current folder first.
+
+    >>> python_on("bap_jax.cli.bench_process", "2")[-1]
+    '2'
+    """
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    start = f"import sys; sys.path.insert(0, {root!r}); import bap_jax; del sys.path[0]; from {module} import _main; _main()"
+    return [sys.executable, "-P", "-c", start, *arguments]
+
+
 def clean(current) -> dict[str, str]:
     """The environment without what decides the number of CPU devices, and on the CPU.
 
@@ -104,6 +115,3 @@ def _main() -> None:
 
 
 RAMP_STEPS = 1000  # the run that the timed steps are the beginning of: by default masks then change every 30 steps
-
-if __name__ == "__main__":
-    _main()

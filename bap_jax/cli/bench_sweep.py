@@ -1,7 +1,7 @@
 """`bap bench --sweep`: sixteen cells by `bap sweep`, against a process per cell and against one process that loops over them.
 
 Each of the three trains and evaluates the same cells in processes of its own, importing and compiling included; the report, which
-is the same for all, is left out. `python -m bap_jax.cli.bench_sweep JOB` is such a process.
+is the same for all, is left out. `_main` with the argument JOB is such a process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from bap_jax.atomic import json_text, write_atomic
 from bap_jax.cli.arguments import Bench
 from bap_jax.cli.bench import Row, machine, plain, ratios
+from bap_jax.cli.bench_process import python_on
 from bap_jax.cli.grid import Process, Sweep
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.screen import console, progress_bar
@@ -54,7 +55,7 @@ class Job(NamedTuple):
           RuntimeError: it failed.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION_CACHE")}
-        command = [sys.executable, "-m", "bap_jax.cli.bench_sweep", json.dumps(self._asdict(), allow_nan=False)]
+        command = python_on("bap_jax.cli.bench_sweep", json.dumps(self._asdict(), allow_nan=False))
         done = subprocess.run(command, env=kept, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"a process of this benchmark failed: {done.stderr[-2000:]}")
@@ -121,7 +122,3 @@ def _main() -> None:
     swept = run_sweep(job.sweep(), Path(job.out), together=job.together)
     if swept.failed:
         sys.exit(f"{len(swept.failed)} cells failed: {next(iter(swept.failed.values()))}")
-
-
-if __name__ == "__main__":
-    _main()

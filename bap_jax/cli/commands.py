@@ -35,6 +35,7 @@ from bap_jax.cli.reporting import (
 from bap_jax.cli.sampling import samples_of
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.trust import NOTHING, Trust, check_trust
 from bap_jax.cli.validation import summary
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Progress
@@ -42,24 +43,24 @@ from bap_jax.evaluation import Progress
 INTERRUPTED = 130
 
 
-def run(command: Any) -> int:
-    """Runs a parsed command and returns its exit status."""
+def run(command: Any, trust: Trust = NOTHING) -> int:
+    """Runs a parsed command and returns its exit status; ``trust`` says which code stored configurations may name."""
     try:
-        return _run(command)
+        return _run(command, trust)
     except Interrupted as stopped:
         console().print(f"[yellow]{stopped}[/yellow]", highlight=False)
         return INTERRUPTED
 
 
-def _run(command: Any) -> int:
+def _run(command: Any, trust: Trust) -> int:
     if isinstance(command, cli.Train):
-        return run_train(command)
+        return run_train(command, trust)
     if isinstance(command, cli.Evaluate):
-        return run_evaluate(command)
+        return run_evaluate(command, trust)
     if isinstance(command, cli.Report):
-        return run_report(command)
+        return run_report(command, trust)
     if isinstance(command, cli.Export):
-        return run_export(command)
+        return run_export(command, trust)
     if isinstance(command, cli.Import):
         return run_import(command)
     if isinstance(command, cli.PrepareData):
@@ -79,16 +80,18 @@ def _run(command: Any) -> int:
     return demo(command)
 
 
-def settings_from(command: cli.Train) -> Settings:
+def settings_from(command: cli.Train, trust: Trust = NOTHING) -> Settings:
     """The part of a train command that is configuration: over that of ``--config``, if there is one."""
     given = {name: getattr(command, name) for name in Settings.__dataclass_fields__}
     if command.config is None:
         return Settings(**given)
     if not command.config.is_file():
         raise SettingError("--config", str(command.config), "a config.json, as a run folder holds one")
-    stored, default = settings_of(command.config.parent), Settings()
+    stored, default = settings_of(command.config.parent, uses=()), Settings()
     changed = {name: value for name, value in given.items() if value != getattr(default, name)}
-    return dataclasses.replace(stored, **changed)
+    settings = dataclasses.replace(stored, **changed)
+    check_trust(settings.as_dict(), command.config.parent, trust)  # a name that the command line replaces is not used
+    return settings
 
 
 def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
@@ -98,10 +101,10 @@ def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
     return 1 if jax.default_backend() == "cpu" else None
 
 
-def run_train(command: cli.Train) -> int:
+def run_train(command: cli.Train, trust: Trust) -> int:
     """`bap train`."""
     screen = console()
-    settings = settings_from(command)
+    settings = settings_from(command, trust)
     check_out(settings, command.out, command.resume)
     writer = TensorBoard(command.out) if command.tensorboard else None
     with progress_bar("reading data", None, screen) as update:
@@ -179,7 +182,7 @@ class TensorBoard:
             self._writer.close()
 
 
-def run_evaluate(command: cli.Evaluate) -> int:
+def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
     """`bap evaluate`."""
     screen = console()
     plan = AttackPlan(**{name: getattr(command, name) for name in AttackPlan.__dataclass_fields__})
@@ -192,6 +195,7 @@ def run_evaluate(command: cli.Evaluate) -> int:
             devices=devices_of(command),
             save_examples=command.save_examples,
             progress=lambda told: update(round(100 * told.fraction, 1), _attacking(told), 100),
+            trust=trust,
         )
     table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
     for column in ("attack", "epsilon", "accuracy", "95 % interval", "examples"):
@@ -239,7 +243,7 @@ def _show_distances(distances: dict[str, dict[str, Any]], screen: Console) -> No
     screen.print(table)
 
 
-def run_report(command: cli.Report) -> int:
+def run_report(command: cli.Report, trust: Trust) -> int:
     """`bap report`."""
     if not command.runs:
         raise SettingError("RUNS", "", "at least one run folder")
@@ -250,7 +254,13 @@ def run_report(command: cli.Report) -> int:
     notes = _left_out(command.runs, records, tested)
     records = tested or records  # validation is no result where there is a test
     paths = write_runs_report(
-        records, command.out, title=command.title, notes=notes, samples=command.samples, data_dir=command.data_dir
+        records,
+        command.out,
+        title=command.title,
+        notes=notes,
+        samples=command.samples,
+        data_dir=command.data_dir,
+        trust=trust,
     )
     report_layer.print_report(rows_of(records), console())
     console().print(f"report: {paths['report.html']}", highlight=False)
@@ -290,6 +300,7 @@ def write_runs_report(
     notes: tuple[str, ...] = (),
     samples: int = 8,
     data_dir: str | None = None,
+    trust: Trust = NOTHING,
 ) -> dict[str, Path]:
     """One report on the evaluations of several runs, with training history, layers and sample images of one run per arm.
 
@@ -300,11 +311,12 @@ def write_runs_report(
       notes: remarks; those of :func:`bap_jax.cli.reporting.notes_of` come after them.
       samples: sample images of each of those runs, see :func:`bap_jax.cli.sampling.samples_of`.
       data_dir: where prepared data sets are, if not where the runs found them.
+      trust: which code the runs' configurations may name; without it there are no sample images of runs that name other code.
 
     Returns:
       File name → path.
     """
-    pictures, missing = samples_of(records, samples, data_dir=data_dir)
+    pictures, missing = samples_of(records, samples, data_dir=data_dir, trust=trust)
     return report_layer.write_report(
         rows_of(records),
         out,
@@ -321,7 +333,7 @@ def write_runs_report(
     )
 
 
-def run_export(command: cli.Export) -> int:
+def run_export(command: cli.Export, trust: Trust) -> int:
     """`bap export`."""
     screen = console()
     files, card = export_run(
@@ -332,6 +344,7 @@ def run_export(command: cli.Export) -> int:
         architecture=command.architecture,
         checkpoint=command.checkpoint,
         data_dir=command.data_dir,
+        trust=trust,
     )
     weights, images = card["weights"], card["input"]
     pairs = [

@@ -7,7 +7,9 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+import math
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,28 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import json_text, write_atomic
-from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, read_config, versions
+from bap_jax.checkpoint import (
+    CHECKPOINTS,
+    Checkpoints,
+    DamagedCheckpoint,
+    Network,
+    check_layout,
+    describe,
+    read_config,
+    versions,
+)
+from bap_jax.checkpoint.run_folder import CONFIG
 from bap_jax.cli.build import model_of
 from bap_jax.cli.journal import Journal
+from bap_jax.cli.margins import margin_checks, margins_of
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.sizes import sizes_of
+from bap_jax.cli.stored import read_evaluation, settings_in
+from bap_jax.cli.trust import CODE, NETWORK, NOTHING, Trust, check_trust
 from bap_jax.data import Source, evaluation_batches, load_split
-from bap_jax.errors import SettingError
+from bap_jax.errors import CheckpointError, RunWarning, SettingError
 from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
 from bap_jax.evaluation import Source as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
@@ -34,18 +49,22 @@ from bap_jax.types import Bounds, Threat
 FOLDER = "evaluations"
 
 
-def settings_of(run: Path) -> Settings:
-    """The settings of the run in a folder.
+def settings_of(run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CODE) -> Settings:
+    """The settings of the run in a folder. Whatever makes an import of a stored name has the name from here.
+
+    Args:
+      run: the folder.
+      trust: which names of code in it may be imported, besides what is remembered of this folder.
+      uses: the settings of which something is going to be imported.
 
     Raises:
-      SettingError: no run is there, or it was written by a version with other settings.
+      SettingError: no run is there, its configuration is damaged, it was written by a version with other settings, or it names
+        code that is not trusted.
     """
-    config = read_config(run)
-    known = {field.name for field in dataclasses.fields(Settings)}
-    for name in config:
-        if name not in known:
-            raise SettingError(name, config[name], f"no such setting in this version; {run} was written by another")
-    return Settings(**config)
+    read_config(run)  # which says what a run folder is
+    settings = settings_in(Path(run) / CONFIG)
+    check_trust(settings.as_dict(), run, trust, uses)
+    return settings
 
 
 def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[str, Any]]:
@@ -53,6 +72,7 @@ def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[
 
     Raises:
       SettingError: the run has no such checkpoint.
+      CheckpointError: it is damaged; another one that is whole is named.
     """
     folder = Path(run) / CHECKPOINTS
     if not folder.is_dir():
@@ -64,7 +84,10 @@ def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[
             raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has {what}")
         if step not in checkpoints.steps():
             raise SettingError("--checkpoint", which, f"one of {checkpoints.steps()}, last or best")
-        return checkpoints.restore_network(step), step, checkpoints.metadata(step)
+        try:
+            return checkpoints.restore_network(step), step, checkpoints.metadata(step)
+        except DamagedCheckpoint as error:
+            raise CheckpointError(str(error) + (f": --checkpoint {error.whole}" if error.whole is not None else "")) from error
 
 
 @functools.lru_cache
@@ -104,6 +127,7 @@ def evaluate_run(
     devices: int | None = 1,
     save_examples: bool = False,
     progress: Callable | None = None,
+    trust: Trust = NOTHING,
 ) -> dict[str, Any]:
     """Evaluates a run's network and writes ``evaluations/NAME.json`` and ``.npz`` (one entry per example) into its folder.
 
@@ -118,6 +142,7 @@ def evaluate_run(
       devices: how many devices; None for all.
       save_examples: write the attacked images too, ``evaluations/NAME.examples.npz``.
       progress: see :func:`bap_jax.evaluation.evaluate`.
+      trust: which code the configurations of this run and of those that the plan transfers from may name.
 
     Returns:
       What the JSON file holds: ``rows`` for a report, ``checks``, the plan, versions.
@@ -127,7 +152,7 @@ def evaluate_run(
       CheckpointError: the checkpoint is not of the run's model; the first leaf that differs is named.
     """
     plan.check()
-    settings = settings_of(run)
+    settings = settings_of(run, trust, uses=NETWORK)
     if not is_import_path(settings.data):
         plan.check_radii(Bounds())
     network, step, about = restore_checkpoint(run, plan.checkpoint)
@@ -161,7 +186,9 @@ def evaluate_run(
         threats,
         plan.epsilons(),
         jax.random.key(plan.seed),
-        sources=[_source(other.strip(), dataset, place) for other in (plan.transfer_from or "").split(",") if other.strip()],
+        sources=[
+            _source(other.strip(), dataset, place, trust) for other in (plan.transfer_from or "").split(",") if other.strip()
+        ],
         controls=plan.controls,
         keep_examples=save_examples,
         recall=journal.recall,
@@ -169,6 +196,7 @@ def evaluate_run(
         put=functools.partial(shard_batch, mesh) if mesh.size > 1 else None,
         progress=progress,
     )
+    margins = _margin_checks(result, plan, settings, weights, dataset, batch_size, threats) if plan.controls else []
     record = {
         "run": str(run),
         "step": step,
@@ -177,7 +205,7 @@ def evaluate_run(
         "rows": _rows(result, settings, network, sizes, plan, threats),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
-        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about), counted)],
+        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about), counted, *margins)],
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)
@@ -194,7 +222,11 @@ def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] 
     path = Path(run) / FOLDER / f"{plan_name(plan)}.json"
     if not path.exists():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = read_evaluation(path)
+    except SettingError as error:
+        warnings.warn(f"{error}; the evaluation is made again", RunWarning, stacklevel=2)
+        return None
     return record if record["plan"] == dataclasses.asdict(plan) and record["step"] == step else None
 
 
@@ -233,9 +265,29 @@ def _sparsity_check(settings: Settings, network: Network, about: dict[str, Any])
     return [check_sparsity(settings.final_sparsity, float(measured_sparsity(network.masks)))]
 
 
-def _source(run: str, dataset: Source, place: Callable) -> AttackedOn:
+def _margin_checks(
+    result: EvaluationResult,
+    plan: AttackPlan,
+    settings: Settings,
+    weights: Any,
+    dataset: Source,
+    batch_size: int,
+    threats: Sequence[Threat | Cascade],
+) -> list[Check]:
+    """On the first batch, if a minimal-norm attack measured distances in the norm of a blind run's budget."""
+
+    def measure() -> np.ndarray:
+        batch = next(iter(evaluation_batches(dataset, batch_size, limit=plan.limit)))
+        predict = predictor(settings.model, dataset.num_classes)
+        return margins_of(settings, predict, weights, batch, dataset.bounds)[np.asarray(batch.weight) > 0]
+
+    norms = {threat.name: threat.norm for threat in threats}
+    return margin_checks(settings, measure, result.distance, norms, math.prod(dataset.image_shape))
+
+
+def _source(run: str, dataset: Source, place: Callable, trust: Trust) -> AttackedOn:
     """The newest network of another run, to make adversarial examples on."""
-    settings = settings_of(Path(run))
+    settings = settings_of(Path(run), trust, uses=("model",))
     network, step, _ = restore_checkpoint(run, "last")
     where = f"the checkpoint of step {step} in {run}"
     network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
@@ -263,6 +315,11 @@ def _stages(result: EvaluationResult) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def arm_at(settings: Settings, checkpoint: str) -> str:
+    """How the network of a checkpoint is called in tables."""
+    return arm_of(settings) + ("" if checkpoint == "last" else f", checkpoint {checkpoint}")
+
+
 def _rows(
     result: EvaluationResult,
     settings: Settings,
@@ -274,7 +331,7 @@ def _rows(
     common = {
         "data": settings.data,
         "model": settings.model,
-        "arm": arm_of(settings) + ("" if plan.checkpoint == "last" else f", checkpoint {plan.checkpoint}"),
+        "arm": arm_at(settings, plan.checkpoint),
         "process": process_of(settings),
         "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
         "seed": settings.seed,

@@ -20,6 +20,7 @@ from bap_jax import data as data_layer
 from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, SaveInterval, as_target, check_run, open_run
 from bap_jax.cli.build import Slots, compiled_step, initial_state, model_of, slots_of
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.trust import code_in, remember
 from bap_jax.cli.validation import Validation, validate
 from bap_jax.data import Splits, steps_per_epoch, train_batches
 from bap_jax.errors import NonFiniteError, SettingError
@@ -155,6 +156,8 @@ def opened(
         if latest is not None:
             state = checkpoints.restore(as_target(state), latest)
         folder.truncate_after(-1 if latest is None else latest)
+        if jax.process_index() == 0:
+            remember(out, code_in(settings.as_dict()).values())  # named by whoever trains here, not by the folder
         yield Session(run, folder, checkpoints, writer, save_seconds, latest), state
 
 

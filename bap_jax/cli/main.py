@@ -18,9 +18,10 @@ from bap_jax.parallel.devices import apply_environment, environment
 
 def main(arguments: list[str] | None = None) -> None:
     """Reads the command, runs it, and turns the errors a user can mend into one line and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     command = tyro.cli(spoken.Command, args=arguments, prog="bap", description=__doc__.splitlines()[0])  # type: ignore[arg-type]
     try:
-        status = _run(command)
+        status = _run(command, arguments)
     except (SettingError, DataError, CheckpointError, OSError) as error:
         status = _say("error", str(error), 2)
     except NonFiniteError as error:
@@ -30,12 +31,13 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _run(command) -> int:
+def _run(command, arguments: list[str]) -> int:
     from bap_jax.cli import commands
+    from bap_jax.cli.trust import Trust, names_in
 
     if isinstance(command, (spoken.Train, spoken.Evaluate, spoken.Sweep, spoken.Demo, spoken.Bench)):
         set_up_process(None if isinstance(command, spoken.Bench) else command.devices)  # bench counts devices in other processes
-    return commands.run(command)
+    return commands.run(command, Trust(getattr(command, "trust", False), names_in(arguments)))
 
 
 def set_up_process(devices: int | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from bap_jax.cli.evaluating import fit, predictor, restore_checkpoint, settings_of
 from bap_jax.cli.plan import PGD_STEPS
 from bap_jax.cli.reporting import Record, attack_of, one_record_per_arm, stored_arrays
+from bap_jax.cli.trust import NETWORK, NOTHING, Trust
 from bap_jax.data import Source, load_split, make_batch
 from bap_jax.errors import CheckpointError, DataError, SettingError
 from bap_jax.evaluation import named_threat, programs
@@ -25,7 +26,9 @@ MAX_ARMS, MAX_ATTACKS = 6, 3  # of a report, and of an evaluation
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "rms")  # those that PGD works in
 
 
-def samples_of(records: Sequence[Record], count: int, *, data_dir: str | None = None) -> tuple[list[Samples], list[str]]:
+def samples_of(
+    records: Sequence[Record], count: int, *, data_dir: str | None = None, trust: Trust = NOTHING
+) -> tuple[list[Samples], list[str]]:
     """Clean and adversarial images of one network per arm: its sparsest, the first among equals. Of more than six arms six are
     shown, those without a prescribed budget first.
 
@@ -37,6 +40,7 @@ def samples_of(records: Sequence[Record], count: int, *, data_dir: str | None = 
       records: evaluations.
       count: images of each picture; none at 0.
       data_dir: where prepared data sets are, if not where the runs found them.
+      trust: which code the runs' configurations may name.
 
     Returns:
       The pictures, and in words what could not be had: a report is no reason to fail where the data is elsewhere.
@@ -49,7 +53,7 @@ def samples_of(records: Sequence[Record], count: int, *, data_dir: str | None = 
         mine = [r for r in records if r["run"] == record["run"] and r["step"] == record["step"]]
         record = next((r for r in mine if stored_arrays(r, ".examples.npz") is not None), record)
         try:
-            samples += _samples(arm, record, count, data_dir)
+            samples += _samples(arm, record, count, data_dir, trust)
         except (SettingError, DataError, CheckpointError) as error:
             notes.append(f"No sample images of “{arm}”: {error}")
     if len(chosen) > MAX_ARMS:
@@ -57,10 +61,10 @@ def samples_of(records: Sequence[Record], count: int, *, data_dir: str | None = 
     return samples, notes
 
 
-def _samples(arm: str, record: Record, count: int, data_dir: str | None) -> list[Samples]:
+def _samples(arm: str, record: Record, count: int, data_dir: str | None, trust: Trust) -> list[Samples]:
     from bap_jax.report.figures import Samples  # matplotlib takes its time
 
-    settings = settings_of(record["run"])
+    settings = settings_of(record["run"], trust, uses=NETWORK)
     dataset = _dataset(settings.data, record["plan"]["split"], data_dir or settings.data_dir, settings.image_size,
                        settings.train_split, settings.test_split)  # fmt: skip
     network, step, _ = restore_checkpoint(record["run"], str(record["step"]))

@@ -24,6 +24,7 @@ from bap_jax.cli.loop import Interrupted, Trained, check_out, finished_step, loa
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.together import Choice, choose, group_key, train_together
+from bap_jax.cli.trust import Trust, code_in
 from bap_jax.data import Splits
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Progress
@@ -68,6 +69,11 @@ def cells_of(sweep: Sweep, out: Path, data_dir: str | None = None) -> list[Cell]
         if not _never_began(cell.folder):
             check_out(cell.settings, cell.folder, resume=True)
     return cells
+
+
+def trust_in(cells: Sequence[Cell]) -> Trust:
+    """The names of code in a sweep: whoever gives the sweep has given them."""
+    return Trust(names=frozenset(name for cell in cells for name in code_in(cell.settings.as_dict()).values()))
 
 
 def _never_began(folder: Path) -> bool:
@@ -133,7 +139,7 @@ class _Job:
     def __init__(self, cells: Sequence[Cell], out: Path, together: Together, devices: int | None, told: Told | None):
         self.cells, self.out, self.together, self.devices, self.told = cells, out, together, devices, told
         self.by_name = {cell.name: cell for cell in cells}
-        self.data = _Data()
+        self.data, self.trust = _Data(), trust_in(cells)
         self.records: dict[str, list[dict[str, Any]]] = {}
         self.failed: dict[str, Failure] = {}
         self.finished = {cell.name: step for cell in cells if (step := finished_step(cell.folder)) is not None}
@@ -308,6 +314,7 @@ class _Job:
                         batch_size=500,
                         devices=self.devices,
                         progress=progress,
+                        trust=self.trust,
                     )
                 )
         except Exception as error:

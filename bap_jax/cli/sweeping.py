@@ -15,8 +15,9 @@ from bap_jax.cli.commands import devices_of, write_runs_report
 from bap_jax.cli.grid import Sweep
 from bap_jax.cli.reporting import checks_of, rows_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
-from bap_jax.cli.sweep import BOOK, Cell, Swept, Together, cells_of, run_sweep, state_of
+from bap_jax.cli.sweep import BOOK, Cell, Swept, Together, cells_of, run_sweep, state_of, trust_in
 from bap_jax.cli.sweep_file import load_sweep
+from bap_jax.cli.trust import Trust
 from bap_jax.errors import SettingError
 from bap_jax.report import print_report
 
@@ -66,17 +67,17 @@ def carry_out(
             data_dir=data_dir,
             told=lambda done, total, what: update(round(done, 2), what, total),
         )
-    report(swept.records, loaded, out, screen)
+    report(swept.records, loaded, out, screen, trust_in(cells))
     show_failed(swept, len(cells), out, screen)
     return swept
 
 
-def report(records: list[dict[str, Any]], loaded: Sweep, out: Path, screen: Console) -> None:
+def report(records: list[dict[str, Any]], loaded: Sweep, out: Path, screen: Console, trust: Trust) -> None:
     """The report on the test data, or on validation data where nothing else was evaluated."""
     tested = [record for record in records if record["plan"]["split"] == "test"] or records
     if not tested:
         return
-    paths = write_runs_report(tested, out, title=loaded.title, notes=tuple(loaded.notes))
+    paths = write_runs_report(tested, out, title=loaded.title, notes=tuple(loaded.notes), trust=trust)
     print_report(rows_of(tested), screen)
     show_checks(checks_of(records), screen)
     for name in ("report.html", "results.csv"):

@@ -202,6 +202,7 @@ def _open(name: str, folder: str, split: str | None, features: Mapping[str, Any]
     """TFDS' random-access source of one split (a mapping of all splits for None), with the uint8 images left encoded."""
     import tensorflow_datasets as tfds  # here: `import bap_jax` must not load it
 
+    _check_features(name, folder)
     images = [key for key in features or () if isinstance(features[key], tfds.features.Image)]  # type: ignore[index]
     # Decoding here, not in TFDS, turns palettes, grey values and alpha into the channels that the features promise.
     skip = {key: tfds.decode.SkipDecoding() for key in images if features and features[key].np_dtype == np.uint8}
@@ -217,6 +218,31 @@ def _open(name: str, folder: str, split: str | None, features: Mapping[str, Any]
             f"data set {name!r} is not prepared in {folder}{known}{_versions(name, folder)}; "
             f"run: bap data prepare {name} --data-dir {folder}"
         ) from error
+
+
+def _check_features(name: str, folder: str) -> None:
+    """Refuses features that are somebody's own code: TFDS would import whatever module a folder's ``features.json`` names."""
+    from etils import epath
+
+    root = epath.Path(folder) / re.split("[/:]", name)[0]
+    for path in sorted([*root.glob("*/features.json"), *root.glob("*/*/features.json")]):
+        try:
+            described = json.loads(path.read_text())
+        except ValueError as error:
+            raise DataError(f"{path} is no JSON ({error}); prepare the data set again") from None
+        for feature in _feature_classes(described):
+            if not feature.startswith("tensorflow_datasets."):
+                raise DataError(f"{path} names the code {feature}; only features of TFDS itself are read")
+
+
+def _feature_classes(described: Any) -> Iterator[str]:
+    """The class names in a ``features.json``; before TFDS 4.4 the key was ``type``."""
+    if isinstance(described, Mapping):
+        for key, value in described.items():
+            if key in ("pythonClassName", "type") and isinstance(value, str):
+                yield value
+            else:
+                yield from _feature_classes(value)
 
 
 def _versions(name: str, folder: str) -> str:

@@ -52,10 +52,10 @@ def fast_conv(
     holds the result behind an optimisation barrier, and runs an ordinary convolution. Values and gradients are those of
     ``lax.conv_general_dilated``.
 
-    Reverse mode, ``jacrev``, ``vmap``, ``jit``, ``scan`` and gradients of gradients work. Forward mode does not: ``jax.jvp``,
-    ``jax.jacfwd`` and ``jax.hessian`` raise TypeError ("can't apply forward-mode differentiation (jvp) to a custom_vjp
-    function"); build the model with ``conv="plain"`` for those. The arguments are those of ``lax.conv_general_dilated``, so that
-    the function can be given to Linen's and NNX's ``Conv(conv_general_dilated=fast_conv)``.
+    Reverse mode, ``jacrev``, ``vmap``, ``jit``, ``scan``, gradients of gradients and ``jax.hessian`` work. Forward mode does not:
+    for ``jax.jvp``, ``jax.jacfwd`` and ``jax.linearize`` build the model with ``conv="plain"``. (What is compiled, or linearised,
+    is refused by jax, with a TypeError, when it runs.) The arguments are those of ``lax.conv_general_dilated``, so that the
+    function can be given to Linen's and NNX's ``Conv(conv_general_dilated=fast_conv)``.
 
     Args:
       images: [B, H, W, C].
@@ -75,7 +75,7 @@ def fast_conv(
       [B, H', W', F].
 
     Raises:
-      SettingError: an argument that is not supported, or shapes that do not fit.
+      SettingError: an argument that is not supported, shapes that do not fit, or forward mode.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -107,7 +107,14 @@ def fast_conv(
     dilation = (1, 1) if rhs_dilation is None else _pair(rhs_dilation)
     pads = _explicit(padding, images.shape[1:3], kernel.shape[:2], strides, dilation)
     dtype = None if preferred_element_type is None else jnp.dtype(preferred_element_type)
-    return _conv(_Window(strides, pads, dilation, feature_group_count, precision, dtype), images, kernel)
+    window = _Window(strides, pads, dilation, feature_group_count, precision, dtype)
+    try:
+        return _conv(window, images, kernel)  # no forward mode (jvp, jacfwd, linearize): build the model with conv="plain"
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        expected = "'plain', or lax.conv_general_dilated instead of fast_conv, for forward mode (jax.jvp, jax.jacfwd)"
+        raise SettingError("conv", "fast", expected) from error
 
 
 def _check_layout(images: Array, kernel: Array, dimension_numbers: Any) -> None:

@@ -8,21 +8,9 @@ import sys
 from collections.abc import Mapping
 
 from bap_jax.errors import SettingError
+from bap_jax.threads import cores, threads_for
 
-_THREADS_PER_DEVICE = 4
-_FEWEST_THREADS = 8
 _FLAG = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
-
-
-def cores() -> int:
-    """How many processor cores this process may use.
-
-    >>> cores() >= 1
-    True
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def environment(
@@ -93,7 +81,7 @@ def _cpu_devices(devices: int | None, current: Mapping[str, str]) -> dict[str, s
         raise SettingError("devices", devices, f"{already}, the number of CPU devices that the environment asks for")
     count = already or devices or cores()
     wanted = {} if already else {"JAX_NUM_CPU_DEVICES": str(count)}
-    return wanted | ({"NPROC": str(max(_FEWEST_THREADS, _THREADS_PER_DEVICE * count))} if count > 1 else {})
+    return wanted | ({"NPROC": str(threads_for(count))} if count > 1 else {})
 
 
 def _already(current: Mapping[str, str]) -> int | None:

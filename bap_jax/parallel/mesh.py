@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bap_jax.errors import SettingError
+from bap_jax.threads import warn_of_few_threads
 from bap_jax.types import PyTree
 
 AXIS = "batch"
@@ -28,6 +29,9 @@ def data_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
     Raises:
       SettingError: there are not that many devices.
 
+    Warns:
+      UserWarning: there are several CPU devices, and so few threads that a step over them may never end.
+
     >>> data_mesh(1).axis_names
     ('batch',)
     """
@@ -37,7 +41,16 @@ def data_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
         if not 1 <= count <= len(there):
             raise SettingError("devices", devices, f"1 to {len(there)}, the {there[0].platform} devices that jax sees")
         devices = there[:count]
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    _check_threads(mesh)
+    return mesh
+
+
+def _check_threads(mesh: Mesh) -> None:
+    """Warns of several CPU devices with few threads, whoever made the mesh."""
+    here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    if here and here[0].platform == "cpu":
+        warn_of_few_threads(len(here))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -55,6 +68,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
     >>> replicated(data_mesh(1)).is_fully_replicated
     True
     """
+    if isinstance(mesh, Mesh):  # an abstract one has no devices
+        _check_threads(mesh)
     return NamedSharding(mesh, PartitionSpec())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,15 +62,44 @@ def init_state(
     model_key, prune_key, run_key = jax.random.split(key, 3)
     params, model_state = model.init(model_key, images)
     trainable, prune = pruner.init(prune_key, params)
-    # a frozen teacher or frozen weights may be the very arrays that are trained: a donated buffer must not appear twice
+    # a frozen teacher or frozen weights may be the very arrays that are trained, or the user's own, which outlive the state
     prune, loss_state = jax.tree.map(jnp.copy, (prune, loss.init(params, model_state)))
-    return TrainState(
-        step=jnp.int32(0),
-        trainable=trainable,
-        model_state=model_state,
-        opt_state=optimizer.init(trainable),
-        prune=prune,
-        budget=budget.init(num_examples),
-        loss=loss_state,
-        key=run_key,
+    return _without_sharing(
+        TrainState(
+            step=jnp.int32(0),
+            trainable=trainable,
+            model_state=model_state,
+            opt_state=optimizer.init(trainable),
+            prune=prune,
+            budget=budget.init(num_examples),
+            loss=loss_state,
+            key=run_key,
+        )
     )
+
+
+def _without_sharing(state: TrainState) -> TrainState:
+    """The state with a copy of every leaf whose buffer another leaf has (tied weights, one array of zeros at two places).
+
+    A donated buffer must not appear twice. What shares nothing stays as it is: copies of all would be a compile for each shape.
+    """
+    seen: set[object] = set()
+
+    def own(leaf):
+        buffers = _buffers(leaf)
+        shared = not seen.isdisjoint(buffers)
+        seen.update(buffers)
+        return jnp.copy(leaf) if shared else leaf
+
+    return jax.tree.map(own, state)
+
+
+def _buffers(leaf: Any) -> list[object]:
+    """What tells the memory of a leaf from that of another; under a trace, where there is none yet, the tracer itself."""
+    plain = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    if not plain or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or not leaf.size:
+        return [id(leaf)]
+    try:
+        return [(shard.device, shard.data.unsafe_buffer_pointer()) for shard in leaf.addressable_shards]
+    except jax.errors.JaxRuntimeError:  # a backend that tells no addresses: the same array at two places is seen all the same
+        return [id(leaf)]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from bap_jax.mathematics.padded import mean_of_real, quantile_of_real
+from bap_jax.threads import warn_of_few_threads
 from bap_jax.training.state import TrainState
 from bap_jax.types import Apply, Array, Batch, Budget, Loss, Outputs, Pruner
 
@@ -80,6 +81,7 @@ def make_train_step(
         return jnp.sum(values * weight) / jnp.maximum(average(jnp.sum(weight)), 1e-12)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        _check_threads(batch, axis_name)
         attack_key, forward_key, prune_key = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
         if axis_name is not None:  # dropout draws for this device's part of the batch
             forward_key = jax.random.fold_in(forward_key, jax.lax.axis_index(axis_name))
@@ -129,6 +131,13 @@ def make_train_step(
         return new_state, metrics
 
     return train_step
+
+
+def _check_threads(batch: Batch, axis_name: str | None) -> None:
+    """Warns, when it is traced, of a step over several CPU devices with few threads: its mesh need not be bap_jax.parallel's."""
+    devices = jax.typeof(batch.images).sharding.mesh.size if axis_name is None else jax.lax.axis_size(axis_name)
+    if devices > 1 and jax.default_backend() == "cpu":
+        warn_of_few_threads(min(devices, jax.local_device_count()))
 
 
 def interleave(images: tuple[Array, ...]) -> Array:

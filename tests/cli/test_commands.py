@@ -117,8 +117,11 @@ def test_every_command_explains_itself(command, bap):
     assert len(output) > 300
 
 
-def test_python_m_bap_jax_is_bap(python, environment):
-    answer = subprocess.run([python, "-m", "bap_jax", "--help"], env=environment, capture_output=True, text=True, timeout=120)
+def test_python_m_bap_jax_is_bap_and_runs_nothing_of_the_current_folder(python, environment, tmp_path):
+    for module in ("__future__", "typing", "json", "dataclasses", "jax", "tyro", "numpy"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('a module of the current folder ran')\n")
+    command = [python, "-m", "bap_jax", "--help"]
+    answer = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stderr
     for name in ("train", "evaluate", "report", "data", "bench", "demo"):
         assert name in answer.stdout

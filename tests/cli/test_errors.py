@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_model_names_the_first_leaf_that_differs(trained
         cached.cache_clear()
     try:
         given = ("--data", TINY.data, "--model", TINY.model, "--budget", "none", "--batch-size", 8, "--steps", 8)
-        messages = [refused("evaluate", run), refused("train", *given, "--log-every", 1, "--out", run, "--resume")]
+        messages = [refused("evaluate", run, "--trust"), refused("train", *given, "--log-every", 1, "--out", run, "--resume")]
     finally:
         for cached in (build._cached_model, build._cached_step, evaluating.predictor):
             cached.cache_clear()
@@ -214,7 +214,7 @@ def test_probabilities_are_found_in_an_evaluation(trained, bap, tmp_path):
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"model": f"{OWN}:probabilities"}))
     plan = ("evaluate", run, "--epsilon", "0,0.1", "--steps", 2)
-    code, output, _ = bap(*plan)
+    code, output, _ = bap(*plan, "--trust")
     assert code == 0 and "failed: outputs are logits" in output and "leave the softmax out" in output
     assert bap(*plan, "--strict")[0] == 1
 
@@ -228,7 +228,7 @@ def test_evaluating_a_run_that_has_no_checkpoint_yet(trained, refused, tmp_path)
 
     run = copy(trained, tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
-    message = refused("evaluate", run)
+    message = refused("evaluate", run, "--trust")
     assert "--checkpoint = 'last'" in message and "none yet" in message
 
 

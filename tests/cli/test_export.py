@@ -14,6 +14,7 @@ from bap_jax.cli.evaluating import evaluate_run
 from bap_jax.cli.exporting import export_run, import_run
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.trust import Trust
 from bap_jax.models import build
 
 OWN, NETWORKS = "plugins_for_tests", "networks_for_tests"
@@ -137,14 +138,14 @@ def test_the_checkpoint_is_chosen(run, tmp_path):
 def test_a_network_of_one_s_own(bap, refused, tmp_path):
     """The layout jax holds any network; PyTorch's names are those of an architecture that it says it has."""
     own = make_run(tmp_path / "x", model=f"{OWN}:small", data=f"{OWN}:blobs", image_shape=blob_shape())
-    code, output, error = bap("export", own)
+    code, output, error = bap("export", own, "--trust")
     assert code == 0 and "jax" in output, error
     given = ("--model", f"{OWN}:small", "--data", f"{OWN}:blobs")
     assert bap("import", own / "export" / "model.safetensors", *given, "--out", tmp_path / "y")[0] == 0
     same_bits(restore_network(tmp_path / "y"), restore_network(own))
     assert f"architecture = '{OWN}:small'" in refused("export", own, "--layout", "torch")
     mlp = make_run(tmp_path / "mlp", model=f"{NETWORKS}:normalised")
-    files, card = export_run(mlp, architecture="mlp")
+    files, card = export_run(mlp, architecture="mlp", trust=Trust(everything=True))
     assert card["layout"] == "torch" and card["normalisation"]["mean"] == [0.5] and card["normalisation"]["std"] == [0.25]
     assert "fc1.weight" in safetensors.numpy.load_file(files.weights)
     given = ("import", files.weights, "--data", "digits", "--architecture", "mlp")

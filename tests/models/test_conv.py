@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import traceback
 from functools import partial
 
 import jax
@@ -106,8 +107,12 @@ def test_transformations_agree():
 
 def test_forward_mode_raises_and_plain_serves_it():
     images, kernel, _ = draw(6, 6, 3)
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda x: fast_conv(x, kernel), (images,), (images,))
+    for forward in (lambda f: jax.jvp(f, (images,), (images,)), lambda f: jax.jacfwd(f)(images)):
+        with pytest.raises(SettingError, match=r"conv = 'fast': expected 'plain'.* for forward mode"):
+            forward(lambda x: fast_conv(x, kernel))
+    with pytest.raises(TypeError, match="custom_vjp") as compiled:  # jax's own, which shows the line that names the remedy
+        jax.jvp(jax.jit(lambda x: fast_conv(x, kernel)), (images,), (images,))
+    assert 'build the model with conv="plain"' in "".join(traceback.format_exception(compiled.value))
     _, tangent = jax.jvp(lambda x: plain(x, kernel, (1, 1), "SAME"), (images,), (images,))
     np.testing.assert_allclose(tangent, fast_conv(images, kernel), rtol=1e-6)
 

@@ -53,7 +53,7 @@ def test_the_module_imports_no_jax():
     tree = ast.parse(Path(devices.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "os", "re", "sys", "collections.abc", "bap_jax.errors"}
+    assert imported == {"__future__", "os", "re", "sys", "collections.abc", "bap_jax.errors", "bap_jax.threads"}
 
 
 @pytest.mark.parametrize("first", ["", "import jax\n"])

@@ -71,7 +71,12 @@ class Comparison:
         self.theirs = Worker(arguments.reference, "tools.crosscheck.reference", cores, self.folder / "reference.log")
         network = str((self.folder / "network.npz").resolve())
         self.about = self.ours.ask(
-            "prepare", run=str(Path(arguments.run).resolve()), out=network, limit=arguments.limit, data_dir=arguments.data_dir
+            "prepare",
+            run=str(Path(arguments.run).resolve()),
+            out=network,
+            limit=arguments.limit,
+            data_dir=arguments.data_dir,
+            trust=arguments.trust,
         )
         self.about |= self.theirs.ask("load", path=network)
         if self.about["difference"] > 1e-4:
@@ -240,6 +245,7 @@ def main() -> None:
     parser.add_argument("--reference", default=".venv-crosscheck/bin/python", help="the interpreter of the other environment")
     parser.add_argument("--out", help="where the workers write; by default runs/crosscheck/NAME")
     parser.add_argument("--data-dir", help="of prepared data sets")
+    parser.add_argument("--trust", action="store_true", help="run the code that the run's configuration names: docs/trust.md")
     parser.add_argument("--attacks", default="", help="comma-separated names or beginnings of names; all by default")
     parser.add_argument("--limit", type=int, default=300, help="examples")
     parser.add_argument("--seeds", type=int, default=3, help="of attacks with random starts")

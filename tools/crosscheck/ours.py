@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.cli.evaluating import fit, predictor, restore_checkpoint, settings_of
+from bap_jax.cli.trust import NETWORK, Trust
 from bap_jax.data import load_split
 from bap_jax.mathematics.masks import leaf_paths
 from bap_jax.mathematics.objectives import dlr
@@ -28,10 +29,10 @@ _MODULES = {"apgd_targeted": "apgd", "fab_targeted": "fab"}  # the others live i
 class Ours:
     """A network and the examples, and what can be asked about them; on as many devices as the worker has cores."""
 
-    def prepare(self, run: str, out: str, limit: int, data_dir: str | None) -> dict[str, Any]:
+    def prepare(self, run: str, out: str, limit: int, data_dir: str | None, trust: bool = False) -> dict[str, Any]:
         """Restores a run and writes weights, images, labels and logits for the other side."""
         folder = Path(run)
-        settings = settings_of(folder)
+        settings = settings_of(folder, Trust(trust), uses=NETWORK)
         data = load_split(
             settings.data,
             "test",

@@ -1,0 +1,40 @@
+"""The examples of docs/networks.md run, and its network is one of the fast convolution."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import bap_jax as bap
+from bap_jax.threads import threads_for
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def test_the_network_of_ones_own_is_fast_and_is_refused_forward_mode_by_name(monkeypatch):
+    own, devices = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {"__name__": "example"}
+    exec(own, names)
+    images = jnp.ones((2, 8, 8, 1))
+    params, model_state = names["model"].init(jax.random.key(0), images)
+
+    def logits(images):
+        return names["model"].apply(params, model_state, images, train=False)[0].logits
+
+    assert logits(images).shape == (2, 10)
+    with pytest.raises(bap.SettingError, match="plain"):
+        jax.jvp(logits, (images,), (images,))
+    for name in ("NPROC", "JAX_NUM_CPU_DEVICES"):
+        monkeypatch.setenv(name, "1")  # and as it was, afterwards
+    exec(devices, names)
+    assert int(names["os"].environ["NPROC"]) == threads_for(int(names["os"].environ["JAX_NUM_CPU_DEVICES"]))
+
+
+def test_the_page_on_trust_names_every_setting_and_flag():
+    page = (DOCS / "trust.md").read_text(encoding="utf-8")
+    from bap_jax.cli.trust import CODE
+
+    assert all(f"`--{name}`" in page for name in CODE) and "`--trust`" in page
+    assert all(word in page for word in ("XDG_STATE_HOME", "PYTHONPATH", "features.json"))
