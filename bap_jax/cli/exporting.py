@@ -8,27 +8,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from bap_jax.atomic import write_atomic
 from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, versions
-from bap_jax.cli.build import model_of
 from bap_jax.cli.evaluating import fit, restore_checkpoint, settings_of
 from bap_jax.cli.settings import Settings
 from bap_jax.data import Source, load_split
 from bap_jax.errors import SettingError
-from bap_jax.export import ARCHITECTURES, LAYOUTS, export_network, import_network, model_card, read_tensors, write_tensors
+from bap_jax.export import (
+    ARCHITECTURES,
+    LAYOUTS,
+    Difference,
+    Imported,
+    Stored,
+    differences,
+    export_network,
+    import_network,
+    model_card,
+    read_stored,
+    read_tensors,
+    write_tensors,
+)
 from bap_jax.mathematics.masks import measured_sparsity
-from bap_jax.models import NETWORKS, count_parameters
-from bap_jax.models.layers import batch_norm
+from bap_jax.models import NETWORKS, build, count_parameters
 from bap_jax.plugins import import_object, is_import_path
+from bap_jax.types import ModelState, Params
 
 FORMATS = ("safetensors",)
 FILE = Path("export") / "model.safetensors"  # inside a run folder
 IMPORTED = "imported"  # where a run's settings would say how it was trained
 RECORD = "import.json"
 _MASKS, _MASKS_OF = ".masks.safetensors", "weights_sha256"
+_NOTABLE_ZEROS = 0.01  # of the weights that count as kept: trained weights are hardly ever exactly zero
 
 
 class Files(NamedTuple):
@@ -49,6 +63,7 @@ class ImportedRun(NamedTuple):
     masks: str  # where they came from
     normalisation: dict[str, Any] | None
     converted: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def files_of(weights: Path) -> Files:
@@ -108,7 +123,7 @@ def export_run(
         image_shape=example.image_shape,
         bounds=example.bounds,
         normalisation=_normalisation(settings.model, example),
-        batch_norm=_batch_norm(settings.model, network),
+        batch_norm=_shapes_of(settings.model, example)[2],
         about=_provenance(run, settings, step, about),
     )
     try:
@@ -137,6 +152,7 @@ def import_run(
     layout: str = "auto",
     architecture: str | None = None,
     masks: str = "file",
+    key: str | None = None,
 ) -> ImportedRun:
     """Makes a run folder of the weights in a file; nothing is written before all of them are found to fit.
 
@@ -149,13 +165,14 @@ def import_run(
       layout: ``torch``, ``jax``, or ``auto``: what the names look like.
       architecture: whose names the layout torch takes; by default, the model.
       masks: ``file``, those beside the file, if any are, and else everything is kept; ``nonzero``, what is not zero is kept.
+      key: where in a PyTorch checkpoint the weights stand, if not where :func:`bap_jax.export.read_stored` finds them.
 
     Returns:
       What is known about the network.
 
     Raises:
-      SettingError: an unknown name, an occupied folder, a file that is none or not whole, or whose network normalises its input
-        otherwise than the model.
+      SettingError: an unknown name, an occupied folder, a file that is none or not whole, or whose card says otherwise than the
+        model and the data: shape and bounds of the images, classes, normalisation, BatchNorm.
       CheckpointError: the first tensor that is missing, unexpected, of another shape or not finite.
     """
     _check_layout(layout)
@@ -171,16 +188,15 @@ def import_run(
         data=data, data_dir=data_dir, image_size=image_size, model=model, budget=arm, pruner=IMPORTED, final_sparsity=0.0
     )
     check_run(out, settings.as_dict())
-    tensors, card = read_tensors(file)
+    stored = read_stored(file, key)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     stored_masks = _stored_masks(Path(file), digest) if masks == "file" else None
     example = _example_of(settings, data_dir)
     normalisation = _normalisation(model, example)
-    _check_normalisation(model, normalisation, card, file)
-    images = jax.ShapeDtypeStruct((1, *example.image_shape), np.float32)
-    params, model_state = jax.eval_shape(model_of(model, example.num_classes).init, jax.random.key(0), images)
+    params, model_state, batch_norm = _shapes_of(model, example)
+    _check_card(stored.about, file, settings, example, normalisation, batch_norm)
     imported = import_network(
-        tensors,
+        stored.tensors,
         params,
         model_state,
         masks=stored_masks,
@@ -188,20 +204,23 @@ def import_run(
         layout=None if layout == "auto" else layout,
         architecture=architecture or model,
         image_shape=example.image_shape,
+        normalisation=normalisation,
         where=str(file),
     )
     sparsity = float(measured_sparsity(imported.masks))
     settings = Settings(**settings.as_dict() | {"final_sparsity": round(sparsity, 6)})
-    record = {"file": Path(file).name, "sha256": digest, "layout": imported.layout, "masks": masks, "card": card}
+    record = {"file": Path(file).name, "sha256": digest, "layout": imported.layout, "masks": masks, "key": stored.key}
     with open_run(out, settings.as_dict()) as folder, Checkpoints(folder.checkpoints) as checkpoints:
         network = Network(imported.params, imported.masks, imported.model_state)
         checkpoints.save(0, {"step": np.int32(0)}, network=network, metadata={"finished": True, "phase": 0})
-        write_atomic(Path(out) / RECORD, json.dumps(record | {"converted": imported.converted}, indent=1) + "\n")
+        write_atomic(
+            Path(out) / RECORD, json.dumps(record | {"converted": imported.converted, "card": stored.about}, indent=1) + "\n"
+        )
     from_file = "everything is kept" if _all_kept(imported.masks) else "the file's"
     found = "kept where not zero" if masks == "nonzero" else from_file
-    return ImportedRun(
-        Path(out), imported.layout, count_parameters(imported.params), sparsity, found, normalisation, imported.converted
-    )
+    notes = (*_notes_on_file(stored, normalisation), *_notes_on_zeros(imported))
+    size = count_parameters(imported.params)
+    return ImportedRun(Path(out), imported.layout, size, sparsity, found, normalisation, imported.converted, notes)
 
 
 def _check_layout(layout: str) -> None:
@@ -241,27 +260,99 @@ def _normalisation(model: str, example: Source) -> dict[str, Any] | None:
     return {"where": "inside the network: (pixel - mean) / std per channel, before the first layer", "mean": mean, "std": std}
 
 
-def _check_normalisation(model: str, ours: Mapping[str, Any] | None, card: Mapping[str, Any], file: Path) -> None:
-    theirs = card.get("normalisation")
-    if not (ours and isinstance(theirs, Mapping)):
-        return
-    for name in ("mean", "std"):
-        if not np.allclose(ours[name], theirs.get(name, ours[name])):
-            expected = (
-                f"a network that normalises its input with {name} {theirs[name]}, as that in {file} does; it has {ours[name]}"
-            )
-            raise SettingError("--model", model, expected)
+def _shapes_of(model: str, example: Source) -> tuple[Params, ModelState, dict[str, Any] | None]:
+    """Shapes of parameters and model state, and the settings of BatchNorm as its layers have them; None where none is seen.
 
+    The initialisation is traced, not run; a network of NNX or of plain functions shows no layers.
+    """
+    seen: list[nn.BatchNorm] = []
 
-def _batch_norm(model: str, network: Network) -> dict[str, Any] | None:
-    if not jax.tree.leaves(network.model_state) or is_import_path(model):
-        return None
-    settings = batch_norm(False, None)
-    return {
-        "epsilon": settings.epsilon,
-        "momentum": round(1 - settings.momentum, 6),  # as PyTorch counts it: the weight of the new
+    def look(function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, nn.BatchNorm):
+            seen.append(context.module)
+        return function(*args, **kwargs)
+
+    images = jax.ShapeDtypeStruct((1, *example.image_shape), np.float32)
+    with nn.intercept_methods(look):
+        params, model_state = jax.eval_shape(build(model, num_classes=example.num_classes).init, jax.random.key(0), images)
+    if not seen:
+        return params, model_state, None
+    epsilons, momenta = ({getattr(layer, name) for layer in seen} for name in ("epsilon", "momentum"))
+    settings = {
+        "epsilon": _only(epsilons),
+        "momentum": _only({round(1 - momentum, 6) for momentum in momenta}),  # as PyTorch counts it: the weight of the new
         "running_var": "of the biased variances; PyTorch, training on, would average the unbiased",
     }
+    return params, model_state, settings
+
+
+def _only(values: set[float]) -> float | list[float]:
+    return next(iter(values)) if len(values) == 1 else sorted(values)
+
+
+def _check_card(
+    card: Mapping[str, Any],
+    file: Path,
+    settings: Settings,
+    example: Source,
+    normalisation: Mapping[str, Any] | None,
+    batch_norm: Mapping[str, Any] | None,
+) -> None:
+    """Refuses the first field in which the card in a file and the network here differ."""
+    found = differences(
+        card,
+        num_classes=example.num_classes,
+        image_shape=example.image_shape,
+        bounds=example.bounds,
+        normalisation=normalisation,
+        batch_norm=batch_norm,
+    )
+    if not found:
+        return
+    first = found[0]
+    said = f"the card of {file} says {first.field} {_plain(first.theirs)}, here it is {_plain(first.ours)}"
+    size = _size_of(first)
+    if size is not None and settings.data != "digits" and not is_import_path(settings.data):
+        raise SettingError("--image-size", settings.image_size, f"{size}: {said}")
+    if first.field.startswith(("normalisation", "batch_norm")):
+        raise SettingError("--model", settings.model, f"the network that was exported: {said}")
+    raise SettingError("--data", settings.data, f"the data that the network was made for: {said}")
+
+
+def _size_of(difference: Difference) -> int | None:
+    """The number of pixels that would mend a difference, if only the size of a square picture is another."""
+    theirs, ours = difference.theirs, difference.ours
+    if difference.field != "input.shape" or not isinstance(theirs, list) or len(theirs) != 3 or len(ours) != 3:
+        return None
+    other = sorted(theirs[place] for place in range(3) if theirs[place] != ours[place] and type(theirs[place]) is int)
+    return other[0] if len(other) == 2 and other[0] == other[1] else None
+
+
+def _plain(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _notes_on_file(stored: Stored, normalisation: Mapping[str, Any] | None) -> list[str]:
+    notes = []
+    if stored.others:
+        where = f"under {stored.key!r}" if stored.key else "as the whole of the file"
+        notes.append(f"the weights are those {where}; others stand under {', '.join(map(repr, stored.others))}: --key takes them")
+    if normalisation is None and stored.about.get("normalisation") is not None:
+        told = _plain(stored.about["normalisation"])
+        notes.append(f"the card's normalisation, {told}, could not be compared: the model does not say what it does")
+    return notes
+
+
+def _notes_on_zeros(imported: Imported) -> list[str]:
+    """A word on kept weights that are zero: a pruned network whose file has no masks."""
+    kept = zeros = 0
+    for leaf, mask in zip(jax.tree.leaves(imported.params), jax.tree.leaves(imported.masks), strict=True):
+        if np.ndim(mask):
+            kept, zeros = kept + int(mask.sum()), zeros + int(np.sum(mask & (leaf == 0)))
+    if zeros < _NOTABLE_ZEROS * kept or not zeros:
+        return []
+    return [f"{100 * zeros / kept:.1f} % of the weights that count as kept are zero; --masks nonzero counts them as pruned"]
 
 
 def _provenance(run: Path, settings: Settings, step: int, about: Mapping[str, Any]) -> dict[str, Any]:
