@@ -126,6 +126,9 @@ def export_run(
         batch_norm=_shapes_of(settings.model, example)[2],
         about=_provenance(run, settings, step, about),
     )
+    if settings.image_size is not None:
+        size = settings.image_size
+        card["input"]["resized"] = f"shorter side to {size} pixels, bilinear (Pillow's, over all pixels), then the middle square"
     try:
         files.weights.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

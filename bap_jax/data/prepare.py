@@ -64,7 +64,9 @@ def prepare(name: str, data_dir: str | None = None) -> Prepared:
     path = os.fspath(builder.data_dir)
     if not isinstance(found, FolderSet):
         return Prepared(_reading_name(builder), path, counts)
-    if counts != found.num_examples or tuple(builder.info.features["label"].names) != found.classes:
+    with open(os.path.join(path, "label.labels.txt"), encoding="utf-8") as file:  # as stored; the builder has those of today
+        classes = tuple(file.read().splitlines())
+    if counts != found.num_examples or classes != found.classes:
         raise DataError(f"{name} is not what was prepared in {path} any more: remove {path} to prepare it again")
     return Prepared(_reading_name(builder), path, counts, found.notes)
 

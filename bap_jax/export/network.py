@@ -195,11 +195,12 @@ def _filled(tree: PyTree, leaves: Mapping[str, np.ndarray]) -> PyTree:
 
 
 def _alias(name: str, names: set[str]) -> str:
-    """The name under which a tensor is known here; as it is, without prefixes, if it is not.
+    """The name under which a tensor is known here; as it is if it is not.
 
     >>> _alias("module.model.fc.weight", {"linear.weight"}), _alias("0.mean", {"linear.weight"})
-    ('linear.weight', 'mean')
+    ('linear.weight', '0.mean')
     """
+    given = name
     while name not in names:
         other = name
         for theirs, ours in _ALIASES:
@@ -208,7 +209,7 @@ def _alias(name: str, names: set[str]) -> str:
             return other
         prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
         if prefix is None:
-            break
+            return given
         name = name.removeprefix(prefix)
     return name
 
@@ -228,7 +229,7 @@ def _understood(given: dict[str, np.ndarray], names: set[str], where: str) -> tu
         known = _alias(name.removesuffix("_orig") if pruned else name, names)
         if known not in names and known.split(".")[-1] in _SCORES:
             raise CheckpointError(
-                f"{where} has {name}, scores by which a pruning method (HYDRA, HARP, edge-popup) chooses weights, and no weights: "
+                f"{where} has {name}, scores by which a pruning method (HYDRA, HARP, edge-popup) chooses weights: "
                 "multiply the mask that follows from them into the weights, and save these without scores"
             )
         if came_from.setdefault(known, name) != name:
@@ -263,8 +264,8 @@ def _without_normalisation(
             options = ", ".join(f"{part}={values}" for part, values in theirs.items())
             raise CheckpointError(
                 f"{where} normalises its input: {told}; the network here has {which} {tuple(here)}. One that does the same: "
-                f'bap.models.build("{architecture}", num_classes=..., {options}); for bap import, --model package.module:factory of '
-                "one (docs/weights.md)"
+                f'bap.models.build("{architecture}", num_classes=..., {options}); for bap import, '
+                "--model package.module:factory of one (docs/weights.md)"
             )
     return {name: tensor for name, tensor in given.items() if name not in found}
 
