@@ -103,7 +103,8 @@ def _files(root: pathlib.Path) -> tuple[dict[str, list[tuple[pathlib.Path, str]]
     suffixes = readable_suffixes()
 
     def inside(folder: pathlib.Path) -> list[pathlib.Path]:
-        seen, hidden = [], []
+        seen: list[pathlib.Path] = []
+        hidden: list[pathlib.Path] = []
         for entry in sorted(folder.iterdir()):
             (hidden if _is_hidden(entry.name) else seen).append(entry)
         left["hidden"] += [_told(entry, root) for entry in hidden]

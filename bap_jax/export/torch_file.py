@@ -49,7 +49,7 @@ class Storage(NamedTuple):
 
     kind: str  # of its elements
     key: str
-    count: int
+    size: int  # elements
     start: int = 0
 
 
@@ -319,7 +319,7 @@ def _unpickle(file: BinaryIO, found: dict[str, Storage] | None = None) -> Any:
     start, largest = file.tell(), 0
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            largest = max(largest, int(argument))
+            largest = max(largest, int(argument or 0))
     end = file.tell()
     if largest > end - start:  # a place far off would make Python allocate all before it
         raise ValueError("memo")

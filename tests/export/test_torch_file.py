@@ -267,11 +267,11 @@ def test_cut_and_damaged_files_are_refused_or_read_as_they_were(file, tmp_path):
     whole = None if file == "special.pt" else read_tensors(RECORDED / file)[0]
     path = tmp_path / "x.pt"
     generator = np.random.default_rng(0)
-    for cut in [*generator.integers(1, len(content), 60), len(content) - 1]:
+    for cut in [*generator.integers(1, len(content), 25), len(content) - 1]:
         path.write_bytes(content[:cut])
         with pytest.raises(SettingError):
             read_tensors(path)
-    for place in generator.integers(0, len(content), 300):
+    for place in generator.integers(0, len(content), 100):
         changed = bytearray(content)
         changed[place] ^= 1 << int(generator.integers(8))
         path.write_bytes(bytes(changed))
