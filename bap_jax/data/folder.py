@@ -190,8 +190,6 @@ def _look(files: list[pathlib.Path], root: pathlib.Path) -> _Looks:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of odd metadata; what is cut off or damaged is an error
                 with Image.open(file, formats=open_formats()) as picture:
-                    picture.verify()  # checksums, which decoding does not look at; the file has to be opened anew afterwards
-                with Image.open(file, formats=open_formats()) as picture:
                     frames = getattr(picture, "n_frames", 1) if picture.format != "MPO" else 1
                     picture.load()
                     eight_bits(picture)

@@ -168,11 +168,14 @@ def test_a_picture_without_a_known_white_is_named(picture, told, pets):
         looked(pets)
 
 
-def test_a_program_is_no_picture(pets):
-    """PostScript is drawn by another program; it is not opened whatever its suffix says."""
-    (pets / "train" / "cat" / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+def test_a_program_is_no_picture(pets, monkeypatch):
+    """PostScript is drawn by another program: it is not opened, whatever its suffix says."""
+    started = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **options: started.append(given))
+    (pets / "train" / "cat" / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
     with pytest.raises(DataError, match=r"x\.png: is no readable picture"):
         looked(pets)
+    assert not started
 
 
 def test_a_folder_that_changed_is_not_taken_for_the_prepared_one(pets):
