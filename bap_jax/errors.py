@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+
+def one_line(text: str) -> str:
+    r"""A message as one line that a terminal can show: names out of files may hold line breaks and escape codes.
+
+    >>> one_line("no tensor \x1b[31mred\n  at all")
+    'no tensor \\x1b[31mred at all'
+    """
+    text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 class SettingError(ValueError):
@@ -20,16 +31,22 @@ class SettingError(ValueError):
     """
 
     def __init__(self, name: str, value: Any, expected: str):
-        super().__init__(f"{name} = {value!r}: expected {expected}")
+        super().__init__(one_line(f"{name} = {value!r}: expected {expected}"))
         self.name, self.value, self.expected = name, value, expected
 
 
 class DataError(ValueError):
     """A data set is absent or unfit; the message names the command or the change that mends it."""
 
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
 
 class CheckpointError(ValueError):
     """A checkpoint does not fit what it is restored into; the message names the first leaf that differs."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class NonFiniteError(ArithmeticError):

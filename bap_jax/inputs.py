@@ -88,6 +88,15 @@ def require_images(images: Any, bounds: Bounds, name: str = "images") -> None:
         )
 
 
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether images of this shape look like [N, C, H, W]: the second axis is 1 or 3 and the last is not.
+
+    >>> channels_first((8, 3, 32, 32)), channels_first((8, 32, 32, 3)), channels_first((8, 1, 28, 1)), channels_first((8, 3))
+    (True, False, False, False)
+    """
+    return len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+
+
 def require_labels(labels: Any, num_examples: int, num_classes: int | None = None, name: str = "labels") -> None:
     """Refuses labels that are no integers [B], and concrete ones outside [0, K).
 

@@ -117,7 +117,7 @@ class Import:
     """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """A .safetensors file, or a state dict that PyTorch saved (read with weights_only, if PyTorch is installed)."""
+    """A .safetensors file, or a state dict or checkpoint that PyTorch saved (read without PyTorch; nothing in it is run)."""
     model: str
     """The network they belong to: as for bap train."""
     data: str
@@ -135,6 +135,8 @@ class Import:
     masks: str = "file"
     """Which weights are pruned: those that the masks beside the `file` (or in it) say, none where there are no masks; or
     `nonzero`: every weight that is zero."""
+    key: str | None = None
+    """Where in a PyTorch checkpoint the weights stand, if there are several: e.g. `model_ema` or `model.state_dict`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,8 @@ class PrepareData:
     """
 
     name: Annotated[str, tyro.conf.Positional]
-    """A TFDS name such as `mnist`, a folder of images (split/class/image.png), or `package.module:Builder`."""
+    """A TFDS name such as `mnist`, a folder of images (split/class/image.png, .jpg, .webp, .tiff, .bmp, ...; all are decoded, and
+    what is passed over is said), or `package.module:Builder`."""
     data_dir: str | None = None
     """Where to put it; else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
 

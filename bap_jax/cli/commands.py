@@ -33,7 +33,7 @@ from bap_jax.cli.reporting import (
     versions_table,
 )
 from bap_jax.cli.sampling import samples_of
-from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
+from bap_jax.cli.screen import console, progress_bar, show_checks, show_notes, show_pairs
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.trust import NOTHING, Trust, check_trust
 from bap_jax.cli.validation import summary
@@ -363,8 +363,11 @@ def run_export(command: cli.Export, trust: Trust) -> int:
 def run_import(command: cli.Import) -> int:
     """`bap import`."""
     screen = console()
-    given = {name: getattr(command, name) for name in ("model", "data", "out", "data_dir", "image_size", "layout")}
-    imported = import_run(command.file, **given, architecture=command.architecture, masks=command.masks)
+    given = {
+        name: getattr(command, name)
+        for name in ("model", "data", "out", "data_dir", "image_size", "layout", "architecture", "masks", "key")
+    }
+    imported = import_run(command.file, **given)
     pairs = [
         ("layout", imported.layout),
         ("normalisation", _normalisation(imported.normalisation)),
@@ -376,6 +379,7 @@ def run_import(command: cli.Import) -> int:
     for dtype in dict.fromkeys(imported.converted.values()):
         count = sum(other == dtype for other in imported.converted.values())
         screen.print(f"[yellow]{count} tensors were {dtype} and are float32 now[/yellow]", highlight=False)
+    show_notes(imported.notes, screen)
     screen.print(f"next: bap evaluate {imported.run}", highlight=False, soft_wrap=True)
     return 0
 
@@ -393,7 +397,9 @@ def run_prepare(command: cli.PrepareData) -> int:
     """`bap data prepare`."""
     screen = console()
     prepared = data_layer.prepare(command.name, command.data_dir)
-    show_pairs("prepared", [(name, str(value)) for name, value in prepared._asdict().items()], screen)
+    pairs = [(name, str(value)) for name, value in prepared._asdict().items() if name != "notes"]
+    show_pairs("prepared", pairs, screen)
+    show_notes(prepared.notes, screen)
     return 0
 
 

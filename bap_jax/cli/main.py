@@ -12,7 +12,7 @@ import sys
 import tyro
 
 from bap_jax.cli import arguments as spoken
-from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError
+from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError, one_line
 from bap_jax.parallel.devices import apply_environment, environment
 
 
@@ -50,5 +50,5 @@ def set_up_process(devices: int | None) -> None:
 
 
 def _say(kind: str, text: str, status: int) -> int:
-    print(f"bap: {kind}: {text}", file=sys.stderr)
+    print(f"bap: {kind}: {one_line(text)}", file=sys.stderr)
     return status

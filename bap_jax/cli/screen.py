@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bap_jax.errors import one_line
+
 
 class Update(Protocol):
     """Tells a progress bar how far a task has come."""
@@ -75,6 +77,12 @@ def show_pairs(title: str, pairs: Sequence[tuple[str, str]], screen: Console) ->
     for name, value in pairs:
         table.add_row(name, value)
     screen.print(table)
+
+
+def show_notes(notes: Sequence[str], screen: Console) -> None:
+    """Remarks, a line each, as they are: names of files may hold brackets and escape codes."""
+    for note in notes:
+        screen.print(f"note: {one_line(note)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_checks(checks: Sequence[dict], screen: Console) -> None:

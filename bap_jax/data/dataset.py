@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from bap_jax.errors import DataError
+from bap_jax.inputs import channels_first
 from bap_jax.types import Bounds
 
 
@@ -94,7 +95,7 @@ class Splits(NamedTuple):
 
 
 def check(dataset: Source) -> None:
-    """Raise if a data set in memory is unfit: shapes, types, finite images inside their bounds, labels in range.
+    """Raise if a data set in memory is unfit: shapes, axes, types, finite images inside their bounds, labels in range.
 
     A data set that is read when asked for is checked on its first examples here and on every later one as it is read.
 
@@ -122,6 +123,11 @@ def check(dataset: Source) -> None:
             raise DataError(f"{where}: images {images.shape} and labels {labels.shape} do not fit: expected [N, H, W, C] and [N]")
     else:
         images, labels = dataset.read(np.arange(min(len(dataset), 64)))
+    if channels_first(images.shape):
+        raise DataError(
+            f"{where}: images {list(images.shape)} look like [N, C, H, W] and are read as [N, H, W, C]: "
+            f"images.transpose(0, 2, 3, 1) puts the channels last (if they really are {images.shape[1]} high: swapaxes(1, 2))"
+        )
     check_labels(labels, dataset.num_classes, where)
     check_images(images, dataset.bounds, where)
 

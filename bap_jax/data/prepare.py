@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from bap_jax.data.folder import image_folder_builder
+from bap_jax.data.folder import FolderSet, image_folder_builder
 from bap_jax.data.prepared import data_folder
 from bap_jax.errors import DataError
 from bap_jax.plugins import import_object, is_import_path
@@ -18,6 +18,7 @@ class Prepared(NamedTuple):
     name: str  # what `--data` takes
     path: str
     num_examples: dict[str, int]  # per split
+    notes: tuple[str, ...] = ()  # what of a folder was left out, or is odd
 
 
 def prepare(name: str, data_dir: str | None = None) -> Prepared:
@@ -26,7 +27,8 @@ def prepare(name: str, data_dir: str | None = None) -> Prepared:
     Three things can be prepared:
 
     - a data set that TFDS registers (``mnist``, ``name/config``): TFDS downloads and converts it, which needs the ``data`` extra;
-    - a folder of pictures in the layout of ``tfds.ImageFolder``, ``folder/<split>/<class>/<file>.png|jpg|jpeg``;
+    - a folder of pictures in the layout of ``tfds.ImageFolder``, ``folder/<split>/<class>/<file>``, in any form of
+      :data:`bap_jax.data.pictures.FORMATS`; every picture is decoded, and what is passed over is noted;
     - ``package.module:Builder``, a ``tfds.core.GeneratorBasedBuilder`` of your own.
 
     The last two need TensorFlow only if the builder itself hands TFDS arrays instead of encoded images.
@@ -40,11 +42,12 @@ def prepare(name: str, data_dir: str | None = None) -> Prepared:
 
     Raises:
       DataError: TFDS knows no such data set, the folder does not have the layout, TensorFlow is missing, files in another
-        format lie in the way, or a download failed.
+        format lie in the way, a download failed, a picture is cut off or damaged, or a folder is no longer what was prepared.
     """
     folder = data_folder(data_dir)
     try:
-        builder = _builder(name, folder)
+        found = _builder(name, folder)
+        builder = found.builder if isinstance(found, FolderSet) else found
         builder.download_and_prepare(file_format="array_record")
     except DataError:
         raise
@@ -58,7 +61,14 @@ def prepare(name: str, data_dir: str | None = None) -> Prepared:
             hint = f"; {folder} holds it in another format than array_record: remove it there, or give another --data-dir"
         raise DataError(f"{name} cannot be prepared in {folder}: {type(error).__name__}: {error}{hint}") from error
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
-    return Prepared(_reading_name(builder), os.fspath(builder.data_dir), counts)
+    path = os.fspath(builder.data_dir)
+    if not isinstance(found, FolderSet):
+        return Prepared(_reading_name(builder), path, counts)
+    with open(os.path.join(path, "label.labels.txt"), encoding="utf-8") as file:  # as stored; the builder has those of today
+        classes = tuple(file.read().splitlines())
+    if counts != found.num_examples or classes != found.classes:
+        raise DataError(f"{name} is not what was prepared in {path} any more: remove {path} to prepare it again")
+    return Prepared(_reading_name(builder), path, counts, found.notes)
 
 
 def _builder(name: str, folder: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import re
@@ -13,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from bap_jax.data.dataset import Dataset, Source, check, check_images, check_labels
+from bap_jax.data.pictures import decode_image
 from bap_jax.data.split import validation_rows
 from bap_jax.errors import DataError, SettingError
 from bap_jax.types import Bounds
 
 Progress = Callable[[int, int], None]  # (examples done, examples in all)
 _CHUNK = 512
+_AGAIN = "remove its files and prepare the data set again, which names a picture that is damaged"
 
 
 def data_folder(data_dir: str | None = None) -> str:
@@ -87,49 +88,21 @@ class PreparedSplit:
         try:
             yield from self.records.__getitems__(chosen)
         except Exception as error:  # TFDS, array_record and protobuf each raise what they like
-            raise DataError(f"{self.name} ({self.split}): records cannot be read: {error}; prepare the data set again") from error
+            raise DataError(f"{self.name} ({self.split}): records cannot be read: {error}; {_AGAIN}") from error
 
     def _image(self, encoded: Any, position: int) -> np.ndarray:
         where = f"{self.name} ({self.split}): image {position}"
         if encoded is None:  # what array_record gives for a record of a file that was cut off
-            raise DataError(f"{where} is missing from the files; prepare the data set again")
+            raise DataError(f"{where} is missing from the files; {_AGAIN}")
         try:
             image = decode_image(encoded, self.image_shape[-1], self.image_size) if isinstance(encoded, bytes) else encoded
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{where} cannot be decoded: {error}; prepare the data set again") from error
+        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, DecompressionBombError, ...
+            raise DataError(f"{where} cannot be decoded: {error}; {_AGAIN}") from error
         if image.shape != self.image_shape:
             raise DataError(
                 f"{where} has shape {list(image.shape)}, the first {list(self.image_shape)}: give image_size to resize and crop"
             )
         return image
-
-
-def decode_image(encoded: bytes, channels: int, image_size: int | None = None) -> np.ndarray:
-    """Decode a PNG or JPEG to uint8 ``[H, W, C]`` with 1 or 3 channels.
-
-    With ``image_size`` the shorter side is resized to it (bilinear) and the middle square is cut out.
-
-    Example:
-      >>> import io
-      >>> from PIL import Image
-      >>> buffer = io.BytesIO()
-      >>> Image.new("L", (6, 4), 7).save(buffer, "PNG")
-      >>> decode_image(buffer.getvalue(), 1).shape, decode_image(buffer.getvalue(), 3, image_size=2).tolist()[0][0]
-      ((4, 6, 1), [7, 7, 7])
-    """
-    from PIL import Image
-
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    with Image.open(io.BytesIO(encoded)) as picture:
-        image = picture if picture.mode == modes[channels] else picture.convert(modes[channels])
-        if image_size is not None:
-            scale = image_size / min(image.size)
-            width, height = (max(image_size, round(side * scale)) for side in image.size)
-            left, top = (width - image_size) // 2, (height - image_size) // 2
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-            image = image.crop((left, top, left + image_size, top + image_size))
-        pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def read_prepared(
@@ -292,4 +265,4 @@ def _image_shape(name: str, feature: Any, source: Any, image_key: str, image_siz
         encoded = source[0][image_key]
         return decode_image(encoded, channels).shape if isinstance(encoded, bytes) else encoded.shape
     except Exception as error:
-        raise DataError(f"{name}: the first image cannot be read: {error}; prepare the data set again") from error
+        raise DataError(f"{name}: the first image cannot be read: {error}; {_AGAIN}") from error

@@ -1,8 +1,8 @@
 """Weights that others can read: safetensors files in this package's own layout and in PyTorch's, and back."""
 
 from bap_jax.export.arrange import Arranged, arrange, restore
-from bap_jax.export.card import model_card
-from bap_jax.export.files import read_tensors, write_tensors
+from bap_jax.export.card import Difference, differences, model_card
+from bap_jax.export.files import Stored, read_stored, read_tensors, write_tensors
 from bap_jax.export.names import ARCHITECTURES, LAYOUTS, Entry, entries, layout_of
 from bap_jax.export.network import Exported, Imported, export_network, import_network
 
@@ -10,15 +10,19 @@ __all__ = [
     "ARCHITECTURES",
     "LAYOUTS",
     "Arranged",
+    "Difference",
     "Entry",
     "Exported",
     "Imported",
+    "Stored",
     "arrange",
+    "differences",
     "entries",
     "export_network",
     "import_network",
     "layout_of",
     "model_card",
+    "read_stored",
     "read_tensors",
     "restore",
     "write_tensors",

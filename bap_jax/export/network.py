@@ -11,12 +11,15 @@ import numpy as np
 
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.export.arrange import arrange, arranged_shape, restore
+from bap_jax.export.files import PREFIXES
 from bap_jax.export.names import Entry, entries, layout_of
 from bap_jax.mathematics.masks import kernels, leaf_paths
 from bap_jax.types import ModelState, Params, PyTree
 
 _ALIASES = (("downsample.", "shortcut."), ("fc.", "linear."))  # torchvision's names for the parts of a ResNet
 _COUNTERS = ".num_batches_tracked"  # PyTorch's count of training batches, of which nothing depends here
+_SCORES = ("popup_scores", "k_score", "scores", "mask_scores")  # HYDRA, HARP, edge-popup, movement pruning
+_MEANS, _STDS = ("mean", "mu", "means", "_mean"), ("std", "sigma", "stds", "_std")  # buffers of modules that normalise images
 
 
 class Exported(NamedTuple):
@@ -89,13 +92,16 @@ def import_network(
     layout: str | None = None,
     architecture: str | None = None,
     image_shape: tuple[int, ...] = (),
+    normalisation: Mapping[str, Any] | None = None,
     where: str = "the file",
 ) -> Imported:
     """A network from named tensors; the inverse of :func:`export_network`, to the bit.
 
     In the layout ``torch``, counters of batches are ignored, torchvision's names for a ResNet's parts (``fc``, ``downsample``)
     are understood, and so is a network pruned with ``torch.nn.utils.prune``, whose weights are ``weight_orig`` and
-    ``weight_mask``. Other types of floating-point numbers become float32.
+    ``weight_mask``. Wrappers' prefixes (``module.``, ``model.``, ``0.``, ...) may stand before some names only. Buffers ``mean``
+    and ``std`` of a module that normalises the images have to say what the network here does. Other types of floating-point
+    numbers become float32.
 
     Args:
       tensors: by name, as :func:`bap_jax.export.read_tensors` returns them.
@@ -106,13 +112,15 @@ def import_network(
       layout: ``"torch"`` or ``"jax"``; by default, what the names look like.
       architecture: for ``"torch"``, whose names.
       image_shape: for ``"torch"``, (H, W, C).
+      normalisation: what the network itself does to its input: ``mean`` and ``std`` of each channel; None for nothing.
       where: what the file is called in an error.
 
     Returns:
       An :class:`Imported` of numpy arrays; weights that are not kept are zero.
 
     Raises:
-      CheckpointError: the first tensor that is missing, unexpected, of another shape or not finite.
+      CheckpointError: the first tensor that is missing, unexpected, of another shape or not finite; scores of a pruning method
+        beside the weights; a mean or std that the network here does not have, with the line that makes one that has.
       SettingError: see :func:`bap_jax.export.entries`; an unknown ``keep``.
 
     Example:
@@ -134,7 +142,8 @@ def import_network(
     given, kept = dict(tensors), dict(masks or {})
     if layout == "torch":
         names = {entry.name for entry in found}
-        given, pruned = _understood(given, names)
+        given, pruned = _understood(given, names, where)
+        given = _without_normalisation(given, names, normalisation, architecture, image_shape, where)
         kept = {_alias(name, names): mask for name, mask in kept.items()} | pruned
     _check(given, {entry.name: entry for entry in found}, where)
     wanted = _leaves({"params": params, "model_state": model_state})
@@ -186,28 +195,79 @@ def _filled(tree: PyTree, leaves: Mapping[str, np.ndarray]) -> PyTree:
 
 
 def _alias(name: str, names: set[str]) -> str:
-    """The name under which a tensor is known here."""
-    if name in names:
-        return name
-    other = name
-    for theirs, ours in _ALIASES:
-        other = other.replace(theirs, ours)
-    return other if other in names else name
+    """The name under which a tensor is known here; as it is if it is not.
+
+    >>> _alias("module.model.fc.weight", {"linear.weight"}), _alias("0.mean", {"linear.weight"})
+    ('linear.weight', '0.mean')
+    """
+    given = name
+    while name not in names:
+        other = name
+        for theirs, ours in _ALIASES:
+            other = other.replace(theirs, ours)
+        if other in names:
+            return other
+        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+        if prefix is None:
+            return given
+        name = name.removeprefix(prefix)
+    return name
 
 
-def _understood(given: dict[str, np.ndarray], names: set[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _understood(given: dict[str, np.ndarray], names: set[str], where: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(tensors, masks) without counters, under the names known here."""
     tensors: dict[str, np.ndarray] = {}
     masks: dict[str, np.ndarray] = {}
+    came_from: dict[str, str] = {}
     for name, tensor in given.items():
         if name.endswith(_COUNTERS):
             continue
         if name.endswith("_mask") and name.removesuffix("_mask") + "_orig" in given:
             masks[_alias(name.removesuffix("_mask"), names)] = tensor
-        else:
-            pruned = name.endswith("_orig") and name.removesuffix("_orig") + "_mask" in given
-            tensors[_alias(name.removesuffix("_orig") if pruned else name, names)] = tensor
+            continue
+        pruned = name.endswith("_orig") and name.removesuffix("_orig") + "_mask" in given
+        known = _alias(name.removesuffix("_orig") if pruned else name, names)
+        if known not in names and known.split(".")[-1] in _SCORES:
+            raise CheckpointError(
+                f"{where} has {name}, scores by which a pruning method (HYDRA, HARP, edge-popup) chooses weights: "
+                "multiply the mask that follows from them into the weights, and save these without scores"
+            )
+        if came_from.setdefault(known, name) != name:
+            raise CheckpointError(f"{where} has {came_from[known]} and {name}, which are both {known} here: save one of them")
+        tensors[known] = tensor
     return tensors, masks
+
+
+def _without_normalisation(
+    given: dict[str, np.ndarray],
+    names: set[str],
+    ours: Mapping[str, Any] | None,
+    architecture: str | None,
+    image_shape: tuple[int, ...],
+    where: str,
+) -> dict[str, np.ndarray]:
+    """The tensors without the buffers of a module that normalises images; raises if the network here does otherwise."""
+    channels = image_shape[-1] if image_shape else 1
+    theirs: dict[str, tuple[float, ...]] = {}
+    found: dict[str, str] = {}
+    for name, tensor in given.items():
+        last = name.split(".")[-1]
+        which = "mean" if last in _MEANS else "std" if last in _STDS else None
+        if which is None or name in names or tensor.size not in (1, channels) or not jnp.issubdtype(tensor.dtype, jnp.floating):
+            continue
+        theirs[which] = tuple(float(f"{value:.7g}") for value in np.broadcast_to(tensor.astype(np.float64).ravel(), channels))
+        found[name] = which
+    for which, plain in (("mean", 0.0), ("std", 1.0)):
+        here = (ours or {}).get(which) or (plain,) * channels
+        if which in theirs and not np.allclose(theirs[which], here, rtol=1e-5, atol=1e-7):
+            told = ", ".join(f"{name} = {theirs[part]}" for name, part in found.items())
+            options = ", ".join(f"{part}={values}" for part, values in theirs.items())
+            raise CheckpointError(
+                f"{where} normalises its input: {told}; the network here has {which} {tuple(here)}. One that does the same: "
+                f'bap.models.build("{architecture}", num_classes=..., {options}); for bap import, '
+                "--model package.module:factory of one (docs/weights.md)"
+            )
+    return {name: tensor for name, tensor in given.items() if name not in found}
 
 
 def _check(given: Mapping[str, np.ndarray], wanted: Mapping[str, Entry], where: str) -> None:

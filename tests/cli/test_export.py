@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import sys
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from torch_files import checkpoint, torch_save
 
 from bap_jax.checkpoint import Checkpoints, Network, open_run, restore_network
 from bap_jax.cli.evaluating import evaluate_run
@@ -15,6 +15,7 @@ from bap_jax.cli.exporting import export_run, import_run
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.trust import Trust
+from bap_jax.export import read_tensors, write_tensors
 from bap_jax.models import build
 
 OWN, NETWORKS = "plugins_for_tests", "networks_for_tests"
@@ -222,7 +223,7 @@ BAD_IMPORTS = {
     "model": (["--model", "resnet50"], ["--model = 'resnet50'", "resnet18"]),
     "another_model": (["--model", "lenet5"], ["no tensor conv1.", "it has fc2."]),
     "data": (["--data", "nosuchset"], ["nosuchset"]),
-    "another_data": (["--data", f"{OWN}:blobs"], ["fc1.weight is [256,64], expected [256,16]"]),
+    "another_data": (["--data", f"{OWN}:blobs"], ["num_classes 10, here it is 3", "--data"]),
     "layout": (["--layout", "tf"], ["--layout = 'tf'"]),
     "another_layout": (["--layout", "jax"], ["no tensor params.fc1.bias", "it has"]),
     "architecture": (["--architecture", "vgg"], ["--architecture = 'vgg'"]),
@@ -267,15 +268,14 @@ def test_the_first_tensor_that_does_not_fit_is_named(changed, expected, weights,
     assert not (tmp_path / "y").exists()
 
 
-def test_files_that_cannot_be_read(weights, refused, monkeypatch, tmp_path):
+def test_files_that_cannot_be_read(weights, refused, tmp_path):
     given = ("--model", "mlp", "--data", "digits", "--out", tmp_path / "y")
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "whole safetensors file" in refused("import", weights, *given)
     assert "a file with weights" in refused("import", tmp_path / "nothing.safetensors", *given)
-    monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "x.pt").write_bytes(b"PK")
     message = refused("import", tmp_path / "x.pt", *given)
-    assert "x.pt" in message and ".safetensors file, or PyTorch" in message and "pip install torch" in message
+    assert "x.pt" in message and "cut off or damaged" in message
     assert not (tmp_path / "y").exists()
 
 
@@ -293,16 +293,131 @@ def test_an_imported_run_cannot_be_trained_again(weights, refused, bap, tmp_path
     assert "'imported" in message and not (tmp_path / "z").exists()
 
 
+def perceptron(hidden=(256, 128)):
+    """A state dict of the perceptron on digits."""
+    generator = np.random.default_rng(0)
+    names, sizes = [*(f"fc{layer}" for layer in range(1, len(hidden) + 1)), "head"], [64, *hidden, 10]
+    weights = {}
+    for name, inputs, outputs in zip(names, sizes[:-1], sizes[1:], strict=True):
+        weights[f"{name}.weight"] = generator.standard_normal((outputs, inputs), np.float32)
+        weights[f"{name}.bias"] = generator.standard_normal(outputs, np.float32)
+    return weights
+
+
 def test_a_pytorch_state_dict_becomes_a_run(bap, tmp_path):
-    torch = pytest.importorskip("torch")
-    module = torch.nn.Sequential()
-    for name, inputs, outputs in (("fc1", 64, 256), ("fc2", 256, 128), ("head", 128, 10)):
-        module.add_module(name, torch.nn.Linear(inputs, outputs))
-    torch.save({"state_dict": {f"module.{name}": t for name, t in module.state_dict().items()}}, tmp_path / "x.pth")
+    weights = perceptron()
+    torch_save(checkpoint("state_dict", {f"module.{name}": tensor for name, tensor in weights.items()}), tmp_path / "x.pth")
     code, output, error = bap("import", tmp_path / "x.pth", "--model", "mlp", "--data", "digits", "--out", tmp_path / "y")
     assert code == 0 and "everything is kept" in output, error
     stored = restore_network(tmp_path / "y").params["fc2"]["kernel"]
-    assert np.array_equal(stored, module.fc2.weight.detach().numpy().T)
+    assert np.array_equal(stored, weights["fc2.weight"].T)
+
+
+SMALL = ("--model", f"{NETWORKS}:not_normalised", "--architecture", "mlp", "--data", "digits", "--out")
+
+
+def test_which_of_several_networks_is_chosen_and_said(bap, refused, tmp_path):
+    weights, average = perceptron((6,)), {name: 2 * tensor for name, tensor in perceptron((6,)).items()}
+    file = torch_save({"state_dict": weights, "model_ema": average, "epoch": 3}, tmp_path / "x.pth")
+    code, output, error = bap("import", file, *SMALL, tmp_path / "y")
+    assert code == 0, error
+    assert "note: the weights are those under 'state_dict'; others stand under 'model_ema': --key takes them" in " ".join(
+        output.split()
+    )
+    assert bap("import", file, *SMALL, tmp_path / "z", "--key", "model_ema")[0] == 0
+    for run, expected in (("y", weights), ("z", average)):
+        assert np.array_equal(restore_network(tmp_path / run).params["head"]["bias"], expected["head.bias"])
+    assert json.loads((tmp_path / "z" / "import.json").read_text())["key"] == "model_ema"
+    assert "one of 'state_dict' (4 tensors), 'model_ema' (4 tensors)" in refused(
+        "import", file, *SMALL, tmp_path / "n", "--key", "x"
+    )
+
+
+def test_zeros_that_count_as_kept_are_said(bap, tmp_path):
+    weights = perceptron((6,))
+    weights["fc1.weight"][np.random.default_rng(1).random((6, 64)) < 0.9] = 0
+    zeros, total = np.sum(weights["fc1.weight"] == 0), 6 * 64 + 60
+    file = torch_save(weights, tmp_path / "x.pth")
+    _, output, _ = bap("import", file, *SMALL, tmp_path / "y")
+    told = f"note: {100 * zeros / total:.1f} % of the weights that count as kept are zero; --masks nonzero counts them as pruned"
+    assert told in " ".join(output.split())
+    _, output, _ = bap("import", file, *SMALL, tmp_path / "z", "--masks", "nonzero")
+    assert "note:" not in output
+    _, output, _ = bap("import", torch_save(perceptron((6,)), tmp_path / "w.pth"), *SMALL, tmp_path / "w")
+    assert "note:" not in output
+
+
+def change_card(weights, change):
+    """The file with another card; the masks beside it no longer belong to it."""
+    tensors, card = read_tensors(weights)
+    change(card)
+    write_tensors(weights, tensors, card)
+    weights.with_name("model.masks.safetensors").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda card: card["input"].update(shape=[1, 6, 6]),
+            ["--data = 'digits'", "input.shape [1, 6, 6], here it is [1, 8, 8]"],
+        ),
+        (lambda card: card["input"].update(shape="\x1b[31m"), ["--data", r'input.shape "\u001b[31m"']),
+        (lambda card: card["input"].update(bounds=[-1.0, 1.0]), ["--data", "input.bounds [-1.0, 1.0], here it is [0.0, 1.0]"]),
+        (lambda card: card.update(num_classes=100), ["--data", "num_classes 100, here it is 10"]),
+        (lambda card: card.update(input=3), ["--data", "input 3"]),
+        (lambda card: card["normalisation"].update(std=[0.5]), ["--model = 'mlp'", "normalisation.std [0.5], here it is [1.0]"]),
+        (lambda card: card.update(normalisation=[["x"]]), ["--model", "normalisation"]),
+    ],
+)
+def test_a_field_in_which_the_card_differs_is_named(change, expected, weights, refused, tmp_path):
+    change_card(weights, change)
+    message = refused("import", weights, "--model", "mlp", "--data", "digits", "--out", tmp_path / "y")
+    for part in (*expected, str(weights)):
+        assert part in message
+    assert not (tmp_path / "y").exists()
+
+
+def test_a_card_that_says_less_is_enough(weights, bap, tmp_path):
+    change_card(weights, lambda card: [card.pop(name) for name in ("input", "normalisation", "num_classes")])
+    assert bap("import", weights, "--model", "mlp", "--data", "digits", "--out", tmp_path / "y")[0] == 0
+
+
+def test_batch_norm_is_that_of_the_layers(refused, tmp_path):
+    """The user's own network with another epsilon: in the card, and not taken for one with PyTorch's."""
+    files, card = export_run(make_run(tmp_path / "x", model=f"{NETWORKS}:with_epsilon"))
+    assert card["batch_norm"]["epsilon"] == 1e-3 and card["batch_norm"]["momentum"] == 0.01
+    message = refused("import", files.weights, "--model", "resnet8", "--data", "digits", "--out", tmp_path / "y")
+    assert "--model = 'resnet8'" in message and "batch_norm.epsilon 0.001, here it is 1e-05" in message
+
+
+def test_the_size_that_a_picture_was_resized_to_is_asked_for():
+    from bap_jax.cli.exporting import _size_of
+    from bap_jax.export import Difference
+
+    assert _size_of(Difference("input.shape", [3, 24, 24], [3, 32, 32])) == 24
+    assert _size_of(Difference("input.shape", [24, 24, 3], [32, 32, 3])) == 24
+    for theirs in ([3, 24, 20], [1, 24, 24], [24], "x", [3, "x", 24]):
+        assert _size_of(Difference("input.shape", theirs, [3, 32, 32])) is None
+
+
+def test_a_normalisation_in_the_file_has_to_be_the_model_s(bap, refused, tmp_path):
+    weights = {f"1.{name}": tensor for name, tensor in perceptron((6,)).items()}
+    buffers = {"0.mean": np.full((1, 1, 1, 1), 0.5, np.float32), "0.std": np.full((1, 1, 1, 1), 0.25, np.float32)}
+    file = torch_save(buffers | weights, tmp_path / "x.pth")
+    message = refused("import", file, *SMALL, tmp_path / "y")
+    assert 'bap.models.build("mlp", num_classes=..., mean=(0.5,), std=(0.25,))' in message and not (tmp_path / "y").exists()
+    given = [part.replace("not_normalised", "normalised") for part in SMALL]
+    code, output, error = bap("import", file, *given, tmp_path / "y")
+    assert code == 0 and "mean [0.5], std [0.25]" in " ".join(output.split()), error
+
+
+def test_escape_codes_never_come_out(bap, tmp_path):
+    for content in ({"a\x1b[31m.b": np.ones(1)}, {"\x1b[31m": 3}, {"state_dict": {"w.w": np.ones(1), "\x1b[31m": 3}}):
+        code, output, error = bap("import", torch_save(content, tmp_path / "x.pth"), *SMALL, tmp_path / "y")
+        assert code == 2 and "\x1b" not in output + error and r"\x1b[31m" in error
+    code, output, error = bap("import", tmp_path / "no\x1b[31m\nfile.pt", *SMALL, tmp_path / "y")
+    assert code == 2 and "\x1b" not in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["export", "import"])

@@ -19,6 +19,8 @@ def test_a_good_data_set_passes():
     check(make())
     check(make(images=np.full((3, 2, 2, 1), 255, np.uint8)))
     check(make(images=np.full((3, 2, 2, 1), -1.0, np.float32), bounds=Bounds(-1.0, 1.0)))
+    for shape in ((3, 3, 4, 3), (3, 1, 4, 1), (3, 2, 4, 4), (3, 3), (3, 3, 4), (3, 3, 4, 4, 4)):
+        check(make(images=np.zeros(shape, np.uint8)))
     assert isinstance(make(), Source)
 
 
@@ -39,6 +41,11 @@ def images(value: float) -> np.ndarray:
         ({"images": np.zeros((3, 2, 2, 1), np.uint8), "bounds": Bounds(-1.0, 1.0)}, "uint8 images are read as value / 255"),
         ({"images": np.zeros((2, 2, 2, 1), np.float32)}, "do not fit"),
         ({"images": np.zeros(3, np.float32)}, "do not fit"),
+        (
+            {"images": np.zeros((3, 3, 4, 4), np.uint8)},
+            r"\[3, 3, 4, 4\] look like \[N, C, H, W\].*images.transpose\(0, 2, 3, 1\)",
+        ),
+        ({"images": np.zeros((3, 1, 4, 2), np.float32)}, r"look like \[N, C, H, W\].* 1 high: swapaxes\(1, 2\)"),
         ({"labels": np.array([0, 3, 1], np.int32)}, r"label 3 of example 1 lies outside \[0, 2\]"),
         ({"labels": np.array([0, 1, -1], np.int32)}, r"label -1 of example 2 lies outside \[0, 2\]"),
         ({"labels": np.array([0.0, 1.0, 2.0])}, "labels have dtype float64"),

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from bap_jax.data import Dataset, PreparedSplit, load, load_split, statistics, stream_batches, train_batches
-from bap_jax.data.prepared import data_folder, decode_image
+from bap_jax.data.pictures import decode_image
+from bap_jax.data.prepared import data_folder
 from bap_jax.errors import DataError, SettingError
 
 

@@ -1,7 +1,6 @@
 """Files: whole or refused, the same bytes for the same tensors."""
 
 import json
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,14 +64,58 @@ def test_a_file_that_is_not_there(tmp_path):
             read_tensors(tmp_path / name)
 
 
-def test_without_torch_a_state_dict_names_what_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "x.pth").write_bytes(b"PK")
-    with pytest.raises(SettingError, match="safetensors file, or PyTorch"):
-        read_tensors(tmp_path / "x.pth")
+def header(text: bytes, data: bytes = b"") -> bytes:
+    return len(text).to_bytes(8, "little") + text + data
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module.", "net."])
+ONE = '"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"__metadata__": 3, %s}',
+        '{"__metadata__": [], %s}',
+        '{"__metadata__": {"bap_jax": null}, %s}',
+        '{"__metadata__": {"bap_jax": {"a": 1}}, %s}',
+        '{"a": 3}',
+        '{"a": {"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "\\u001b[31m", "shape": [1], "data_offsets": [0, 4]}}',
+        "[]",
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        "{" + "[" * 100_000,
+    ],
+)
+def test_a_header_of_wrong_types_is_refused_in_a_line(text, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(header(text.replace("%s", ONE).encode(), bytes(4)))
+    with pytest.raises(SettingError, match="a whole safetensors file") as error:
+        read_tensors(tmp_path / "x.safetensors")
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("metadata", ["null", '{"bap_jax": "%s"}' % ("[" * 100_000), '{"bap_jax": "[1]"}', '{"bap_jax": "{}"}'])
+def test_metadata_of_no_use_is_no_card(metadata, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(header(f'{{"__metadata__": {metadata}, {ONE}}}'.encode(), bytes(4)))
+    tensors, about = read_tensors(tmp_path / "x.safetensors")
+    assert tensors["a"].tolist() == [0] and about == {}
+
+
+@pytest.mark.parametrize(("kind", "size"), [("F8_E4M3", 1), ("F8_E5M2", 1), ("C64", 8)])
+def test_tensors_of_other_kinds_are_refused_by_name(kind, size, tmp_path):
+    text = json.dumps({"fc.weight": {"dtype": kind, "shape": [1], "data_offsets": [0, size]}}).encode()
+    (tmp_path / "x.safetensors").write_bytes(header(text, bytes(size)))
+    with pytest.raises(SettingError, match=f"tensors of a plain type; 'fc.weight' is {kind}"):
+        read_tensors(tmp_path / "x.safetensors")
+
+
+def test_escape_codes_in_names_do_not_come_out(tmp_path):
+    write_tensors(tmp_path / "x.safetensors", {"a\x1b[31m": np.ones(1)}, {})
+    with pytest.raises(SettingError) as error:
+        read_tensors(tmp_path / "x.safetensors")
+    assert r"a\x1b[31m" in str(error.value) and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module.", "net.", "0.", "module.1."])
 def test_what_wrappers_put_before_names_falls_away(prefix, tmp_path):
     write_tensors(tmp_path / "x.safetensors", {prefix + name: tensor for name, tensor in TENSORS.items()}, {})
     assert read_tensors(tmp_path / "x.safetensors")[0].keys() == TENSORS.keys()

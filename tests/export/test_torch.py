@@ -3,7 +3,9 @@
 The modules below have the form, and so the names, that these networks commonly have in PyTorch; ``load_state_dict`` is strict.
 """
 
+import importlib.util
 import itertools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -225,6 +227,28 @@ def test_types_and_pruning_of_torch(make_network, tmp_path):
     assert imported.masks["fc2"]["kernel"].all()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_torch_saves_is_what_was_recorded(tmp_path, monkeypatch):
+    """The files of ``recorded/`` come from one PyTorch; the one that is here writes such files too."""
+    path = Path(__file__).parent / "recorded"
+    spec = importlib.util.spec_from_file_location("record_for_test", path / "record.py")
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+    monkeypatch.setattr(record, "HERE", tmp_path)
+    record.record(torch)
+    for name in ("plain.pt", "plain_old.pt", "checkpoint.pt", "checkpoint_old.pt"):
+        now, then = read_tensors(tmp_path / name)[0], read_tensors(path / name)[0]
+        loaded = torch.load(tmp_path / name, weights_only=True)
+        loaded = loaded.get("state_dict", loaded)
+        assert now.keys() == then.keys() == loaded.keys()
+        for key, tensor in loaded.items():
+            theirs = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
+            theirs = theirs.resolve_neg()
+            assert str(theirs.dtype) == f"torch.{now[key].dtype.name}"
+            assert np.array_equal(theirs.to(torch.float64).numpy(), now[key].astype(np.float64))
+            assert now[key].dtype == then[key].dtype and now[key].shape == then[key].shape
+
+
 class Thing:
     pass
 
@@ -235,8 +259,8 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"a": torch.ones(1), "note": "x"}, tmp_path / "mixed.pt")
     for name, expected in [
-        ("text", "weights_only=True"),
-        ("object", "weights_only=True"),
+        ("text", "neither safetensors nor what torch.save writes"),
+        ("object", r"the object .*\.Thing,.*torch.save\(state"),
         ("list", "not a list"),
         ("mixed", "'note' is a str"),
     ]:
