@@ -23,9 +23,9 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import write_atomic
-from bap_jax.checkpoint.json_file import check_json, flatten, write_json
+from bap_jax.checkpoint.json_file import check_json, excerpt, flatten, read_json, write_json
 from bap_jax.checkpoint.manager import CHECKPOINTS
-from bap_jax.errors import SettingError
+from bap_jax.errors import SettingError, StorageError
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
 _LOCK = ".lock"
@@ -74,14 +74,20 @@ class RunFolder:
 
         Raises:
           SettingError: a value that JSON cannot hold.
+          StorageError: the line cannot be written, for instance to a full disk.
         """
         line = json.dumps({"step": int(step)} | {name: check_json(_plain(value), name) for name, value in metrics.items()})
         if self._lock is None:
             return
-        if self._metrics is None:
-            self._metrics = open(os.path.join(self.folder, METRICS), "ab")  # noqa: SIM115
-        self._metrics.write(line.encode() + b"\n")
-        self._metrics.flush()
+        path = os.path.join(self.folder, METRICS)
+        try:
+            if self._metrics is None:
+                self._metrics = open(path, "ab")  # noqa: SIM115
+            self._metrics.write(line.encode() + b"\n")
+            self._metrics.flush()
+        except OSError as error:
+            self._drop_metrics()
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
     def truncate_after(self, step: int) -> None:
         """Cut the lines of ``metrics.jsonl`` after a step, atomically; with a step of -1, all lines.
@@ -101,6 +107,13 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _drop_metrics(self) -> None:
+        """Let go of a file that what it still holds cannot be written to: closing tries once more, and fails once more."""
+        try:
+            self._close_metrics()
+        except OSError:
+            self._metrics = None
 
     def _close_metrics(self) -> None:
         if self._metrics is not None:
@@ -203,12 +216,10 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
       The configuration as nested dicts.
 
     Raises:
-      SettingError: the folder holds no run.
+      SettingError: the folder holds no run, or its configuration is damaged.
     """
-    path = os.path.join(os.fspath(folder), CONFIG)
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return read_json(os.path.join(os.fspath(folder), CONFIG))
     except (FileNotFoundError, NotADirectoryError):
         raise SettingError("run folder", os.fspath(folder), f"a folder with a {CONFIG}, as bap train writes it") from None
 
@@ -331,8 +342,10 @@ def _note_versions(path: str) -> dict[str, tuple[Any, Any]]:
     if not os.path.exists(file_path):
         write_json(file_path, now)
         return {}
-    with open(file_path, encoding="utf-8") as file:
-        then = json.load(file)
+    try:
+        then = read_json(file_path)
+    except SettingError as error:
+        raise SettingError(error.name, error.value, f"{error.expected}; without it, the versions of now are noted") from None
     resumed = then.pop("resumed_with", [])
     changed = {name: (then.get(name), value) for name, value in now.items() if then.get(name) != value}
     if changed and (not resumed or resumed[-1] != now):
@@ -352,8 +365,7 @@ def _entries(path: str) -> list[tuple[bytes, dict[str, Any]]]:
             entry = json.loads(line)
             entry["step"]
         except (ValueError, KeyError, TypeError):
-            text = line.decode(errors="replace").strip()
-            raise SettingError(f"{path}, line {number}", text, "a JSON object with a step") from None
+            raise SettingError(f"{path}, line {number}", excerpt(line.strip()), "a JSON object with a step") from None
         found.append((line, entry))
     return found
 
