@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from bap_jax import data as data_layer
 from bap_jax import report as report_layer
 from bap_jax.checkpoint import read_config
 from bap_jax.cli import arguments as cli
-from bap_jax.cli.evaluating import FOLDER, evaluate_run, settings_of
+from bap_jax.cli.evaluating import FOLDER, evaluate_run
 from bap_jax.cli.exporting import export_run, import_run
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
 from bap_jax.cli.plan import AttackPlan
@@ -35,8 +34,9 @@ from bap_jax.cli.reporting import (
 from bap_jax.cli.sampling import samples_of
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_pairs
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.stored import differences, read_evaluation, settings_in
 from bap_jax.cli.validation import summary
-from bap_jax.errors import SettingError
+from bap_jax.errors import RunWarning, SettingError
 from bap_jax.evaluation import Progress
 
 INTERRUPTED = 130
@@ -47,7 +47,7 @@ def run(command: Any) -> int:
     try:
         return _run(command)
     except Interrupted as stopped:
-        console().print(f"[yellow]{stopped}[/yellow]", highlight=False)
+        console().print(str(stopped), style="yellow", highlight=False)
         return INTERRUPTED
 
 
@@ -80,15 +80,16 @@ def _run(command: Any) -> int:
 
 
 def settings_from(command: cli.Train) -> Settings:
-    """The part of a train command that is configuration: over that of ``--config``, if there is one."""
-    given = {name: getattr(command, name) for name in Settings.__dataclass_fields__}
-    if command.config is None:
-        return Settings(**given)
-    if not command.config.is_file():
-        raise SettingError("--config", str(command.config), "a config.json, as a run folder holds one")
-    stored, default = settings_of(command.config.parent), Settings()
-    changed = {name: value for name, value in given.items() if value != getattr(default, name)}
-    return dataclasses.replace(stored, **changed)
+    """The part of a train command that is configuration; :func:`with_config` put that of ``--config`` there."""
+    return Settings(**{name: getattr(command, name) for name in Settings.__dataclass_fields__})
+
+
+def show_config(settings: Settings, config: Path, screen: Console) -> None:
+    """What a run takes from ``--config``, and what the command line says otherwise."""
+    told = [f"{name} {mine} (there {theirs})" for name, mine, theirs in differences(settings, settings_in(config))]
+    screen.print(
+        f"settings of {config}, " + (f"but {', '.join(told)}" if told else "all of them"), highlight=False, soft_wrap=True
+    )
 
 
 def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
@@ -102,6 +103,8 @@ def run_train(command: cli.Train) -> int:
     """`bap train`."""
     screen = console()
     settings = settings_from(command)
+    if command.config is not None:
+        show_config(settings, command.config, screen)
     check_out(settings, command.out, command.resume)
     writer = TensorBoard(command.out) if command.tensorboard else None
     with progress_bar("reading data", None, screen) as update:
@@ -140,9 +143,8 @@ def _show_trained(settings: Settings, trained: Trained, screen) -> None:
     elif trained.resumed_from is not None:
         screen.print(f"resumed from step {trained.resumed_from}", highlight=False)
     for name, (then, now) in trained.changed_versions.items():
-        screen.print(
-            f"[yellow]{name} was {then} when the run was started, now {now}: results may differ[/yellow]", highlight=False
-        )
+        said = f"{name} was {then} when the run was started, now {now}: results may differ"
+        screen.print(said, style="yellow", highlight=False)
     pairs = [("steps", str(trained.steps)), ("sparsity", f"{trained.sparsity:.4f}")]
     pairs += [(f"validation, {name}", value) for name, value in summary(settings, trained.validation)]
     pairs += [
@@ -205,7 +207,7 @@ def run_evaluate(command: cli.Evaluate) -> int:
     _show_distances(record["distances"], screen)
     show_checks(record["checks"], screen)
     if not record["finished"]:
-        screen.print("[yellow]this run is not finished[/yellow]")
+        screen.print("this run is not finished", style="yellow")
     return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
 
 
@@ -259,27 +261,36 @@ def run_report(command: cli.Report) -> int:
 
 def _left_out(runs: Sequence[Path], records: Sequence[dict[str, Any]], tested: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """Which evaluations a report leaves out, and why."""
-    outdated = sum(len(list((Path(run_folder) / FOLDER).glob("*.json"))) for run_folder in runs) - len(records)
+    outdated = sum(len(_readable_evaluations(run_folder)) for run_folder in runs) - len(records)
     validation = len(records) - len(tested) if tested else 0
     notes = [f"{validation} evaluations on validation data are left out."] if validation else []
     return (*notes, *([f"{outdated} evaluations of checkpoints that training has overtaken are left out."] if outdated else []))
 
 
 def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
-    """The records that :func:`evaluate_run` left in a run folder.
+    """The records that :func:`evaluate_run` left in a run folder; one that is damaged is left out with a warning.
 
     Raises:
       SettingError: there are none, or no run is there.
     """
     read_config(run_folder)
-    paths = sorted((Path(run_folder) / FOLDER).glob("*.json"))
-    if not paths:
+    records = _readable_evaluations(run_folder)
+    if not records:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
-    # the folder may have been moved since, or named from another place
-    records = [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder), "name": path.stem} for path in paths]
     newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
     # training went on after an earlier evaluation of its last checkpoint: that one is out of date
     return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
+
+
+def _readable_evaluations(run_folder: Path) -> list[dict[str, Any]]:
+    records = []
+    for path in sorted((Path(run_folder) / FOLDER).glob("*.json")):
+        try:
+            # the folder may have been moved since, or named from another place
+            records.append(read_evaluation(path) | {"run": str(run_folder), "name": path.stem})
+        except SettingError as error:
+            warnings.warn(f"{error}; it is left out", RunWarning, stacklevel=2)
+    return records
 
 
 def write_runs_report(
@@ -362,7 +373,7 @@ def run_import(command: cli.Import) -> int:
     show_pairs("imported", pairs, screen)
     for dtype in dict.fromkeys(imported.converted.values()):
         count = sum(other == dtype for other in imported.converted.values())
-        screen.print(f"[yellow]{count} tensors were {dtype} and are float32 now[/yellow]", highlight=False)
+        screen.print(f"{count} tensors were {dtype} and are float32 now", style="yellow", highlight=False)
     screen.print(f"next: bap evaluate {imported.run}", highlight=False, soft_wrap=True)
     return 0
 

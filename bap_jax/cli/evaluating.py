@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,26 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import write_atomic
-from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, read_config, versions
+from bap_jax.checkpoint import (
+    CHECKPOINTS,
+    Checkpoints,
+    DamagedCheckpoint,
+    Network,
+    check_layout,
+    describe,
+    read_config,
+    versions,
+)
+from bap_jax.checkpoint.run_folder import CONFIG
 from bap_jax.cli.build import model_of
 from bap_jax.cli.journal import Journal
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.sizes import sizes_of
+from bap_jax.cli.stored import read_evaluation, settings_in
 from bap_jax.data import Source, evaluation_batches, load_split
-from bap_jax.errors import SettingError
+from bap_jax.errors import CheckpointError, RunWarning, SettingError
 from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
 from bap_jax.evaluation import Source as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
@@ -37,14 +49,10 @@ def settings_of(run: Path) -> Settings:
     """The settings of the run in a folder.
 
     Raises:
-      SettingError: no run is there, or it was written by a version with other settings.
+      SettingError: no run is there, its configuration is damaged, or it was written by a version with other settings.
     """
-    config = read_config(run)
-    known = {field.name for field in dataclasses.fields(Settings)}
-    for name in config:
-        if name not in known:
-            raise SettingError(name, config[name], f"no such setting in this version; {run} was written by another")
-    return Settings(**config)
+    read_config(run)  # which says what a run folder is
+    return settings_in(Path(run) / CONFIG)
 
 
 def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[str, Any]]:
@@ -52,6 +60,7 @@ def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[
 
     Raises:
       SettingError: the run has no such checkpoint.
+      CheckpointError: it is damaged; another one that is whole is named.
     """
     folder = Path(run) / CHECKPOINTS
     if not folder.is_dir():
@@ -63,7 +72,10 @@ def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[
             raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has {what}")
         if step not in checkpoints.steps():
             raise SettingError("--checkpoint", which, f"one of {checkpoints.steps()}, last or best")
-        return checkpoints.restore_network(step), step, checkpoints.metadata(step)
+        try:
+            return checkpoints.restore_network(step), step, checkpoints.metadata(step)
+        except DamagedCheckpoint as error:
+            raise CheckpointError(str(error) + (f": --checkpoint {error.whole}" if error.whole is not None else "")) from error
 
 
 @functools.lru_cache
@@ -190,7 +202,11 @@ def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] 
     path = Path(run) / FOLDER / f"{plan_name(plan)}.json"
     if not path.exists():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = read_evaluation(path)
+    except SettingError as error:
+        warnings.warn(f"{error}; the evaluation is made again", RunWarning, stacklevel=2)
+        return None
     return record if record["plan"] == dataclasses.asdict(plan) and record["step"] == step else None
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import write_atomic
-from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, versions
+from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, read_json, versions
 from bap_jax.cli.build import model_of
 from bap_jax.cli.evaluating import fit, restore_checkpoint, settings_of
 from bap_jax.cli.settings import Settings
@@ -196,6 +196,7 @@ def import_run(
     with open_run(out, settings.as_dict()) as folder, Checkpoints(folder.checkpoints) as checkpoints:
         network = Network(imported.params, imported.masks, imported.model_state)
         checkpoints.save(0, {"step": np.int32(0)}, network=network, metadata={"finished": True, "phase": 0})
+        checkpoints.restore_network()  # nothing is said to be there that cannot be read back
         write_atomic(Path(out) / RECORD, json.dumps(record | {"converted": imported.converted}, indent=1) + "\n")
     from_file = "everything is kept" if _all_kept(imported.masks) else "the file's"
     found = "kept where not zero" if masks == "nonzero" else from_file
@@ -267,7 +268,7 @@ def _batch_norm(model: str, network: Network) -> dict[str, Any] | None:
 def _provenance(run: Path, settings: Settings, step: int, about: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: value for name, value in settings.as_dict().items() if name != "data_dir"}  # a place on this machine
     path = Path(run) / "versions.json"
-    trained_with = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    trained_with = read_json(path) if path.exists() else None
     return {
         "model": settings.model,
         "data": settings.data,
