@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -22,7 +23,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> Path:
       ``path``.
 
     Raises:
-      OSError: the folder cannot be written to; nothing is left behind.
+      OSError: the folder cannot be written to, or the disk is full; it names ``path``, and nothing is left behind.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -33,8 +34,11 @@ def write_atomic(path: str | Path, content: bytes | str) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # where the folder itself is what is wrong
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # which names nothing, or the temporary file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     return path
 

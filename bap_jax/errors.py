@@ -51,3 +51,11 @@ class CheckpointError(ValueError):
 
 class NonFiniteError(ArithmeticError):
     """Training met a NaN or an infinity; the message names the step and the last good checkpoint."""
+
+
+class StorageError(OSError):
+    """What a run has to keep cannot be written, say to a full disk; the message names the path and the last good step."""
+
+
+class RunWarning(UserWarning):
+    """Something about a run's files that a person has to know, while the work goes on; the command line says it in a line."""

@@ -1,23 +1,34 @@
 """Checkpoints and run folders. Importing this loads orbax; ``import bap_jax`` does not."""
 
 from bap_jax.checkpoint.interval import SaveInterval
+from bap_jax.checkpoint.json_file import read_json
 from bap_jax.checkpoint.layout import as_target, check_layout, describe
-from bap_jax.checkpoint.manager import CHECKPOINTS, Checkpoints, Network, restore_network
+from bap_jax.checkpoint.manager import (
+    CHECKPOINTS,
+    Checkpoints,
+    DamagedCheckpoint,
+    Network,
+    check_readable,
+    restore_network,
+)
 from bap_jax.checkpoint.run_folder import RunFolder, check_run, lock_folder, open_run, read_config, read_metrics, versions
 
 __all__ = [
     "CHECKPOINTS",
     "Checkpoints",
+    "DamagedCheckpoint",
     "Network",
     "RunFolder",
     "SaveInterval",
     "as_target",
     "check_layout",
+    "check_readable",
     "check_run",
     "describe",
     "lock_folder",
     "open_run",
     "read_config",
+    "read_json",
     "read_metrics",
     "restore_network",
     "versions",

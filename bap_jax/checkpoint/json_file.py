@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bap_jax.atomic import json_text, write_atomic
+from bap_jax.checkpoint.paths import absolute
 from bap_jax.errors import SettingError
 
 
@@ -52,6 +55,46 @@ def write_json(path: str, value: Any) -> None:
     {'seed': 0}
     """
     write_atomic(path, json_text(value, indent=2) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object from a file that may have been cut off, edited or replaced since it was written.
+
+    Args:
+      path: the file, which may lie at an address.
+
+    Returns:
+      What it holds.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      SettingError: it holds something else than a JSON object; the error names the file and what is wrong.
+
+    >>> import tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "config.json")
+    >>> write_json(path, {"seed": 0})
+    >>> read_json(path)
+    {'seed': 0}
+    """
+    content = absolute(path).read_bytes()
+    try:
+        value = json.loads(content)
+        reason = f"not a {type(value).__name__}"
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or no UTF-8
+        value, reason = None, str(error).partition(": '")[0] if isinstance(error, UnicodeDecodeError) else str(error)
+    if not isinstance(value, dict):
+        raise SettingError(os.fspath(path), excerpt(content), f"a JSON object as bap writes it ({reason})")
+    return value
+
+
+def excerpt(content: bytes, length: int = 40) -> str:
+    """The beginning of a file's content, for a message.
+
+    >>> excerpt(b"{'seed': 0}"), excerpt(b"x" * 100, 3)
+    ("{'seed': 0}", 'xxx…')
+    """
+    text = content[: 4 * length].decode(errors="replace")
+    return text if len(text) <= length else text[:length] + "…"
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

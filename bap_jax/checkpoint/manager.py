@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import math
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,13 +19,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from bap_jax.checkpoint.json_file import check_json
+from bap_jax.checkpoint.digests import find_damage, has_digests, write_digests
+from bap_jax.checkpoint.json_file import check_json, read_json
 from bap_jax.checkpoint.layout import as_target, check_layout, describe
-from bap_jax.errors import CheckpointError, SettingError
+from bap_jax.checkpoint.paths import absolute
+from bap_jax.errors import CheckpointError, RunWarning, SettingError, StorageError
 from bap_jax.types import ModelState, Params, PyTree
 
 CHECKPOINTS = "checkpoints"  # the folder inside a run folder
 _DELETED = "deleted"  # old checkpoints are renamed into it before their files go, so that half of one is never met
+_PROBE = ".probe"
+_ABOUT = ("about", "metadata")  # the file that says what a checkpoint is
 
 
 class Network(NamedTuple):
@@ -30,12 +40,31 @@ class Network(NamedTuple):
     model_state: ModelState
 
 
+class DamagedCheckpoint(CheckpointError):
+    """The files of a checkpoint are not those that were written.
+
+    Attributes:
+      step: which checkpoint.
+      folder: the folder of its step, as text.
+      whole: the step of one that is whole, the next before it if there is one; None if there is no other.
+    """
+
+    def __init__(self, step: int, folder: str, damage: str, whole: int | None):
+        instead = "no other checkpoint is whole" if whole is None else f"the checkpoint of step {whole} is whole"
+        super().__init__(f"the checkpoint of step {step} in {os.path.dirname(folder)} is damaged: {damage}; {instead}")
+        self.step, self.folder, self.whole = step, folder, whole
+
+
 class Checkpoints:
     """The checkpoints of one run, kept in one folder.
 
     Saving returns as soon as the arrays are copied; a thread writes them, and a checkpoint appears under its step's name only
     when it is complete. A process killed while saving leaves a temporary folder behind, which the next one removes, and the
     checkpoints from before. Use it as a context manager, or call :meth:`close`, so that the last save is waited for.
+
+    The thread also writes a digest of every file, and what is restored is compared with it first. A checkpoint of an earlier
+    version has no digests; it is restored all the same, with a :class:`bap_jax.errors.RunWarning`. A folder with a step's name
+    that is no checkpoint is left out with one.
 
     Args:
       folder: where the checkpoints go, as a path or a ``gs://`` address; made if it is not there.
@@ -63,10 +92,33 @@ class Checkpoints:
             raise SettingError("keep", keep, "at least 1")
         if mode not in ("max", "min"):
             raise SettingError("mode", mode, "'max' or 'min'")
-        self.folder = _absolute(folder)
+        self.folder = absolute(folder)
         self._keep, self._mode, self._read_only = keep, mode, read_only
         self._orbax = self._open()
-        self._about = {step: self._read_about(step) for step in self._orbax.all_steps()}
+        self._about: dict[int, dict[str, Any]] = {}
+        self._damaged: dict[int, str] = {}  # those of which nothing can be known, and why
+        self._saving: int | None = None
+        for step in sorted(self._orbax.all_steps()):
+            self._look_at(step)
+
+    def _look_at(self, step: int) -> None:
+        """Take a step's folder for what it is: a checkpoint, a damaged one, or none."""
+        folder = self.folder / str(step)
+        try:
+            damage = find_damage(folder, _ABOUT[:1]) if has_digests(folder) else None
+            if damage is None:
+                self._about[step] = _read_about(folder)
+            else:
+                self._damaged[step] = str(damage)
+        except FileNotFoundError:
+            missing = os.path.join(*_ABOUT)
+            self._say(f"{folder} is no checkpoint: it has no {missing}; it is left out")
+        except (SettingError, OSError) as error:
+            self._damaged[step] = str(error)
+
+    def _say(self, text: str) -> None:
+        if jax.process_index() == 0:
+            warnings.warn(text, RunWarning, stacklevel=2)
 
     def _open(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
@@ -74,6 +126,7 @@ class Checkpoints:
             cleanup_tmp_directories=not self._read_only,
             todelete_subdir=None if self._read_only else _DELETED,
             preservation_policy=_Keep(self),
+            temporary_path_class=_with_digests(ocp.path.atomicity_defaults.get_default_temporary_path_class(self.folder)),
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "network": ocp.StandardCheckpointHandler()}
         try:
@@ -108,6 +161,7 @@ class Checkpoints:
         Raises:
           SettingError: the step is not larger than the last, the metric is not finite, or a leaf or the metadata cannot be
             saved.
+          StorageError: it, or the save before it, cannot be written, for instance to a full disk.
         """
         step, metric, metadata = int(step), None if metric is None else float(metric), check_json(metadata or {}, "metadata")
         self._check_save(step, metric)
@@ -118,11 +172,14 @@ class Checkpoints:
             describe(tree, "network")
             items["network"] = ocp.args.StandardSave(jax.tree.map(_as_array, tree))
         self.wait()
-        self._about[step] = about  # before orbax asks which checkpoints to keep
+        if step in self._orbax.all_steps():  # a folder that is no checkpoint
+            self._orbax.delete(step)
+        self._about[step], self._saving = about, step  # before orbax asks which checkpoints to keep
         try:
             self._orbax.save(step, args=ocp.args.Composite(**items), force=True)
-        except BaseException:
+        except BaseException as error:
             self._about.pop(step, None)
+            self._raise_storage_error(error)
             raise
         self._forget()
 
@@ -151,21 +208,61 @@ class Checkpoints:
         Raises:
           CheckpointError: there is no such checkpoint, or it does not fit the target; the message names the first leaf that
             differs.
+          DamagedCheckpoint: its files are not those that were written; the message names the file, and the leaves where they
+            can be told.
         """
         step = self._existing(step)
         target = as_target(target)
         check_layout(dict(self._about[step]["leaves"]), describe(target), f"the checkpoint of step {step} in {self.folder}")
-        return self._orbax.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
+        with self._reading(step, "state"):
+            return self._orbax.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
 
     def restore_network(self, step: int | None = None) -> Network:
         """Restore the network alone, without knowing its structure: see :func:`restore_network`."""
         step = self._existing(step)
-        stored = dict(self._orbax.item_metadata(step)).get("network")
-        if stored is None:
-            raise CheckpointError(f"the checkpoint of step {step} in {self.folder} was saved without a network")
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored.tree)
-        return Network(**self._orbax.restore(step, args=ocp.args.Composite(network=ocp.args.StandardRestore(target)))["network"])
+        with self._reading(step, "network"):
+            stored = dict(self._orbax.item_metadata(step)).get("network")
+            if stored is None:
+                raise CheckpointError(f"the checkpoint of step {step} in {self.folder} was saved without a network")
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored.tree)
+            args = ocp.args.Composite(network=ocp.args.StandardRestore(target))
+            return Network(**self._orbax.restore(step, args=args)["network"])
+
+    @contextlib.contextmanager
+    def _reading(self, step: int, item: str) -> Iterator[None]:
+        """Compare the files of an item with their digests, then read; without any, damaged is what cannot be read."""
+        folder = self.folder / str(step)
+        if has_digests(folder):
+            damage = find_damage(folder, (item, *_ABOUT[:1]))
+            if damage is not None:
+                raise self._damage(step, str(damage))
+            yield
+            return
+        self._say(
+            f"the checkpoint of step {step} in {self.folder} was saved by an earlier version, without digests: "
+            "damage to its files may go unseen"
+        )
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise self._damage(step, f"{item} cannot be read ({_short(error)})") from error
+
+    def _damage(self, step: int, damage: str) -> DamagedCheckpoint:
+        return DamagedCheckpoint(step, str(self.folder / str(step)), damage, self._whole_instead_of(step))
+
+    def _whole_instead_of(self, step: int) -> int | None:
+        """The next checkpoint before a step of which all files are as they were written, else the next after it."""
+        others = sorted(self._about, key=lambda other: (other > step, abs(other - step)))
+        return next((other for other in others if other != step and self._is_whole(other)), None)
+
+    def _is_whole(self, step: int) -> bool:
+        folder = self.folder / str(step)
+        if has_digests(folder):
+            return find_damage(folder) is None
+        return (folder / "state" / "_METADATA").exists()
 
     def metadata(self, step: int | None = None) -> dict[str, Any]:
         """What was said about a checkpoint when it was saved.
@@ -183,15 +280,20 @@ class Checkpoints:
         return {**about["metadata"], "step": about["step"], "metric": about["metric"]}
 
     def steps(self) -> list[int]:
-        """The saved steps, in order; one that is still being written is among them."""
-        return sorted(self._about)
+        """The saved steps, in order; one that is still being written is among them, and so are damaged ones."""
+        return sorted({*self._about, *self._damaged})
 
     def latest_step(self) -> int | None:
         """The newest saved step, or None."""
-        return max(self._about, default=None)
+        return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
-        """The step with the best metric, the later one of equals; None if no checkpoint has a metric."""
+        """The step with the best metric, the later one of equals; None if no checkpoint has a metric.
+
+        With a :class:`bap_jax.errors.RunWarning` if the metric of a damaged checkpoint is not known.
+        """
+        for step, damage in self._damaged.items():
+            self._say(f"the checkpoint of step {step} in {self.folder} is damaged and cannot be the best one: {damage}")
         return _best(self._about, self._mode)
 
     def truncate_after(self, step: int) -> None:
@@ -205,7 +307,7 @@ class Checkpoints:
         """
         self._existing(step)
         self.wait()
-        for later in [other for other in self.steps() if other > step]:
+        for later in [other for other in self._orbax.all_steps() if other > step]:
             self._orbax.delete(later)
         self._forget()
         self._remove()
@@ -215,12 +317,40 @@ class Checkpoints:
         return self._orbax.reached_preemption(step)
 
     def wait(self) -> None:
-        """Wait until everything is written; an error that happened while writing is raised here."""
+        """Wait until everything is written; an error that happened while writing is raised here.
+
+        Raises:
+          StorageError: a checkpoint cannot be written, for instance to a full disk; those before it are kept.
+        """
         try:
             self._orbax.wait_until_finished()
-        finally:
-            self._forget()
+        except Exception as error:
+            self._recover()
+            self._raise_storage_error(error)
+            raise
+        self._forget()
+        self._saving = None
         self._remove()
+
+    def _recover(self) -> None:
+        """After a save that failed: orbax gave up the checkpoints that were to go for the new one, and their files are there."""
+        if self._saving is not None:
+            self._about.pop(self._saving, None)
+        self._orbax.reload()
+        self._forget()
+        for step in {*self._orbax.all_steps()} - {*self.steps(), self._saving}:
+            self._look_at(step)
+
+    def _raise_storage_error(self, error: BaseException) -> None:
+        """If saving failed because of the disk, an error that names the step and the last good one."""
+        number = re.search(r"os_error_code='(\d+)'", str(error))  # as tensorstore tells it
+        code = error.errno if isinstance(error, OSError) else int(number[1]) if number else None
+        if code is None:
+            return
+        good = self.latest_step()
+        kept = "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
+        path = self.folder / str(self._saving)
+        raise StorageError(f"the checkpoint {path} cannot be written: {os.strerror(code)}; {kept}") from error
 
     def close(self) -> None:
         """Wait for the last save and let go of the folder."""
@@ -238,21 +368,18 @@ class Checkpoints:
     def _existing(self, step: int | None) -> int:
         self.wait()
         wanted = self.latest_step() if step is None else step
+        if wanted in self._damaged:
+            raise self._damage(wanted, self._damaged[wanted])
         if wanted is None or wanted not in self._about:
             what = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             raise CheckpointError(f"there is {what} in {self.folder}: it has the steps {self.steps()}")
         return wanted
 
-    def _read_about(self, step: int) -> dict[str, Any]:
-        about = self._orbax.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-        if about is None:
-            raise CheckpointError(f"the checkpoint of step {step} in {self.folder} was not written by bap_jax")
-        return about
-
     def _forget(self) -> None:
         """Follow orbax in forgetting old checkpoints, and one whose saving failed."""
         kept = set(self._orbax.all_steps())
         self._about = {step: about for step, about in self._about.items() if step in kept}
+        self._damaged = {step: damage for step, damage in self._damaged.items() if step in kept}
 
     def _remove(self) -> None:
         """Remove the files of old checkpoints; only while no thread is at work, which might be renaming another one."""
@@ -261,15 +388,70 @@ class Checkpoints:
 
 
 class _Keep:
-    """orbax's preservation policy for the newest few and the best. (Its own ``best_fn`` would keep the best ones alone.)"""
+    """orbax's preservation policy for the newest few and the best. (Its own ``best_fn`` would keep the best ones alone.)
+
+    What is damaged, or no checkpoint, is not ours to remove.
+    """
 
     def __init__(self, owner: Checkpoints):
         self._owner = owner
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        steps = [info.step for info in checkpoints]
-        stay = {*sorted(steps)[-self._owner._keep :], self._owner.best_step()}
-        return [step in stay for step in steps]
+        steps, about = [info.step for info in checkpoints], self._owner._about
+        stay = {*sorted(about)[-self._owner._keep :], _best(about, self._owner._mode)}
+        return [step in stay or step not in about for step in steps]
+
+
+@functools.cache
+def _with_digests(base: type) -> type:
+    """The class by which orbax gives a complete checkpoint its name, writing the digests first."""
+
+    class WithDigests(base):  # type: ignore[misc, valid-type]
+        async def finalize(self) -> None:
+            await asyncio.to_thread(write_digests, self.get())
+            await super().finalize()
+
+    return WithDigests
+
+
+def check_readable(folder: str | os.PathLike[str]) -> None:
+    """Save a little and read it back, so that a run does not find out at its end that nothing it saved can be read.
+
+    All hosts call it. It takes some 0.1 s and leaves nothing behind.
+
+    Args:
+      folder: where the checkpoints are to go; made if it is not there.
+
+    Raises:
+      CheckpointError: what was read is not what was saved.
+      StorageError: nothing can be saved there, for instance because the disk is full.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> check_readable(folder), os.listdir(folder)
+    (None, [])
+    """
+    place, wanted = absolute(folder) / _PROBE, {"w": np.arange(4, dtype=np.float32)}
+    _remove_tree(place)  # of a process that was killed
+    try:
+        with Checkpoints(place) as checkpoints:
+            checkpoints.save(0, wanted)
+            found = checkpoints.restore(wanted)
+        if not np.array_equal(found["w"], wanted["w"]):
+            raise CheckpointError(f"{found['w'].tolist()} instead of {wanted['w'].tolist()}")
+    except StorageError as error:
+        reason = str(error).partition(": ")[2].partition(";")[0]
+        raise StorageError(f"no checkpoint can be written to {absolute(folder)}: {reason}") from error
+    except (ValueError, OSError, KeyError, TypeError) as error:  # ValueError: also ours, and tensorstore's
+        raise CheckpointError(f"a checkpoint in {absolute(folder)} cannot be read back: {_short(error)}") from error
+    finally:
+        _remove_tree(place)
+
+
+def _remove_tree(folder: epath.Path) -> None:
+    if jax.process_index() == 0 and folder.exists():
+        with contextlib.suppress(OSError):
+            folder.rmtree()
 
 
 def restore_network(folder: str | os.PathLike[str], *, best: bool = False, step: int | None = None) -> Network:
@@ -299,7 +481,7 @@ def restore_network(folder: str | os.PathLike[str], *, best: bool = False, step:
     """
     if best and step is not None:
         raise SettingError("step", step, "None together with best=True")
-    path = _absolute(folder)
+    path = absolute(folder)
     path = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     if not path.is_dir():
         raise CheckpointError(f"there is no checkpoint in {path}: no such folder")
@@ -316,10 +498,25 @@ def _best(about: Mapping[int, Mapping[str, Any]], mode: str) -> int | None:
     return max(((sign * a["metric"], step) for step, a in about.items() if a["metric"] is not None), default=(0, None))[1]
 
 
-def _absolute(folder: str | os.PathLike[str]) -> epath.Path:
-    # A relative path would fail late, in orbax's background thread.
-    text = os.fspath(folder)
-    return epath.Path(text if "://" in text else os.path.abspath(os.path.expanduser(text)))
+def _read_about(folder: epath.Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+      FileNotFoundError: the folder is no checkpoint, or not of this package.
+      SettingError: it is not what is written there.
+    """
+    path = folder.joinpath(*_ABOUT)
+    about = read_json(path)
+    metric = about.get("metric", "")
+    fits = (metric is None or isinstance(metric, float)) and isinstance(about.get("metadata"), dict)
+    if not (fits and str(about.get("step")) == folder.name and isinstance(about.get("leaves"), list)):
+        raise SettingError(os.fspath(path), about.get("step"), f"what was saved at step {folder.name}")
+    return about
+
+
+def _short(error: BaseException) -> str:
+    """An error in a line; tensorstore's go on and on."""
+    return textwrap.shorten(str(error).partition(" [")[0], 300, placeholder=" …") or type(error).__name__
 
 
 def _savable(tree: PyTree) -> PyTree:

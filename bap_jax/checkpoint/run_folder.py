@@ -15,7 +15,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import metadata
 from typing import IO, Any
 
@@ -23,9 +23,9 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import json_text, write_atomic
-from bap_jax.checkpoint.json_file import check_json, flatten, write_json
+from bap_jax.checkpoint.json_file import check_json, excerpt, flatten, read_json, write_json
 from bap_jax.checkpoint.manager import CHECKPOINTS
-from bap_jax.errors import SettingError
+from bap_jax.errors import SettingError, StorageError
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
 _LOCK = ".lock"
@@ -75,14 +75,20 @@ class RunFolder:
 
         Raises:
           SettingError: a value that JSON cannot hold.
+          StorageError: the line cannot be written, for instance to a full disk.
         """
         line = json_text({"step": int(step)} | {name: check_json(_plain(value), name) for name, value in metrics.items()})
         if self._lock is None:
             return
-        if self._metrics is None:
-            self._metrics = open(os.path.join(self.folder, METRICS), "ab")  # noqa: SIM115
-        self._metrics.write(line.encode() + b"\n")
-        self._metrics.flush()
+        path = os.path.join(self.folder, METRICS)
+        try:
+            if self._metrics is None:
+                self._metrics = open(path, "ab")  # noqa: SIM115
+            self._metrics.write(line.encode() + b"\n")
+            self._metrics.flush()
+        except OSError as error:
+            self._drop_metrics()
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
     def truncate_after(self, step: int) -> None:
         """Cut the lines of ``metrics.jsonl`` after a step, atomically; with a step of -1, all lines.
@@ -103,6 +109,13 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
+    def _drop_metrics(self) -> None:
+        """Let go of a file that what it still holds cannot be written to: closing tries once more, and fails once more."""
+        try:
+            self._close_metrics()
+        except OSError:
+            self._metrics = None
+
     def _close_metrics(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
@@ -116,7 +129,12 @@ class RunFolder:
 
 
 def open_run(
-    folder: str | os.PathLike[str], config: Mapping[str, Any], resume: bool = False, *, may_differ: Collection[str] = ()
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    resume: bool = False,
+    *,
+    may_differ: Collection[str] = (),
+    migrated: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> RunFolder:
     """Open a folder for a new run, or to go on with one.
 
@@ -128,6 +146,7 @@ def open_run(
       resume: go on with the run in the folder; an empty or absent folder starts one.
       may_differ: dotted names of settings that a resumed run may have otherwise, such as ``devices``; a name stands for
         everything below it. The stored configuration stays as it was.
+      migrated: reads a stored configuration as this version would have written it.
 
     Returns:
       The open folder.
@@ -161,7 +180,7 @@ def open_run(
         _check_occupied(path, resume)  # once more: another process may have been in between
         run = RunFolder(path, bool(_visible(path)), lock)
         if run.resumed:
-            _check_config(path, settings, may_differ)
+            _check_config(path, settings, may_differ, migrated)
         else:
             write_json(os.path.join(path, CONFIG), settings)
         run.changed_versions = _note_versions(path)
@@ -173,12 +192,17 @@ def open_run(
 
 
 def check_run(
-    folder: str | os.PathLike[str], config: Mapping[str, Any], resume: bool = False, *, may_differ: Collection[str] = ()
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    resume: bool = False,
+    *,
+    may_differ: Collection[str] = (),
+    migrated: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> None:
     """Refuse now what :func:`open_run` would refuse after data was read and a network built; touches nothing.
 
     Args:
-      folder, config, resume, may_differ: as for :func:`open_run`, which looks again.
+      folder, config, resume, may_differ, migrated: as for :func:`open_run`, which looks again.
 
     Raises:
       SettingError: the folder is not empty and ``resume`` is False, or holds something else, or a run with another configuration.
@@ -191,7 +215,7 @@ def check_run(
         return
     _check_occupied(path, resume)
     if os.path.exists(os.path.join(path, CONFIG)):
-        _check_config(path, check_json(config, "config"), may_differ)
+        _check_config(path, check_json(config, "config"), may_differ, migrated)
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -204,12 +228,10 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
       The configuration as nested dicts.
 
     Raises:
-      SettingError: the folder holds no run.
+      SettingError: the folder holds no run, or its configuration is damaged.
     """
-    path = os.path.join(os.fspath(folder), CONFIG)
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return read_json(os.path.join(os.fspath(folder), CONFIG))
     except (FileNotFoundError, NotADirectoryError):
         raise SettingError("run folder", os.fspath(folder), f"a folder with a {CONFIG}, as bap train writes it") from None
 
@@ -311,8 +333,13 @@ def lock_folder(path: str) -> IO[bytes]:
     return file
 
 
-def _check_config(path: str, settings: dict[str, Any], may_differ: Iterable[str]) -> None:
-    stored, given = dict(flatten(read_config(path))), dict(flatten(settings))
+def _check_config(
+    path: str,
+    settings: dict[str, Any],
+    may_differ: Iterable[str],
+    migrated: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    stored, given = dict(flatten(migrated(read_config(path)))), dict(flatten(settings))
     for name in [*stored, *(name for name in given if name not in stored)]:
         if any(name == allowed or name.startswith(f"{allowed}.") for allowed in may_differ):
             continue
@@ -332,8 +359,10 @@ def _note_versions(path: str) -> dict[str, tuple[Any, Any]]:
     if not os.path.exists(file_path):
         write_json(file_path, now)
         return {}
-    with open(file_path, encoding="utf-8") as file:
-        then = json.load(file)
+    try:
+        then = read_json(file_path)
+    except SettingError as error:
+        raise SettingError(error.name, error.value, f"{error.expected}; without it, the versions of now are noted") from None
     resumed = then.pop("resumed_with", [])
     changed = {name: (then.get(name), value) for name, value in now.items() if then.get(name) != value}
     if changed and (not resumed or resumed[-1] != now):
@@ -353,8 +382,7 @@ def _entries(path: str) -> list[tuple[bytes, dict[str, Any]]]:
             entry = json.loads(line)
             entry["step"]
         except (ValueError, KeyError, TypeError):
-            text = line.decode(errors="replace").strip()
-            raise SettingError(f"{path}, line {number}", text, "a JSON object with a step") from None
+            raise SettingError(f"{path}, line {number}", excerpt(line.strip()), "a JSON object with a step") from None
         found.append((line, entry))
     return found
 

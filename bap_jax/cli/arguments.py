@@ -39,7 +39,8 @@ class Train(_Stored, _Process, Settings):
     out: Path
     """The run folder to write; absent or empty, unless --resume."""
     config: Path | None = None
-    """Take the settings from this config.json of another run; those given on the command line besides take precedence."""
+    """Take the settings from this config.json of another run; those given on the command line besides take precedence, and what
+    they change is shown."""
     resume: bool = False
     """Go on with the run in --out from its newest checkpoint; starts one where there is none."""
     tensorboard: bool = False

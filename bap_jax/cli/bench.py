@@ -300,10 +300,10 @@ def _show(record: dict[str, Any], rows: list[Row], screen: Console) -> None:
         text = f"{use['step']}: {use['flops']:.3g} operations, {100 * use['share']:.1f} % of {use['matmul_rate']:.3g} per second"
         screen.print(text + ", the measured rate of a matrix product", highlight=False)
     if record["stalled"]:
-        screen.print(f"[red]{record['stalled']}[/red]")
+        screen.print(record["stalled"], style="red")
     if machine["platform"] == "cpu" and machine["load"] is not None and machine["load"] > 1.5 * machine["cores"]:
         busy = f"this machine is busy (load {machine['load']:.1f} on {machine['cores']} cores)"
-        screen.print(f"[yellow]{busy}: trust the ratios of processor time more than those of the clock[/yellow]")
+        screen.print(f"{busy}: trust the ratios of processor time more than those of the clock", style="yellow")
 
 
 def ratios(title: str, rows: list[Row]) -> Table:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from rich.table import Table
 
 from bap_jax import data as data_layer
 from bap_jax import report as report_layer
-from bap_jax.checkpoint import read_config
 from bap_jax.cli import arguments as cli
-from bap_jax.cli.evaluating import FOLDER, evaluate_run, settings_of
+from bap_jax.cli.evaluating import FOLDER, arm_at, evaluate_run
 from bap_jax.cli.exporting import export_run, import_run
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
+from bap_jax.cli.migrations import config_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.reporting import (
     checks_of,
@@ -35,9 +34,10 @@ from bap_jax.cli.reporting import (
 from bap_jax.cli.sampling import samples_of
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_notes, show_pairs
 from bap_jax.cli.settings import Settings
+from bap_jax.cli.stored import differences, read_evaluation, settings_in
 from bap_jax.cli.trust import NOTHING, Trust, check_trust
 from bap_jax.cli.validation import summary
-from bap_jax.errors import SettingError
+from bap_jax.errors import RunWarning, SettingError
 from bap_jax.evaluation import Progress
 
 INTERRUPTED = 130
@@ -48,7 +48,7 @@ def run(command: Any, trust: Trust = NOTHING) -> int:
     try:
         return _run(command, trust)
     except Interrupted as stopped:
-        console().print(f"[yellow]{stopped}[/yellow]", highlight=False)
+        console().print(str(stopped), style="yellow", highlight=False)
         return INTERRUPTED
 
 
@@ -81,17 +81,19 @@ def _run(command: Any, trust: Trust) -> int:
 
 
 def settings_from(command: cli.Train, trust: Trust = NOTHING) -> Settings:
-    """The part of a train command that is configuration: over that of ``--config``, if there is one."""
-    given = {name: getattr(command, name) for name in Settings.__dataclass_fields__}
-    if command.config is None:
-        return Settings(**given)
-    if not command.config.is_file():
-        raise SettingError("--config", str(command.config), "a config.json, as a run folder holds one")
-    stored, default = settings_of(command.config.parent, uses=()), Settings()
-    changed = {name: value for name, value in given.items() if value != getattr(default, name)}
-    settings = dataclasses.replace(stored, **changed)
-    check_trust(settings.as_dict(), command.config.parent, trust)  # a name that the command line replaces is not used
+    """The part of a train command that is configuration; :func:`bap_jax.cli.main.with_config` put that of ``--config`` there."""
+    settings = Settings(**{name: getattr(command, name) for name in Settings.__dataclass_fields__})
+    if command.config is not None:  # a name that the command line replaces is not used
+        check_trust(settings.as_dict(), command.config.parent, trust, file=command.config.name)
     return settings
+
+
+def show_config(settings: Settings, config: Path, screen: Console) -> None:
+    """What a run takes from ``--config``, and what the command line says otherwise."""
+    told = [f"{name} {mine} (there {theirs})" for name, mine, theirs in differences(settings, settings_in(config))]
+    screen.print(
+        f"settings of {config}, " + (f"but {', '.join(told)}" if told else "all of them"), highlight=False, soft_wrap=True
+    )
 
 
 def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
@@ -105,6 +107,8 @@ def run_train(command: cli.Train, trust: Trust) -> int:
     """`bap train`."""
     screen = console()
     settings = settings_from(command, trust)
+    if command.config is not None:
+        show_config(settings, command.config, screen)
     check_out(settings, command.out, command.resume)
     writer = TensorBoard(command.out) if command.tensorboard else None
     with progress_bar("reading data", None, screen) as update:
@@ -143,9 +147,8 @@ def _show_trained(settings: Settings, trained: Trained, screen) -> None:
     elif trained.resumed_from is not None:
         screen.print(f"resumed from step {trained.resumed_from}", highlight=False)
     for name, (then, now) in trained.changed_versions.items():
-        screen.print(
-            f"[yellow]{name} was {then} when the run was started, now {now}: results may differ[/yellow]", highlight=False
-        )
+        said = f"{name} was {then} when the run was started, now {now}: results may differ"
+        screen.print(said, style="yellow", highlight=False)
     pairs = [("steps", str(trained.steps)), ("sparsity", f"{trained.sparsity:.4f}")]
     pairs += [(f"validation, {name}", value) for name, value in summary(settings, trained.validation)]
     pairs += [
@@ -209,7 +212,7 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
     _show_distances(record["distances"], screen)
     show_checks(record["checks"], screen)
     if not record["finished"]:
-        screen.print("[yellow]this run is not finished[/yellow]")
+        screen.print("this run is not finished", style="yellow")
     return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
 
 
@@ -269,27 +272,41 @@ def run_report(command: cli.Report, trust: Trust) -> int:
 
 def _left_out(runs: Sequence[Path], records: Sequence[dict[str, Any]], tested: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """Which evaluations a report leaves out, and why."""
-    outdated = sum(len(list((Path(run_folder) / FOLDER).glob("*.json"))) for run_folder in runs) - len(records)
+    outdated = sum(len(_readable_evaluations(run_folder)) for run_folder in runs) - len(records)
     validation = len(records) - len(tested) if tested else 0
     notes = [f"{validation} evaluations on validation data are left out."] if validation else []
     return (*notes, *([f"{outdated} evaluations of checkpoints that training has overtaken are left out."] if outdated else []))
 
 
 def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
-    """The records that :func:`evaluate_run` left in a run folder.
+    """The records that :func:`evaluate_run` left in a run folder, their arms called as this version calls them: what an earlier
+    one called by the name of its default may be no default any more. One that is damaged is left out with a warning.
 
     Raises:
       SettingError: there are none, or no run is there.
     """
-    read_config(run_folder)
-    paths = sorted((Path(run_folder) / FOLDER).glob("*.json"))
-    if not paths:
+    config = config_of(run_folder)
+    known = config.keys() <= Settings.__dataclass_fields__.keys()
+    records = _readable_evaluations(run_folder)
+    if not records:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
-    # the folder may have been moved since, or named from another place
-    records = [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder), "name": path.stem} for path in paths]
     newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
+    for record in records if known else ():
+        arm = arm_at(Settings(**config), record["plan"]["checkpoint"])
+        record["rows"] = [row | {"arm": arm} for row in record.get("rows", ())]
     # training went on after an earlier evaluation of its last checkpoint: that one is out of date
     return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
+
+
+def _readable_evaluations(run_folder: Path) -> list[dict[str, Any]]:
+    records = []
+    for path in sorted((Path(run_folder) / FOLDER).glob("*.json")):
+        try:
+            # the folder may have been moved since, or named from another place
+            records.append(read_evaluation(path) | {"run": str(run_folder), "name": path.stem})
+        except SettingError as error:
+            warnings.warn(f"{error}; it is left out", RunWarning, stacklevel=2)
+    return records
 
 
 def write_runs_report(
@@ -378,7 +395,7 @@ def run_import(command: cli.Import) -> int:
     show_pairs("imported", pairs, screen)
     for dtype in dict.fromkeys(imported.converted.values()):
         count = sum(other == dtype for other in imported.converted.values())
-        screen.print(f"[yellow]{count} tensors were {dtype} and are float32 now[/yellow]", highlight=False)
+        screen.print(f"{count} tensors were {dtype} and are float32 now", style="yellow", highlight=False)
     show_notes(imported.notes, screen)
     screen.print(f"next: bap evaluate {imported.run}", highlight=False, soft_wrap=True)
     return 0

@@ -17,13 +17,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax import data as data_layer
-from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, SaveInterval, as_target, check_run, open_run
+from bap_jax.checkpoint import (
+    CHECKPOINTS,
+    Checkpoints,
+    DamagedCheckpoint,
+    Network,
+    SaveInterval,
+    as_target,
+    check_readable,
+    check_run,
+    open_run,
+)
 from bap_jax.cli.build import Slots, compiled_step, initial_state, model_of, slots_of
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.trust import code_in, remember
 from bap_jax.cli.validation import Validation, validate
 from bap_jax.data import Splits, steps_per_epoch, train_batches
-from bap_jax.errors import NonFiniteError, SettingError
+from bap_jax.errors import CheckpointError, NonFiniteError, SettingError, StorageError
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.training import TrainState
@@ -141,8 +151,11 @@ def opened(
 ) -> Iterator[tuple[Session, TrainState]]:
     """The run's folder, open until the context ends, and the state to go on from: the newest checkpoint's, or the first.
 
+    Before the first step a checkpoint is read back: the newest, or of a new run a small one that is saved for it.
+
     Raises:
       SettingError: as for :func:`train`.
+      CheckpointError: the newest checkpoint is damaged, or what is saved there cannot be read back.
     """
     settings = run.settings
     state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
@@ -153,12 +166,25 @@ def opened(
     ):
         latest = checkpoints.latest_step()
         state = _place(run, state)
-        if latest is not None:
-            state = checkpoints.restore(as_target(state), latest)
+        if latest is None:
+            check_readable(folder.checkpoints)
+        else:
+            state = _restored(checkpoints, state, latest)
         folder.truncate_after(-1 if latest is None else latest)
         if jax.process_index() == 0:
             remember(out, code_in(settings.as_dict()).values())  # named by whoever trains here, not by the folder
         yield Session(run, folder, checkpoints, writer, save_seconds, latest), state
+
+
+def _restored(checkpoints: Checkpoints, state: TrainState, step: int) -> TrainState:
+    """The state of a checkpoint. Which one to go on from instead of a damaged one, and when, is for the user to say."""
+    try:
+        return checkpoints.restore(as_target(state), step)
+    except DamagedCheckpoint as error:
+        instead = "another --out starts anew"
+        if error.whole is not None:
+            instead = f"remove {error.folder}, and --resume goes on from step {error.whole}"
+        raise CheckpointError(f"{error}: {instead}") from error
 
 
 def check_out(settings: Settings, out: Path, resume: bool) -> None:
@@ -180,13 +206,16 @@ def finished_step(out: Path) -> int | None:
 
 
 def saved_step(out: Path) -> tuple[int | None, bool]:
-    """The step of a run's newest checkpoint, None if there is none, and whether the run is complete with it."""
+    """The step of a run's newest checkpoint, None if there is none, and whether the run is known to be complete with it."""
     checkpoints = Path(out) / CHECKPOINTS
     if not checkpoints.is_dir():
         return None, False
     with Checkpoints(checkpoints, read_only=True) as found:
         latest = found.latest_step()
-        return latest, latest is not None and bool(found.metadata(latest).get("finished"))
+        try:
+            return latest, latest is not None and bool(found.metadata(latest).get("finished"))
+        except CheckpointError:  # going on with the run will say what is wrong
+            return latest, False
 
 
 class Session:
@@ -253,9 +282,17 @@ class Session:
         line = {name: float(value) for name, value in metrics.items()} | {"sparsity": float(sparsity)}
         then, now = self.clock, (step, time.monotonic())
         self.clock = now
-        self.folder.log(step, **line, time_per_step=(now[1] - then[1]) / max(1, step - then[0]))
+        self.keep_line(step, **line, time_per_step=(now[1] - then[1]) / max(1, step - then[0]))
         self.write(step, line)
         return line
+
+    def keep_line(self, step: int, **values: Any) -> None:
+        """Writes a line of metrics.jsonl; a full disk stops the run."""
+        try:
+            self.folder.log(step, **values)
+        except StorageError as error:
+            self.checkpoints.wait()  # the one that is being written may fail, too
+            raise StorageError(f"{error}; {self.kept()}") from error
 
     def settle(self, step: int, state: TrainState, *, saving: bool) -> None:
         """What a step leaves behind besides its line: a validation, a checkpoint."""
@@ -282,9 +319,11 @@ class Session:
             raise NonFiniteError(f"step {step} left weights that are not finite; {self.last_good()}")
 
     def last_good(self) -> str:
+        return f"{self.kept()}. A smaller --learning-rate may help"
+
+    def kept(self) -> str:
         good = self.checkpoints.latest_step()
-        kept = "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
-        return f"{kept}. A smaller --learning-rate may help"
+        return "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
 
     def validates(self, step: int) -> bool:
         """Validation is at fixed steps, from the end of the ramp on: a best checkpoint has to have its final sparsity."""
@@ -298,7 +337,7 @@ class Session:
         validation = validate(self.run, state)
         self.last_validation = validation
         named = validation.as_dict()
-        self.folder.log(step, **named)
+        self.keep_line(step, **named)
         self.write(step, named)
         return validation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from bap_jax.checkpoint import read_config, read_metrics
+from bap_jax.checkpoint import read_config, read_json, read_metrics
 from bap_jax.checkpoint.run_folder import VERSIONS
 from bap_jax.cli.evaluating import FOLDER, plan_name, restore_checkpoint
 from bap_jax.cli.naming import short_names
 from bap_jax.cli.plan import AttackPlan
-from bap_jax.errors import SettingError
+from bap_jax.errors import CheckpointError, RunWarning, SettingError
 from bap_jax.mathematics.masks import layer_sparsity
 from bap_jax.report import COLUMNS, Distances
 from bap_jax.report.rows import NORM_NAMES, sparsity_of
@@ -99,7 +100,11 @@ def versions_table(records: Sequence[Record]) -> dict[str, Any]:
     for run in _runs(records):
         path = Path(run) / VERSIONS
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                found = read_json(path)
+            except SettingError as error:
+                warnings.warn(f"{error}; the report does without", RunWarning, stacklevel=2)
+                continue
             trained += [found, *found.pop("resumed_with", [])]
     others = {name: _values(found.get(name) for found in trained) for name in names} if trained else {}
     differs = {name: value for name, value in others.items() if value != table[name]}
@@ -172,10 +177,14 @@ def _history(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def layers_of(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """Arm → layer → sparsity, of one of its runs, at the checkpoint that was evaluated."""
+    """Arm → layer → sparsity, of one of its runs, at the checkpoint that was evaluated; one that is damaged is left out."""
     found = {}
     for arm, record in one_record_per_arm(records).items():
-        network, _, _ = restore_checkpoint(record["run"], str(record["step"]))
+        try:
+            network, _, _ = restore_checkpoint(record["run"], str(record["step"]))
+        except CheckpointError as error:
+            warnings.warn(f"no layers of “{arm}”: {error}", RunWarning, stacklevel=2)
+            continue
         found[arm] = {path: float(value) for path, value in layer_sparsity(network.masks).items()}
     return found
 

@@ -21,8 +21,11 @@ class Update(Protocol):
 
 
 def console() -> Console:
-    """Where results go: standard output, at its own width."""
-    return Console()
+    """Where results go: standard output, at its own width.
+
+    Text is shown as it is: a run called ``run[seed=1]`` or ``:fire:`` is neither markup nor a picture. Colour is a ``style``.
+    """
+    return Console(markup=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -35,13 +38,13 @@ def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Upda
         yield _lines(task, total, screen)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}"),
+        TextColumn("{task.fields[now]}", markup=False),
     )
     with Progress(*columns, console=screen, transient=True) as bar:
         number = bar.add_task(task, total=total, now="")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import traceback
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from bap_jax.atomic import json_text, write_atomic
-from bap_jax.checkpoint import lock_folder, versions
+from bap_jax.checkpoint import lock_folder, read_json, versions
 from bap_jax.cli.evaluating import evaluate_run, stored_evaluation
 from bap_jax.cli.grid import Sweep, cell_name
 from bap_jax.cli.loop import Interrupted, Trained, check_out, finished_step, load_data, prepare, saved_step, train
@@ -95,7 +94,13 @@ def state_of(cell: Cell) -> str:
 
 def _failure_in(folder: Path) -> Failure | None:
     path = folder / FAILED
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        note = read_json(path)
+    except SettingError:
+        note = {}
+    return {"message": f"{path} does not say with what"} | note
 
 
 def run_sweep(
@@ -146,7 +151,7 @@ class _Job:
         self.work = {cell.name: TRAINING if cell.name in self.finished else 0.0 for cell in cells}
         self.shown = 0.0
         book = self.out / BOOK
-        self.groups: list[dict[str, Any]] = json.loads(book.read_text(encoding="utf-8"))["groups"] if book.exists() else []
+        self.groups: list[dict[str, Any]] = _groups_in(book) if book.exists() else []
 
     def go(self) -> Swept:
         for cell in self.cells:  # evaluated already: no data is needed for it
@@ -363,6 +368,22 @@ class _Job:
         self.shown = max(self.shown, sum(self.work.values()))
         if self.told:
             self.told(self.shown, len(self.cells), what)
+
+
+def _groups_in(book: Path) -> list[dict[str, Any]]:
+    """What an earlier process decided about groups; each has to name its cells and its lanes.
+
+    Raises:
+      SettingError: the file is not what a sweep writes.
+    """
+    groups = read_json(book).get("groups")
+    if isinstance(groups, list) and all(
+        isinstance(group, dict) and group.keys() >= {"cells", "lanes", "device"} for group in groups
+    ):
+        return groups
+    raise SettingError(
+        str(book), f"groups: {groups!r}"[:80], "groups of cells; without this file, it is decided anew who trains together"
+    )
 
 
 class _Data:

@@ -88,10 +88,11 @@ def show_failed(swept: Swept, count: int, out: Path, screen: Console) -> None:
     """Which cells failed, and with what."""
     if not swept.failed:
         return
-    screen.print(f"[red]{len(swept.failed)} of {count} cells failed[/red]; the same command tries them again", highlight=False)
+    said = f"{len(swept.failed)} of {count} cells failed; the same command tries them again"
+    screen.print(said, style="red", highlight=False)
     for name, note in swept.failed.items():
         text = f"  {name}, {note['while']}: {note['error']}: {note['message']}"
-        screen.print(text, highlight=False, markup=False, soft_wrap=True)
+        screen.print(text, highlight=False, soft_wrap=True)
     screen.print(f"the whole list: {out / BOOK}", highlight=False, soft_wrap=True)
 
 

@@ -21,7 +21,7 @@ address, process, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 apply_environment(environment(2, "cpu"))
 initialize_distributed(address, 2, process)
 import jax
-from bap_jax.checkpoint import Checkpoints, SaveInterval, as_target, open_run, read_metrics
+from bap_jax.checkpoint import Checkpoints, SaveInterval, as_target, check_readable, open_run, read_metrics
 from bap_jax.parallel import data_mesh, jit_step, replicate, replicated, shard_batch
 mesh = data_mesh()
 assert mesh.size == 4 and is_main_process() == (process == 0)
@@ -30,6 +30,7 @@ assert batch.shape == (8,)
 step = jit_step(lambda s, b: ({"sum": s["sum"] + b.sum(), "key": s["key"]}, {}), mesh)
 state, _ = step(replicate(mesh, {"sum": np.float32(0), "key": jax.random.key(1)}), batch)
 with open_run(folder, {"seed": 0}) as run, Checkpoints(run.checkpoints) as checkpoints:
+    check_readable(run.checkpoints)
     run.log(1, sum=state["sum"])
     if SaveInterval(steps=1, seconds=0).due(1):
         checkpoints.save(1, state, metric=1.0)
