@@ -15,7 +15,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import metadata
 from typing import IO, Any
 
@@ -115,7 +115,12 @@ class RunFolder:
 
 
 def open_run(
-    folder: str | os.PathLike[str], config: Mapping[str, Any], resume: bool = False, *, may_differ: Collection[str] = ()
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    resume: bool = False,
+    *,
+    may_differ: Collection[str] = (),
+    migrated: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> RunFolder:
     """Open a folder for a new run, or to go on with one.
 
@@ -127,6 +132,7 @@ def open_run(
       resume: go on with the run in the folder; an empty or absent folder starts one.
       may_differ: dotted names of settings that a resumed run may have otherwise, such as ``devices``; a name stands for
         everything below it. The stored configuration stays as it was.
+      migrated: reads a stored configuration as this version would have written it.
 
     Returns:
       The open folder.
@@ -160,7 +166,7 @@ def open_run(
         _check_occupied(path, resume)  # once more: another process may have been in between
         run = RunFolder(path, bool(_visible(path)), lock)
         if run.resumed:
-            _check_config(path, settings, may_differ)
+            _check_config(path, settings, may_differ, migrated)
         else:
             write_json(os.path.join(path, CONFIG), settings)
         run.changed_versions = _note_versions(path)
@@ -172,12 +178,17 @@ def open_run(
 
 
 def check_run(
-    folder: str | os.PathLike[str], config: Mapping[str, Any], resume: bool = False, *, may_differ: Collection[str] = ()
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    resume: bool = False,
+    *,
+    may_differ: Collection[str] = (),
+    migrated: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> None:
     """Refuse now what :func:`open_run` would refuse after data was read and a network built; touches nothing.
 
     Args:
-      folder, config, resume, may_differ: as for :func:`open_run`, which looks again.
+      folder, config, resume, may_differ, migrated: as for :func:`open_run`, which looks again.
 
     Raises:
       SettingError: the folder is not empty and ``resume`` is False, or holds something else, or a run with another configuration.
@@ -190,7 +201,7 @@ def check_run(
         return
     _check_occupied(path, resume)
     if os.path.exists(os.path.join(path, CONFIG)):
-        _check_config(path, check_json(config, "config"), may_differ)
+        _check_config(path, check_json(config, "config"), may_differ, migrated)
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -310,8 +321,13 @@ def lock_folder(path: str) -> IO[bytes]:
     return file
 
 
-def _check_config(path: str, settings: dict[str, Any], may_differ: Iterable[str]) -> None:
-    stored, given = dict(flatten(read_config(path))), dict(flatten(settings))
+def _check_config(
+    path: str,
+    settings: dict[str, Any],
+    may_differ: Iterable[str],
+    migrated: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    stored, given = dict(flatten(migrated(read_config(path)))), dict(flatten(settings))
     for name in [*stored, *(name for name in given if name not in stored)]:
         if any(name == allowed or name.startswith(f"{allowed}.") for allowed in may_differ):
             continue

@@ -164,13 +164,20 @@ def _budget(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
         search = budgets.deepfool_search(num_steps=settings.search_steps or 5, bounds=bounds)
     else:
         search = budgets.pgd_search(
-            norm=settings.norm, num_steps=settings.search_steps or 1, num_bisections=settings.num_bisections, bounds=bounds
+            norm=settings.norm,
+            num_steps=settings.search_steps or 1,
+            num_bisections=settings.num_bisections,
+            path=settings.path,
+            halving=settings.halving,
+            bounds=bounds,
         )
     return budgets.cutoff_scale(
         search,
         attack if settings.example == "fresh" else None,
         cutoff=parse_cutoff(settings.cutoff),
         scale=settings.scale,
+        wrong=settings.wrong,
+        over=settings.cutoff_over,
         norm=settings.norm,
         epsilon_max=settings.epsilon_max,
         bounds=bounds,

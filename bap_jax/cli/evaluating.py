@@ -15,9 +15,10 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import write_atomic
-from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, read_config, versions
+from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, versions
 from bap_jax.cli.build import model_of
 from bap_jax.cli.journal import Journal
+from bap_jax.cli.migrations import config_of
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.settings import Settings
@@ -39,7 +40,7 @@ def settings_of(run: Path) -> Settings:
     Raises:
       SettingError: no run is there, or it was written by a version with other settings.
     """
-    config = read_config(run)
+    config = config_of(run)
     known = {field.name for field in dataclasses.fields(Settings)}
     for name in config:
         if name not in known:

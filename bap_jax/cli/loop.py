@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax import data as data_layer
-from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, SaveInterval, as_target, check_run, open_run
+from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, SaveInterval, check_run, open_run
 from bap_jax.cli.build import Slots, compiled_step, initial_state, model_of, slots_of
+from bap_jax.cli.migrations import migrated, restored
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.validation import Validation, validate
 from bap_jax.data import Splits, steps_per_epoch, train_batches
@@ -146,13 +147,13 @@ def opened(
     state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
     _check_model(run, state)  # before the folder is made, so that a corrected command finds it as it was
     with (
-        open_run(out, settings.as_dict(), resume=resume, may_differ=MAY_DIFFER) as folder,
+        open_run(out, settings.as_dict(), resume=resume, may_differ=MAY_DIFFER, migrated=migrated) as folder,
         Checkpoints(folder.checkpoints, keep=settings.keep) as checkpoints,
     ):
         latest = checkpoints.latest_step()
         state = _place(run, state)
         if latest is not None:
-            state = checkpoints.restore(as_target(state), latest)
+            state = restored(checkpoints, state, latest)
         folder.truncate_after(-1 if latest is None else latest)
         yield Session(run, folder, checkpoints, writer, save_seconds, latest), state
 
@@ -166,7 +167,7 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
     settings.check()
     if re.match(r"[A-Za-z0-9]+:/", str(out)):  # gs://bucket, of which pathlib leaves one slash
         raise SettingError("--out", str(out), "a path in the file system")
-    check_run(out, settings.as_dict(), resume, may_differ=MAY_DIFFER)
+    check_run(out, settings.as_dict(), resume, may_differ=MAY_DIFFER, migrated=migrated)
 
 
 def finished_step(out: Path) -> int | None:
