@@ -41,6 +41,10 @@ class Searched(NamedTuple):
     found: Array
     left: Array
 
+    def norms(self, norm: Norm, epsilon_max: Array) -> Array:
+        """[B] n_i, the margins: 0 of what was left, ``epsilon_max`` where nothing was found."""
+        return jnp.where(self.left, 0.0, jnp.where(self.found, per_example_norm(self.perturbation, norm), epsilon_max))
+
 
 class Search(Protocol):
     """An unrestricted search: the perturbation that just suffices to misclassify each example, see :class:`Searched`."""
@@ -216,8 +220,8 @@ def cutoff_scale(
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CutoffScaleState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels
         search_keys, attack_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(2))
-        smallest, found, left = search(logits_fn, search_keys, images, labels, state.epsilon_max)
-        norms = jnp.where(left, 0.0, jnp.where(found, per_example_norm(smallest, norm), state.epsilon_max))
+        searched = search(logits_fn, search_keys, images, labels, state.epsilon_max)
+        norms, left = searched.norms(norm, state.epsilon_max), searched.left
         heard = jnp.where(left, 0.0, batch.weight) if over == "right" else batch.weight
         radius, running = cutoff_value(gather(norms), gather(heard), cutoff, state.running)
         scale_if_left = 0.0 if cutoff.kind == "off" else state.wrong * state.scale
@@ -225,7 +229,7 @@ def cutoff_scale(
         epsilon = jnp.where(left, radius_if_left, cutoff_scale_epsilon(norms, radius, state.scale))
         if attack is None:
             scales = jnp.where(left, scale_if_left, state.scale)
-            moved = images + cutoff_scale_perturbation(smallest, radius, scales, norm=norm)
+            moved = images + cutoff_scale_perturbation(searched.perturbation, radius, scales, norm=norm)
             adversarial = clip_to_bounds(moved, bounds)
         else:
             adversarial = attack(logits_fn, attack_keys, images, labels, epsilon=epsilon).images

@@ -15,11 +15,11 @@ from rich.table import Table
 
 from bap_jax import data as data_layer
 from bap_jax import report as report_layer
-from bap_jax.checkpoint import read_config
 from bap_jax.cli import arguments as cli
-from bap_jax.cli.evaluating import FOLDER, evaluate_run, settings_of
+from bap_jax.cli.evaluating import FOLDER, arm_at, evaluate_run, settings_of
 from bap_jax.cli.exporting import export_run, import_run
 from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
+from bap_jax.cli.migrations import config_of
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.reporting import (
     checks_of,
@@ -266,18 +266,23 @@ def _left_out(runs: Sequence[Path], records: Sequence[dict[str, Any]], tested: S
 
 
 def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
-    """The records that :func:`evaluate_run` left in a run folder.
+    """The records that :func:`evaluate_run` left in a run folder, their arms called as this version calls them: what an earlier
+    one called by the name of its default may be no default any more.
 
     Raises:
       SettingError: there are none, or no run is there.
     """
-    read_config(run_folder)
+    config = config_of(run_folder)
+    known = config.keys() <= Settings.__dataclass_fields__.keys()
     paths = sorted((Path(run_folder) / FOLDER).glob("*.json"))
     if not paths:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
     # the folder may have been moved since, or named from another place
     records = [json.loads(path.read_text(encoding="utf-8")) | {"run": str(run_folder), "name": path.stem} for path in paths]
     newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
+    for record in records if known else ():
+        arm = arm_at(Settings(**config), record["plan"]["checkpoint"])
+        record["rows"] = [row | {"arm": arm} for row in record.get("rows", ())]
     # training went on after an earlier evaluation of its last checkpoint: that one is out of date
     return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from bap_jax.atomic import write_atomic
 from bap_jax.checkpoint import CHECKPOINTS, Checkpoints, Network, check_layout, describe, versions
 from bap_jax.cli.build import model_of
 from bap_jax.cli.journal import Journal
+from bap_jax.cli.margins import margin_checks, margins_of
 from bap_jax.cli.migrations import config_of
 from bap_jax.cli.naming import arm_of, process_of
 from bap_jax.cli.plan import AttackPlan
@@ -166,6 +168,7 @@ def evaluate_run(
         put=functools.partial(shard_batch, mesh) if mesh.size > 1 else None,
         progress=progress,
     )
+    margins = _margin_checks(result, plan, settings, weights, dataset, batch_size, threats) if plan.controls else []
     record = {
         "run": str(run),
         "step": step,
@@ -174,7 +177,7 @@ def evaluate_run(
         "rows": _rows(result, settings, network, sizes, plan, threats),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
-        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about), counted)],
+        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about), counted, *margins)],
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)
@@ -230,6 +233,26 @@ def _sparsity_check(settings: Settings, network: Network, about: dict[str, Any])
     return [check_sparsity(settings.final_sparsity, float(measured_sparsity(network.masks)))]
 
 
+def _margin_checks(
+    result: EvaluationResult,
+    plan: AttackPlan,
+    settings: Settings,
+    weights: Any,
+    dataset: Source,
+    batch_size: int,
+    threats: Sequence[Threat | Cascade],
+) -> list[Check]:
+    """On the first batch, if a minimal-norm attack measured distances in the norm of a blind run's budget."""
+
+    def measure() -> np.ndarray:
+        batch = next(iter(evaluation_batches(dataset, batch_size, limit=plan.limit)))
+        predict = predictor(settings.model, dataset.num_classes)
+        return margins_of(settings, predict, weights, batch, dataset.bounds)[np.asarray(batch.weight) > 0]
+
+    norms = {threat.name: threat.norm for threat in threats}
+    return margin_checks(settings, measure, result.distance, norms, math.prod(dataset.image_shape))
+
+
 def _source(run: str, dataset: Source, place: Callable) -> AttackedOn:
     """The newest network of another run, to make adversarial examples on."""
     settings = settings_of(Path(run))
@@ -260,6 +283,11 @@ def _stages(result: EvaluationResult) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def arm_at(settings: Settings, checkpoint: str) -> str:
+    """How the network of a checkpoint is called in tables."""
+    return arm_of(settings) + ("" if checkpoint == "last" else f", checkpoint {checkpoint}")
+
+
 def _rows(
     result: EvaluationResult,
     settings: Settings,
@@ -271,7 +299,7 @@ def _rows(
     common = {
         "data": settings.data,
         "model": settings.model,
-        "arm": arm_of(settings) + ("" if plan.checkpoint == "last" else f", checkpoint {plan.checkpoint}"),
+        "arm": arm_at(settings, plan.checkpoint),
         "process": process_of(settings),
         "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
         "seed": settings.seed,
