@@ -13,7 +13,7 @@ import dataclasses
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,14 @@ from bap_jax.cli.screen import console
 from bap_jax.data import evaluation_batches, load_split
 from bap_jax.mathematics.norms import per_example_norm
 
-WAYS = tuple((path, halving, bisections) for path in ("ball", "ray") for halving, bisections in (("log", 6), ("linear", 6)))
-FINER = (("ball", "log", 10), ("ray", "linear", 12))
+WAYS: tuple[dict[str, Any], ...] = (
+    {"path": "ball", "halving": "log", "num_bisections": 6},
+    {"path": "ball", "halving": "linear", "num_bisections": 6},
+    {"path": "ray", "halving": "log", "num_bisections": 6},
+    {"path": "ray", "halving": "linear", "num_bisections": 6},
+    {"path": "ball", "halving": "log", "num_bisections": 10},
+    {"path": "ray", "halving": "linear", "num_bisections": 12},
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,7 @@ def measure(run: Path, given: Arguments) -> None:
     @jax.jit
     def distances(weights, keys):
         logits_fn = lambda points: predict(weights, points)  # noqa: E731
-        if given.norm in ("l2", "rms"):
+        if given.norm == "l2" or given.norm == "rms":
             found = ddn(logits_fn, keys, images, labels, num_steps=given.steps, bounds=test.bounds)
         else:
             found = fmn(logits_fn, keys, images, labels, norm=given.norm, num_steps=given.steps, bounds=test.bounds)
@@ -94,12 +100,11 @@ def measure(run: Path, given: Arguments) -> None:
     table = Table(title=title, title_justify="left")
     for column in ("path", "halving", "bisections", "margin / distance", "not found"):
         table.add_column(column, justify="left" if column in ("path", "halving") else "right")
-    for path, halving, bisections in (*WAYS, *FINER):
-        way = dataclasses.replace(settings, path=path, halving=halving, num_bisections=bisections)
-        margins = margins_of(way, predict, weights, batch, test.bounds)
+    for way in WAYS:
+        margins = margins_of(dataclasses.replace(settings, **way), predict, weights, batch, test.bounds)
         widest = given.epsilon_max or float(np.max(np.asarray(test.bounds.upper) - np.asarray(test.bounds.lower)))
         told = quantiles(ratios_of(np.where(right, margins, 0.0), nearest), 2)
-        table.add_row(path, halving, str(bisections), told, str(int((margins[right] >= widest).sum())))
+        table.add_row(*map(str, way.values()), told, str(int((margins[right] >= widest).sum())))
     console().print(table)
 
 

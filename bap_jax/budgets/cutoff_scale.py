@@ -18,7 +18,7 @@ from bap_jax.budgets.cutoff import (
     cutoff_value,
     parse_wrong,
 )
-from bap_jax.budgets.margin import Halving, Margin, margin_search
+from bap_jax.budgets.margin import Halving, Way, margin_search
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.uniform import BudgetAttack
 from bap_jax.budgets.way import ball_way, straight_end
@@ -106,22 +106,18 @@ def pgd_search(
         raise SettingError("path", path, "'ball' or 'ray'")
 
     def search(logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon_max: Array) -> Searched:
-        given = logits_fn, images, labels
-        steps = {"norm": norm, "num_steps": num_steps, "bounds": bounds}
+        way: Array | Way
         if path == "ray":
-            whole = straight_end(*given, epsilon_max, **steps) - images
-            margin = margin_search(*given, whole, num_bisections=num_bisections, halving=halving, grid=grid)
-            return Searched(whole * expand(_reached(margin), images), margin.found, margin.wrong)
-        way = ball_way(*given, epsilon_max, **steps)
-        margin = margin_search(*given, way, num_bisections=num_bisections, halving=halving, grid=grid)
-        return Searched(way(_reached(margin)) - images, margin.found, margin.wrong)
+            far = straight_end(logits_fn, images, labels, epsilon_max, norm=norm, num_steps=num_steps, bounds=bounds)
+            way = far - images
+        else:
+            way = ball_way(logits_fn, images, labels, epsilon_max, norm=norm, num_steps=num_steps, bounds=bounds)
+        margin = margin_search(logits_fn, images, labels, way, num_bisections=num_bisections, halving=halving, grid=grid)
+        reached = jnp.where(margin.wrong, 1.0, margin.fraction)  # all the way where there is no margin to find
+        perturbation = way(reached) - images if callable(way) else way * expand(reached, images)
+        return Searched(perturbation, margin.found, margin.wrong)
 
     return search
-
-
-def _reached(margin: Margin) -> Array:
-    """How far each perturbation goes: to the margin, and all the way where there is none to find."""
-    return jnp.where(margin.wrong, 1.0, margin.fraction)
 
 
 def deepfool_search(*, num_steps: int = 5, num_candidates: int = 10, bounds: Bounds = Bounds()) -> Search:
@@ -214,8 +210,8 @@ def cutoff_scale(
             raise SettingError(name, value, "a finite number above 0")
 
     def init(num_examples: int) -> CutoffScaleState:
-        numbers = (jnp.float32(value) for value in (scale, epsilon_max, 0.0))
-        return CutoffScaleState(*numbers, RunningMean.empty(), jnp.float32(share))
+        known = jnp.float32(scale), jnp.float32(epsilon_max), jnp.float32(0.0)
+        return CutoffScaleState(*known, RunningMean.empty(), jnp.float32(share))
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CutoffScaleState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels
