@@ -6,6 +6,8 @@ of the arms, so that a run that is stopped early has the most useful part; ``--s
 command goes on where it was stopped.
 
 The training is that of ``mnist_lenet5.py``, with one ramp, which ends at half of the training.
+
+Run time: 32 cells, about five minutes each on one free core (0.33 s for a uniform step, 0.48 s for a blind one). Not run so far.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 
 from bap_jax.cli.grid import Process
-from experiments.arms import CANDIDATES, NT_PRUNE, Arm
+from experiments.arms import CANDIDATES, NT_PRUNE, PARTS, Arm
 from experiments.mnist_lenet5 import PLAN
 from experiments.mnist_lenet5 import SWEEP as MNIST
 
@@ -22,7 +24,7 @@ UNIFORM: tuple[Arm, ...] = tuple({"budget": "uniform", "epsilon": epsilon} for e
 SWEEP = dataclasses.replace(
     MNIST,
     title="The blind budget on MNIST",
-    arms=(UNIFORM[0], *CANDIDATES[:4], *UNIFORM[1:], *CANDIDATES[4:], NT_PRUNE),
+    arms=(UNIFORM[0], *CANDIDATES[:4], *UNIFORM[1:], *CANDIDATES[4:], *PARTS, NT_PRUNE),
     epsilons=(),
     processes=(Process(0.0, 0.5),),
     seeds=range(2),

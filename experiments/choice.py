@@ -1,8 +1,8 @@
 """Chooses one blind setting for all data sets, on validation data, by a rule that was written down before the runs.
 
 Command: ``python -m experiments.choice [FOLDER ...]``, the folders of the sweeps ``blind_digits``, ``blind_mnist`` and
-``blind_cifar10`` (``runs/NAME``), finished or not; without any, their published CSVs. ``--split test`` shows the same on test
-data, and chooses nothing.
+``blind_cifar10`` (``runs/NAME``), finished or not; without any, their published CSVs. Folders of the same name, of seeds that ran
+side by side, are one. ``--split test`` shows the same on test data, and chooses nothing.
 
 The rule. On each data set the *advantage* of a candidate (``CANDIDATES`` of ``arms.py``) is its AER score minus that of the best
 uniform budget: mean accuracy over epsilon, sparsities, ramps and seeds, on validation data, over the cells that both have; the
@@ -20,7 +20,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -55,9 +55,11 @@ class Standing(NamedTuple):
 
 
 def curves_of(rows: Sequence[Row]) -> Curves:
-    """The security curve of every cell, of the rows of one data set and split."""
+    """The security curve of every cell under PGD, of the rows of one data set and split."""
     found: Curves = defaultdict(lambda: defaultdict(dict))
     for row in rows:
+        if row["attack"] != "clean" and not row["attack"].startswith("pgd"):
+            continue  # other attacks may have looked at some of the networks
         cell = (float(row["sparsity"]), str(row["process"]), int(row["seed"]))
         epsilon = float(row["epsilon"])
         if row["attack"] != "clean" or epsilon not in found[row["arm"]][cell]:
@@ -115,19 +117,21 @@ def choose(by_data: Mapping[str, Mapping[str, Standing]], candidates: Sequence[s
     return next(arm for arm in left if regret[arm] <= min(regret.values()) + SAME)
 
 
-def read(source: str | Path) -> list[Row]:
-    """The rows of a sweep's folder, arms called as this version calls them, or, of a name of :data:`SWEEPS`, of its CSV.
+def read(folders: Sequence[Path]) -> dict[str, list[Row]]:
+    """The rows of sweeps by the names of their folders, arms called as this version calls them; without any, of their CSVs.
 
     Raises:
-      SettingError: the folder holds no evaluations yet.
+      SettingError: a folder holds no evaluations yet.
     """
-    if isinstance(source, str):
-        return [row for split in ("validation", "test") for row in published.rows_of(source, split)]
-    runs = sorted(path.parent for path in source.rglob("evaluations") if list(path.glob("*.json")))
-    records = [stamped(record) for run in runs for record in evaluations_of(run)]
-    if not records:
-        raise SettingError("FOLDER", str(source), "a sweep's folder with evaluations")
-    return rows_of(records)
+    if not folders:
+        return {name: [row for split in ("validation", "test") for row in published.rows_of(name, split)] for name in SWEEPS}
+    records: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for folder in folders:
+        runs = sorted(path.parent for path in folder.rglob("evaluations") if list(path.glob("*.json")))
+        if not runs:
+            raise SettingError("FOLDER", str(folder), "a sweep's folder with evaluations")
+        records[folder.resolve().name] += [stamped(record) for run in runs for record in evaluations_of(run)]
+    return {name: rows_of(found) for name, found in records.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,10 +149,9 @@ class Arguments:
 def main() -> int:
     given = tyro.cli(Arguments, description=__doc__)
     by_data: dict[str, dict[str, Standing]] = {}
-    for source in given.folders or SWEEPS:
-        everything = read(source)
-        if given.publish and isinstance(source, Path):
-            write_csv(everything, published.RESULTS / f"{source.name}.csv")
+    for sweep, everything in read(given.folders).items():
+        if given.publish and given.folders:
+            write_csv(everything, published.RESULTS / f"{sweep}.csv")
         rows = [row for row in everything if row["split"] == given.split]
         curves = curves_of(rows)
         name, reference = str(rows[0]["data"]), best_uniform(curves)

@@ -32,6 +32,7 @@ def curve(arm, *accuracies, seed=0):
 def test_advantage_and_regret_by_hand():
     rows = curve("uniform 0.1", 0.9, 0.6, 0.3) + curve("uniform 0.3", 0.6, 0.5, 0.4) + curve("blind", 0.9, 0.5, 0.3)
     rows += curve("clean", 1.0, 0.1, 0.0) + curve("blind, path ray", 0.6, 0.6, 0.6)
+    rows += [row("blind", 0.1, 0.0) | {"attack": "fmn-100"}]  # looked at besides
     found = choice.standings(choice.curves_of(rows))
     assert choice.best_uniform(choice.curves_of(rows)) == "uniform 0.1"
     assert found.keys() == {"blind", "blind, path ray"}
@@ -77,6 +78,7 @@ def test_a_sweep_s_folder_is_read_with_the_names_of_today(tmp_path):
     rows = [row("blind", epsilon, 0.5, norm="", model="m", num_examples=5) for epsilon in (0.0, 0.1)]
     record = {"rows": rows, "plan": {"split": "validation", "checkpoint": "last"}, "step": 3, "versions": versions}
     (run / "evaluations" / "x.json").write_text(json.dumps(record))
-    assert {found["arm"] for found in choice.read(tmp_path)} == {"blind, path ray, halving linear, wrong zero"}
+    (found,) = choice.read([tmp_path]).values()
+    assert {row["arm"] for row in found} == {"blind, path ray, halving linear, wrong zero"}
     with pytest.raises(SettingError, match="FOLDER"):
-        choice.read(tmp_path / "nothing")
+        choice.read([tmp_path / "nothing"])
