@@ -39,6 +39,8 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     found, default = dict(config), Settings()
     for matters_to, then in ADDED:
+        if not matters_to.keys() <= config.keys():
+            continue  # not the configuration of a training run
         matters = all(config.get(name) == value for name, value in matters_to.items())
         for name, value in then.items():
             found.setdefault(name, value if matters else getattr(default, name))
