@@ -30,6 +30,8 @@ class Arguments:
     """Folder for the run folders and the report; finished cells in it are not computed again."""
     seeds: int | None = None
     """So many seeds, from 0 on, instead of the experiment's."""
+    seed: int | None = None
+    """Only this seed: for several processes side by side, each with an --out of its own."""
     together: Literal["auto", "loop", "vmap"] = "auto"
     """How cells train that differ only in numbers: see `bap sweep`."""
     data_dir: str | None = None
@@ -46,7 +48,7 @@ def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 
     given = tyro.cli(Arguments, description=description)
     set_up_process(given.devices)
     swept = carry_out(
-        with_seeds(sweep, given.seeds),
+        with_seeds(sweep, given.seeds) if given.seed is None else dataclasses.replace(sweep, seeds=(given.seed,)),
         given.out / name,
         together=given.together,
         devices=given.devices or 1,

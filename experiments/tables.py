@@ -25,6 +25,7 @@ from bap_jax.report import (
     stability,
 )
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
+from experiments.choice import curves_of, standings
 from experiments.published import Row, rows_of
 
 ROOT = Path(__file__).parent.parent
@@ -140,6 +141,22 @@ def differences_table(name: str, arm: str = "blind") -> str:
     return table(["AER score, points", "value", "95 % interval", "so"], body)
 
 
+def standings_table(name: str) -> str:
+    """Blind arms on test data: AER score, what it is above the best uniform budget, chosen on validation data, and the regret."""
+    rows, held_out = rows_of(name), rows_of(name, "validation")
+    test, other = (make_grid(some, scenes_of(some)[0]) for some in (rows, held_out))
+    uniform, stand = [arm for arm in measures.uniform_arms(rows) if arm in test.arms], standings(curves_of(rows))
+    body = []
+    for arm, accuracy in zip(test.arms, test.accuracy, strict=True):
+        if arm in stand:
+            chosen = measures.difference_from_best(test, other, arm, uniform)
+            gap, spread = points(chosen.difference)
+            numbers = percent(float(aer_score(accuracy))), gap, spread, f"{stand[arm].regret:.1f}"
+            body.append([arm, *numbers, decided(chosen.difference, "ahead", "behind")])
+    best = measures.best_arm(other, uniform)
+    return table(["arm", "AER score", f"− {best}", "95 % interval", "regret", "so"], body)
+
+
 def families_of(arms: Sequence[str]) -> dict[str, list[str]]:
     """Uniform arms by what they have in common but the radius: the attack in training, PGD where none is named.
 
@@ -211,6 +228,7 @@ DRAWN: dict[str, Callable[..., str]] = {
     "cells": cell_table,
     "claims": claims_table,
     "differences": differences_table,
+    "standings": standings_table,
     "readings": readings_table,
     "sizes": sizes_table,
     "versions": versions_of,

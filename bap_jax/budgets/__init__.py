@@ -8,8 +8,9 @@ from bap_jax.budgets.cutoff import (
     cutoff_scale_perturbation,
     cutoff_value,
     parse_cutoff,
+    parse_wrong,
 )
-from bap_jax.budgets.cutoff_scale import CutoffScaleState, Search, cutoff_scale, deepfool_search, pgd_search
+from bap_jax.budgets.cutoff_scale import CutoffScaleState, Search, Searched, cutoff_scale, deepfool_search, pgd_search
 from bap_jax.budgets.fat import FATState, fat
 from bap_jax.budgets.friendly_pgd import friendly_pgd
 from bap_jax.budgets.iaat import IAATState, iaat
@@ -17,6 +18,7 @@ from bap_jax.budgets.margin import Margin, margin_search
 from bap_jax.budgets.mma import MMAState, mma
 from bap_jax.budgets.none import none
 from bap_jax.budgets.uniform import BudgetAttack, UniformState, uniform
+from bap_jax.budgets.way import ball_way
 
 __all__ = [
     "BudgetAttack",
@@ -29,7 +31,9 @@ __all__ = [
     "Margin",
     "RunningMean",
     "Search",
+    "Searched",
     "UniformState",
+    "ball_way",
     "cat",
     "cutoff_scale",
     "cutoff_scale_epsilon",
@@ -43,6 +47,7 @@ __all__ = [
     "mma",
     "none",
     "parse_cutoff",
+    "parse_wrong",
     "pgd_search",
     "uniform",
 ]

@@ -65,6 +65,28 @@ def parse_cutoff(text: str) -> Cutoff:
     return check_cutoff(Cutoff(kind, value))  # type: ignore[arg-type]
 
 
+def parse_wrong(text: str) -> float:
+    """What share of the cut and scaled radius, rho * c, an example gets that is misclassified already: ``cutoff`` 1, ``zero`` 0,
+    ``floor:0.5`` the half.
+
+    Raises:
+      SettingError: anything else.
+
+    >>> parse_wrong("cutoff"), parse_wrong("zero"), parse_wrong("floor:0.5")
+    (1.0, 0.0, 0.5)
+    """
+    kind, _, number = text.partition(":")
+    if text in ("cutoff", "zero"):
+        return float(text == "cutoff")
+    try:
+        share = float(number) if kind == "floor" else -1.0
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise SettingError("wrong", text, "cutoff, zero, or floor:FRACTION with a fraction in [0, 1], e.g. floor:0.5")
+    return share
+
+
 class RunningMean(NamedTuple):
     """A mean carried through training: plain while there are few batches, then exponential."""
 
@@ -85,7 +107,7 @@ def cutoff_value(norms: Array, weight: Array, cutoff: Cutoff, running: RunningMe
 
     Args:
       norms: [B] the norms of the unrestricted perturbations, of the *global* batch.
-      weight: [B] 1 for real examples, 0 for padding, which has no say.
+      weight: [B] 1 for real examples, 0 for padding and others that are to have no say.
       cutoff: the rule.
       running: the mean so far; only the rule ``running-mean`` changes it.
 
@@ -112,7 +134,8 @@ def cutoff_value(norms: Array, weight: Array, cutoff: Cutoff, running: RunningMe
     mean = mean_of_real(norms, weight)
     if cutoff.kind == "mean":
         return mean, running
-    running = running.add(mean, cutoff.value)
+    after, heard = running.add(mean, cutoff.value), jnp.any(weight > 0)  # of a batch with nobody to hear nothing is learnt
+    running = RunningMean(*(jnp.where(heard, new, old) for new, old in zip(after, running, strict=True)))
     return running.mean, running
 
 
@@ -146,7 +169,7 @@ def cutoff_scale_perturbation(perturbation: Array, cutoff: float | Array, scale:
     Args:
       perturbation: [B, ...].
       cutoff: scalar radius c in the units of ``norm``, infinite for no cut.
-      scale: rho, at least 0.
+      scale: rho, at least 0, a scalar or [B].
       norm: ``"rms"`` (L2 / sqrt(D)), ``"l2"``, ``"l1"`` or ``"linf"``.
 
     Returns:
@@ -163,7 +186,7 @@ def cutoff_scale_perturbation(perturbation: Array, cutoff: float | Array, scale:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913; public repository Lixin-Qian/BAP.
     """
     if norm == "linf":
-        return scale * jnp.clip(perturbation, -cutoff, cutoff)
+        return expand(scale, perturbation) * jnp.clip(perturbation, -cutoff, cutoff)
     if norm not in ("rms", "l2", "l1"):
         raise SettingError("norm", norm, "'rms', 'l2', 'l1' or 'linf'")
     norms = jnp.maximum(per_example_norm(perturbation, norm), 1e-6)  # the authors' floor: sqrt(1e-12)

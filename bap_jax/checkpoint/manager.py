@@ -279,6 +279,14 @@ class Checkpoints:
         about = self._about[self._existing(step)]
         return {**about["metadata"], "step": about["step"], "metric": about["metric"]}
 
+    def leaves(self, step: int | None = None) -> dict[str, str]:
+        """What a checkpoint's state is made of, as :func:`bap_jax.checkpoint.describe` tells it.
+
+        Raises:
+          CheckpointError: there is no such checkpoint.
+        """
+        return dict(self._about[self._existing(step)]["leaves"])
+
     def steps(self) -> list[int]:
         """The saved steps, in order; one that is still being written is among them, and so are damaged ones."""
         return sorted({*self._about, *self._damaged})

@@ -221,12 +221,14 @@ def model_flops(settings: Settings, forward: float) -> float:
     """Floating-point operations of a blind step, counted as is usual in quoting a model's utilisation.
 
     With F for one evaluation of the network on the batch: an attack step is 2 F (forward, and back to the images), training on
-    the clean and the attacked images 6 F, the search an attack step and 1 + bisections evaluations.
+    the clean and the attacked images 6 F, the search an attack step and an evaluation for each bisection, with linear halving
+    another for the far end.
 
     >>> model_flops(Settings(attack_steps=7, num_bisections=6), 1.0)
-    29.0
+    28.0
     """
-    return forward * (2 * settings.attack_steps + 6 + 2 * (settings.search_steps or 1) + 1 + settings.num_bisections)
+    search = 2 * (settings.search_steps or 1) + settings.num_bisections + (settings.halving == "linear")
+    return forward * (2 * settings.attack_steps + 6 + search)
 
 
 def forward_flops(settings: Settings) -> float:

@@ -160,19 +160,29 @@ def _budget(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
     if settings.budget == "cat":
         radii = _given(epsilon_step=settings.epsilon_step, epsilon_max=settings.epsilon_max)
         return budgets.cat(attack, label_factor=settings.label_factor, **radii)
-    if settings.search == "deepfool":
-        search = budgets.deepfool_search(num_steps=settings.search_steps or 5, bounds=bounds)
-    else:
-        search = budgets.pgd_search(
-            norm=settings.norm, num_steps=settings.search_steps or 1, num_bisections=settings.num_bisections, bounds=bounds
-        )
     return budgets.cutoff_scale(
-        search,
+        search_of(settings, bounds),
         attack if settings.example == "fresh" else None,
         cutoff=parse_cutoff(settings.cutoff),
         scale=settings.scale,
+        wrong=settings.wrong,
+        over=settings.cutoff_over,
         norm=settings.norm,
         epsilon_max=settings.epsilon_max,
+        bounds=bounds,
+    )
+
+
+def search_of(settings: Settings, bounds: Bounds) -> budgets.Search:
+    """How a blind run finds the margin of an example."""
+    if settings.search == "deepfool":
+        return budgets.deepfool_search(num_steps=settings.search_steps or 5, bounds=bounds)
+    return budgets.pgd_search(
+        norm=settings.norm,
+        num_steps=settings.search_steps or 1,
+        num_bisections=settings.num_bisections,
+        path=settings.path,
+        halving=settings.halving,
         bounds=bounds,
     )
 

@@ -23,12 +23,12 @@ from bap_jax.checkpoint import (
     DamagedCheckpoint,
     Network,
     SaveInterval,
-    as_target,
     check_readable,
     check_run,
     open_run,
 )
 from bap_jax.cli.build import Slots, compiled_step, initial_state, model_of, slots_of
+from bap_jax.cli.migrations import migrated, restored
 from bap_jax.cli.settings import Settings
 from bap_jax.cli.trust import code_in, remember
 from bap_jax.cli.validation import Validation, validate
@@ -161,7 +161,7 @@ def opened(
     state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
     _check_model(run, state)  # before the folder is made, so that a corrected command finds it as it was
     with (
-        open_run(out, settings.as_dict(), resume=resume, may_differ=MAY_DIFFER) as folder,
+        open_run(out, settings.as_dict(), resume=resume, may_differ=MAY_DIFFER, migrated=migrated) as folder,
         Checkpoints(folder.checkpoints, keep=settings.keep) as checkpoints,
     ):
         latest = checkpoints.latest_step()
@@ -179,7 +179,7 @@ def opened(
 def _restored(checkpoints: Checkpoints, state: TrainState, step: int) -> TrainState:
     """The state of a checkpoint. Which one to go on from instead of a damaged one, and when, is for the user to say."""
     try:
-        return checkpoints.restore(as_target(state), step)
+        return restored(checkpoints, state, step)
     except DamagedCheckpoint as error:
         instead = "another --out starts anew"
         if error.whole is not None:
@@ -196,7 +196,7 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
     settings.check()
     if re.match(r"[A-Za-z0-9]+:/", str(out)):  # gs://bucket, of which pathlib leaves one slash
         raise SettingError("--out", str(out), "a path in the file system")
-    check_run(out, settings.as_dict(), resume, may_differ=MAY_DIFFER)
+    check_run(out, settings.as_dict(), resume, may_differ=MAY_DIFFER, migrated=migrated)
 
 
 def finished_step(out: Path) -> int | None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from bap_jax.cli.settings import Settings
 
 ADVERSARIAL = ("attack", "attack_steps", "step_size", "objective", "norm", "adversarial_weight")
-BLIND = ("search", "search_steps", "num_bisections", "example", "cutoff", "scale", "epsilon_max")
+SEARCH = ("search", "search_steps", "num_bisections", "path", "halving")
+BLIND = (*SEARCH, "example", "cutoff", "cutoff_over", "wrong", "scale", "epsilon_max")
 OTHERS = {  # the name that a budget is known by, and the settings of its own
     "mma": ("MMA", ("epsilon_min", "epsilon_max", "num_bisections")),
     "iaat": ("IAAT", ("epsilon", "epsilon_step", "epsilon_rate", "epsilon_warmup")),

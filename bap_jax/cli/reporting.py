@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bap_jax.checkpoint import read_config, read_json, read_metrics
+from bap_jax.checkpoint import read_json, read_metrics
 from bap_jax.checkpoint.run_folder import VERSIONS
 from bap_jax.cli.evaluating import FOLDER, plan_name, restore_checkpoint
+from bap_jax.cli.migrations import config_of
 from bap_jax.cli.naming import short_names
 from bap_jax.cli.plan import AttackPlan
 from bap_jax.errors import CheckpointError, RunWarning, SettingError
@@ -78,7 +79,7 @@ def one_record_per_arm(records: Sequence[Record]) -> dict[str, Record]:
 def settings_table(records: Sequence[Record]) -> dict[str, Any]:
     """Every setting of training and evaluation with its value, or the values that it takes among runs; evaluations whose plans
     differ are told apart by what they differ in."""
-    configs = [read_config(run) for run in _runs(records)]
+    configs = [config_of(run) for run in _runs(records)]
     names = dict.fromkeys(name for config in configs for name in config)
     training = {"runs": len(configs)} | {name: _values(config.get(name) for config in configs) for name in names}
     plans = [json.loads(text) for text in dict.fromkeys(json.dumps(record["plan"], allow_nan=False) for record in records)]

@@ -7,7 +7,7 @@ import math
 from fractions import Fraction
 from typing import Any, Literal
 
-from bap_jax.budgets import parse_cutoff
+from bap_jax.budgets import parse_cutoff, parse_wrong
 from bap_jax.errors import SettingError
 from bap_jax.inputs import require_radius
 from bap_jax.mathematics.schedules import SCHEDULES, Ramp, Schedule
@@ -121,11 +121,22 @@ class Settings:
     """Blind budget: steps of that search; by default 1 for pgd and 5 for deepfool."""
     num_bisections: int = 6
     """Blind budget and mma: forward passes of the search along the path of pgd. MMA was published with 10."""
+    path: Literal["ball", "ray"] = "ball"
+    """Blind budget: the way that the search of pgd goes: `ball`, through the balls of all radii, each feature up to its wall; or
+    `ray`, straight to the far point inside the box."""
+    halving: Literal["log", "linear"] = "log"
+    """Blind budget: whether the search halves the logarithm of the radius between epsilon-max/512 and epsilon-max, and so knows
+    small margins as well as large ones, or the radius itself, to epsilon-max/2^bisections."""
     example: Literal["fresh", "rescaled"] = "fresh"
     """Blind budget: attack afresh at the estimated budget, or rescale the perturbation that was found."""
     cutoff: str = "mean"
     """Blind budget: where margins are cut: `mean` (of the batch), `quantile:LEVEL`, `running-mean:DECAY`, `constant:RADIUS`,
     `off`."""
+    cutoff_over: Literal["all", "right"] = "all"
+    """Blind budget: whose margins the cutoff is a mean or quantile of: `all`, a wrong example's being 0, or the `right` ones'."""
+    wrong: str = "cutoff"
+    """Blind budget: what an image gets that is misclassified already: `cutoff` (rho times the cutoff), `zero`, or
+    `floor:FRACTION` (that fraction of it). DeepFool pushes such an image on and asks nothing of this."""
     scale: float = 1.2
     """Blind budget: the factor rho on the cut margins."""
     epsilon_max: float | None = None
@@ -249,6 +260,7 @@ class Settings:
             else:
                 _require(self, name, getattr(self, name) in known, _one_of(known))
         parse_cutoff(self.cutoff)
+        parse_wrong(self.wrong)
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
         self._check_budget()
         self._check_attack()
@@ -288,10 +300,29 @@ class Settings:
             raise SettingError("--epsilon", self.epsilon, f"nothing with --budget {self.budget}, which takes no radius")
         if self.budget == "cutoff-scale" and self.norm in ("l2", "l1"):
             _require(self, "epsilon_max", self.epsilon_max is not None, f"a radius, with --norm {self.norm}")
+        if self.budget == "cutoff-scale":
+            self._check_search()
         for name in RADII.get(self.budget, ()) if self.norm != "linf" else ():
             _require(self, name, getattr(self, name) is not None, f"a radius, with --budget {self.budget} --norm {self.norm}")
         if self.example == "rescaled" and self.norm == "l1":
             raise SettingError("--norm", self.norm, "linf, l2 or rms with --example rescaled")
+
+    def _check_search(self) -> None:
+        default = Settings()
+        if self.search == "deepfool":
+            for name in ("path", "halving", "wrong", "cutoff_over"):
+                untold = getattr(self, name) == getattr(default, name)
+                _require(self, name, untold, "nothing with --search deepfool, which walks no path and pushes wrong images on")
+            return
+        least = 1 if self.halving == "log" else 0
+        _require(self, "num_bisections", self.num_bisections >= least, f"at least {least} with --halving {self.halving}")
+        kind = parse_cutoff(self.cutoff).kind
+        if kind in ("off", "constant"):
+            expected = f"all with --cutoff {self.cutoff}, which is no mean"
+            _require(self, "cutoff_over", self.cutoff_over == default.cutoff_over, expected)
+        if kind == "off":
+            expected = "cutoff or zero with --cutoff off, which leaves nothing to take a fraction of"
+            _require(self, "wrong", not self.wrong.startswith("floor"), expected)
 
     def _check_attack(self) -> None:
         if self.budget == "none":
@@ -352,6 +383,7 @@ class Settings:
             "steps",
             "seed",
             "scale",
+            "wrong",
             "epsilon_max",
             "epsilon_min",
             "epsilon_step",

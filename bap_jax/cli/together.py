@@ -35,6 +35,7 @@ VARIES = (
     "seed",
     "epsilon",
     "scale",
+    "wrong",
     "epsilon_max",
     "learning_rate",
     "initial_sparsity",
@@ -50,8 +51,8 @@ Told = Callable[[int, int, str], None]  # (steps done, steps in all, latest metr
 def group_key(run: Run) -> Hashable | None:
     """What has to be equal among runs that are to train together; None for a run that has to train by itself.
 
-    Seed, radius, scale, learning rate, sparsities and the end of the ramp may differ. The ramp's begin and frequency, in steps,
-    may not: a mask update that is due in some lanes only would be computed at every step.
+    Seed, radius, scale, share of the wrong, learning rate, sparsities and the end of the ramp may differ. The ramp's begin and
+    frequency, in steps, may not: a mask update that is due in some lanes only would be computed at every step.
     """
     if run.settings.own_slots() or run.mesh is not None:
         return None

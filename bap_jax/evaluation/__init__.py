@@ -3,7 +3,7 @@
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy, wilson_interval
 from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.cascade import Cascade, Stage, cascade
-from bap_jax.evaluation.checks import Check, check_distances, check_sparsity
+from bap_jax.evaluation.checks import Check, check_distances, check_margins, check_sparsity
 from bap_jax.evaluation.evaluate import evaluate
 from bap_jax.evaluation.jobs import Source
 from bap_jax.evaluation.result import EvaluationResult, Progress
@@ -23,6 +23,7 @@ __all__ = [
     "autoattack",
     "cascade",
     "check_distances",
+    "check_margins",
     "check_sparsity",
     "clean_accuracy",
     "deepfool_threat",

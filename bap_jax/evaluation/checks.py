@@ -352,6 +352,26 @@ def check_shrunk(name: str, kept: float, tried: int) -> Check:
     return Check(f"{name}: points lie at the boundary", status, value, advice)
 
 
+def check_margins(name: str, ratios: ArrayLike) -> Check:
+    """What a blind budget took for margins are distances of the boundary, and not several times as much.
+
+    Args:
+      name: of the minimal-norm attacks that found the distances.
+      ratios: [N] margin over distance, of the examples that are right. A median above 2 warns.
+
+    Returns:
+      Check.
+
+    >>> check_margins("fmn-linf", [1.0, 1.6, 3.0]).status, check_margins("fmn-linf", [3.0, 4.0, 9.0]).status
+    ('passed', 'warned')
+    """
+    low, median, high = np.quantile(np.asarray(ratios, np.float64), (0.1, 0.5, 0.9))
+    status: Status = "passed" if median <= 2 else "warned"
+    advice = "" if status == "passed" else "the budget saw no margins: path ball, halving log, more bisections or search steps"
+    value = f"median {median:.2f} times those of {name} (10-90 %: {low:.2f} to {high:.2f}), {np.size(ratios)} examples"
+    return Check("the budget's margins are distances", status, value, advice)
+
+
 def check_cut_points(name: str, others: Sequence[str], alone: int, rise: float, repaired: int, num_examples: int) -> Check:
     """Points cut from a perturbation made once measure how far away it led, not robust accuracy: a real attack has to stand by.
 

@@ -124,15 +124,16 @@ def test_none_moves_nothing():
     assert float(adversarial.weight.sum()) == 0
 
 
-def test_blind_gives_nothing_to_the_misclassified_and_little_to_the_fragile():
+def test_blind_without_a_cutoff_gives_nothing_to_the_misclassified_and_little_to_the_fragile():
     adversarial, _state = run(budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.Cutoff("off"), scale=1.0, epsilon_max=1.0))
     logits_fn, batch = network()
     assert adversarial.epsilon[:2].tolist() == [0.0, 0.0]
     np.testing.assert_array_equal(adversarial.images[:2], batch.images[:2])
-    delta = MARGIN(logits_fn, None, batch.images, batch.labels, jnp.float32(1.0))[0]
-    np.testing.assert_allclose(adversarial.epsilon, per_example_norm(delta, "linf"), rtol=1e-5)
+    delta, found, left = MARGIN(logits_fn, None, batch.images, batch.labels, jnp.float32(1.0))
+    assert bool(jnp.all(found)) and left.tolist() == [True] * 2 + [False] * (B - 2)
+    np.testing.assert_allclose(adversarial.epsilon[2:], per_example_norm(delta, "linf")[2:], rtol=1e-5)
     flips = jnp.argmax(logits_fn(batch.images + delta), -1) != batch.labels
-    assert bool(jnp.all(flips))
+    assert bool(jnp.all(flips[2:]))
 
 
 def test_the_search_is_unrestricted_by_default():

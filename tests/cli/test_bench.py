@@ -1,5 +1,6 @@
 """What `bap bench` measures, and that it neither hangs nor hides a step that does."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -145,9 +146,10 @@ def test_operations_of_a_forward_pass():
 
 
 def test_operations_of_a_step_by_hand():
-    """Five steps of the attack, training on two images each, a search of two steps, its far end, three bisections."""
+    """Five steps of the attack, training on two images each, a search of two steps, three bisections, its far end."""
     settings = Settings(attack_steps=5, search_steps=2, num_bisections=3)
-    assert bench.model_flops(settings, 1.0) == 10 + 6 + 4 + 1 + 3
+    assert bench.model_flops(settings, 1.0) == 10 + 6 + 4 + 3
+    assert bench.model_flops(dataclasses.replace(settings, halving="linear"), 1.0) == 10 + 6 + 4 + 3 + 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ CHANGES = [
 ]  # fmt: skip
 BLIND_CHANGES = [
     {"search": "deepfool"}, {"search_steps": 2}, {"num_bisections": 4}, {"example": "rescaled"}, {"cutoff": "off"},
-    {"scale": 1.0}, {"epsilon_max": 0.5},
+    {"scale": 1.0}, {"epsilon_max": 0.5}, {"path": "ray"}, {"halving": "linear"}, {"wrong": "zero"}, {"wrong": "floor:0.5"},
+    {"cutoff_over": "right"}, {"path": "ray", "halving": "linear", "wrong": "zero"},
 ]  # fmt: skip
 
 

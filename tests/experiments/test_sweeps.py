@@ -20,7 +20,7 @@ def test_an_experiment_is_a_sweep_and_its_docstring_says_how_to_run_it(name):
     assert f"python -m experiments.{name}" in module.__doc__ and f"experiments/{name}.py" in module.__doc__
 
 
-@pytest.mark.parametrize("name", ["digits_aer", "mnist_lenet5"])
+@pytest.mark.parametrize("name", ["digits_aer", "mnist_lenet5", "blind_digits", "blind_mnist", "blind_cifar10"])
 def test_the_best_uniform_budget_can_be_chosen_on_validation_data(name):
     sweep = importlib.import_module(f"experiments.{name}").SWEEP
     plans = [plan for cell in sweep.cells() for plan in sweep.plans_of(cell)]
@@ -34,5 +34,6 @@ def test_the_blind_settings_are_the_same_on_every_data_set():
         sweep = importlib.import_module(f"experiments.{name}").SWEEP
         for cell in sweep.cells():
             if cell.budget == "cutoff-scale" and cell.search == "pgd":
-                blind[name] = (cell.norm, cell.example, cell.cutoff, cell.scale, cell.epsilon_max, cell.search_steps)
+                way = (cell.path, cell.halving, cell.wrong, cell.cutoff_over, cell.search_steps)
+                blind[name] = (cell.norm, cell.example, cell.cutoff, cell.scale, cell.epsilon_max, *way)
     assert len(blind) == 5 and len(set(blind.values())) == 1

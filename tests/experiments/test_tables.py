@@ -51,6 +51,18 @@ def test_differences_of_one_arm_from_the_others(published):
     assert second == ["blind − MMA", "7.5", "5.0 … 10.0", "ahead"]
 
 
+def test_standings_of_blind_arms(published):
+    for split in ("test", "validation"):
+        published("uniform 0.1", [0.5, 0.5], split=split)
+        published("uniform 0.3", [0.4, 0.4], split=split)
+        published("blind", [0.45, 0.55], split=split)
+        published("blind, path ray", [0.4, 0.4], split=split)
+    first, second = cells_of(tables.standings_table("x"))
+    assert first == ["blind", "50.0", "0.0", "-5.0 … 5.0", "0.0", "open: the interval holds 0"]
+    assert second == ["blind, path ray", "40.0", "-10.0", "-10.0 … -10.0", "10.0", "behind"]
+    assert "| − uniform 0.1 |" in tables.standings_table("x")
+
+
 def test_both_readings_stand_side_by_side(published):
     published("uniform 0.1", [0.4, 0.4])
     published("blind", [0.6, 0.6])
