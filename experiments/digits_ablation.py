@@ -22,18 +22,18 @@ from experiments.arms import BAP, BAP_BY_DEEPFOOL, BY_DEEPFOOL_CUT_ONLY, BY_DEEP
 from experiments.digits_aer import SWEEP as DIGITS
 
 ARMS: tuple[Arm, ...] = (
-    BAP,  # the default: cutoff at the batch mean, scale 1.2, a fresh attack
-    {"scale": 0.8},
-    {"scale": 1.0},  # cut only
-    {"scale": 1.4},
-    {"cutoff": "off"},  # scale only
-    {"cutoff": "off", "scale": 1.0},  # unrestricted: neither
-    {"cutoff": "quantile:0.5"},
-    {"cutoff": "running-mean:0.99"},
-    {"cutoff": "constant:0.3"},
-    {"epsilon_max": 0.5},
-    {"search_steps": 2},
-    {"example": "rescaled"},
+    BAP,  # cutoff at the batch mean, scale 1.2, a fresh attack
+    {**BAP, "scale": 0.8},
+    {**BAP, "scale": 1.0},  # cut only
+    {**BAP, "scale": 1.4},
+    {**BAP, "cutoff": "off"},  # scale only
+    {**BAP, "cutoff": "off", "scale": 1.0},  # unrestricted: neither
+    {**BAP, "cutoff": "quantile:0.5"},
+    {**BAP, "cutoff": "running-mean:0.99"},
+    {**BAP, "cutoff": "constant:0.3"},
+    {**BAP, "epsilon_max": 0.5},
+    {**BAP, "search_steps": 2},
+    {**BAP, "example": "rescaled"},
     {"search": "deepfool"},  # another source of the margins, the same fresh attack
     BAP_BY_DEEPFOOL,
     BY_DEEPFOOL_CUT_ONLY,
