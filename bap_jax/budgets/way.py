@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks import pgd
+from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.budgets.margin import Way
 from bap_jax.mathematics.norms import steepest_direction
 from bap_jax.mathematics.objectives import cross_entropy
@@ -70,7 +71,7 @@ def straight_end(
 ) -> Array:
     """Where a few steps of PGD at ``epsilon_max``, from the image itself, end: [B, ...]."""
     return pgd(
-        logits_fn,
+        AnyRadius(logits_fn),
         None,
         images,
         labels,

@@ -17,7 +17,8 @@ PLAN = ("attack", "norm", "epsilon", "split", "checkpoint", "seed")
 
 
 def settings_in(path: str | Path) -> Settings:
-    """The settings in a config.json, each of its own type; whether they make sense is for :meth:`Settings.check` to say.
+    """The settings in a config.json, each of its own type; whether they make sense is for ``Settings.check`` to say. Those that
+    an earlier version did not have yet mean what it did (:func:`bap_jax.cli.migrations.migrated`).
 
     Args:
       path: the file.
@@ -39,9 +40,10 @@ def settings_in(path: str | Path) -> Settings:
     bap_jax.errors.SettingError: seed = 'one': expected a whole number, in .../config.json
     """
     from bap_jax.checkpoint import read_json  # orbax takes its time
+    from bap_jax.cli.migrations import migrated
 
     fields = typing.get_type_hints(Settings)
-    config = read_json(path)
+    config = migrated(read_json(path))
     for name, value in config.items():
         if name not in fields:
             raise SettingError(name, value, f"no such setting in this version; {path} was written by another")

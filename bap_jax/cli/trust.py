@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from bap_jax.atomic import write_atomic
 from bap_jax.cli.settings import PLUGINS
-from bap_jax.errors import SettingError
+from bap_jax.errors import RunWarning, SettingError
 from bap_jax.plugins import is_import_path
 
 CODE = ("data", *PLUGINS)  # settings that may name code
@@ -71,7 +71,9 @@ def _names_code(setting: str, value: str) -> bool:
     return is_import_path(value) or (setting == "data" and bool(_NAMESPACE.match(value)))
 
 
-def check_trust(config: Mapping[str, Any], folder: str | Path, trust: Trust, uses: Collection[str] = CODE) -> None:
+def check_trust(
+    config: Mapping[str, Any], folder: str | Path, trust: Trust, uses: Collection[str] = CODE, *, file: str = "config.json"
+) -> None:
     """Refuses names of code that came out of a folder's configuration and that the user has not given himself.
 
     With ``trust.everything`` they are remembered, so that they need not be trusted again.
@@ -81,6 +83,7 @@ def check_trust(config: Mapping[str, Any], folder: str | Path, trust: Trust, use
       folder: the folder that they were read from.
       trust: what the user allows.
       uses: the settings of which something is going to be imported.
+      file: the name of the file in it.
 
     Raises:
       SettingError: naming the file, the settings and what they would run.
@@ -94,7 +97,7 @@ def check_trust(config: Mapping[str, Any], folder: str | Path, trust: Trust, use
             "no code but what you name yourself: --trust allows to import and to call what is named here, whatever that does; "
             "see docs/trust.md"
         )
-        raise SettingError(os.path.join(os.fspath(folder), "config.json"), foreign, expected)
+        raise SettingError(os.path.join(os.fspath(folder), file), foreign, expected)
     remember(folder, foreign.values())
 
 
@@ -112,7 +115,7 @@ def remember(folder: str | Path, names: Iterable[str]) -> None:
         write_atomic(path, json.dumps(note, indent=1) + "\n")
     except OSError as error:
         text = f"{path} cannot be written ({error.strerror}): using {folder} again will take --trust"
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(text, RunWarning, stacklevel=2)
 
 
 def remembered(folder: str | Path) -> frozenset[str]:

@@ -107,18 +107,6 @@ def jobs_of(
     return jobs + [job._replace(name=f"{job.name} from {source.name}", network=source) for source in sources for job in gradients]
 
 
-def check_sizes(
-    threats: Sequence[Threat | Cascade], budgets: Mapping[str, tuple[float, ...]], image_shape: tuple[int, ...]
-) -> None:
-    """Refuses budgets wider than the box of their threat, known with the shape of an image.
-
-    Raises:
-      SettingError: with the fraction that was probably meant.
-    """
-    for threat in threats:
-        require_radius(np.asarray(budgets[threat.name]), threat.norm, threat.bounds, image_shape, "epsilons")
-
-
 def _instead(threat: Threat | Cascade, num_classes: int) -> str:
     """What to run where an attack has too few classes: the rest of its cascade, or the same attack on the cross-entropy."""
     if not isinstance(threat, Cascade):
@@ -129,6 +117,18 @@ def _instead(threat: Threat | Cascade, num_classes: int) -> str:
     if "apgd-ce" in names and all(isinstance(stage.attack, Numbered) for stage in threat.stages):
         return f"run autoattack(attacks={tuple(names)}) instead, or --attack cascade:{'+'.join(names)}"
     return f"run {', '.join(names) or 'apgd-ce'} instead"
+
+
+def check_sizes(
+    threats: Sequence[Threat | Cascade], budgets: Mapping[str, tuple[float, ...]], image_shape: tuple[int, ...]
+) -> None:
+    """Refuses budgets wider than the box of their threat, known with the shape of an image.
+
+    Raises:
+      SettingError: with the fraction that was probably meant.
+    """
+    for threat in threats:
+        require_radius(np.asarray(budgets[threat.name]), threat.norm, threat.bounds, image_shape, "epsilons")
 
 
 def box_radius(job: Job, images: np.ndarray) -> float:

@@ -38,7 +38,7 @@ def settings(monkeypatch, bap):
     def of(*arguments):
         found = []
         monkeypatch.setattr(commands, "check_out", lambda settings, *_: found.append(settings) or exit(0))
-        code, output, error = bap("train", *arguments)
+        code, output, error = bap("train", "--trust", *arguments)
         assert code == 0, error
         return found[0], " ".join(output.split())
 
@@ -61,7 +61,7 @@ def test_a_flag_that_is_not_given_leaves_what_is_stored(config, settings):
 
 
 def test_a_run_repeats_another_but_for_a_flag(bap, config, tmp_path):
-    code, _, error = bap("train", "--config", config, "--epsilon-rate", 0.1, "--out", tmp_path / "run")
+    code, _, error = bap("train", "--trust", "--config", config, "--epsilon-rate", 0.1, "--out", tmp_path / "run")
     assert code == 0, error
     assert read_config(tmp_path / "run") == STORED.as_dict() | {"epsilon_rate": 0.1}
 
