@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         errors,
         evaluation,
         export,
+        losses,
         mathematics,
         models,
         parallel,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         measured_sparsity,
     )
     from bap_jax.mathematics.schedules import Ramp
-    from bap_jax.training import TrainState, init_state, losses, make_train_step
+    from bap_jax.training import TrainState, init_state, make_train_step
     from bap_jax.types import (
         Adversarial,
         AttackResult,
@@ -119,7 +120,7 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "types": "Adversarial AttackResult Batch Bounds Budget Loss Model Outputs Pruner Threat",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
-_MODULES = {"losses": "training.losses", "schedules": "mathematics.schedules"}  # by another name than their own
+_MODULES = {"schedules": "mathematics.schedules"}  # by another name than their own
 
 if not TYPE_CHECKING:  # or a checker would believe in every name
 

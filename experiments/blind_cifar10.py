@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bap_jax.cli.plan import AttackPlan
+from bap_jax.runs.plan import AttackPlan
 from experiments.arms import CANDIDATES, NT_PRUNE, Arm
 from experiments.cifar10_resnet8 import SWEEP as REDUCED
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from bap_jax.cli.demo import FAST, SLOW
+from bap_jax.sweeps.demo import FAST, SLOW
 from experiments.arms import CANDIDATES, NT_PRUNE, PARTS, Arm
 from experiments.digits_aer import SWEEP as DIGITS
 

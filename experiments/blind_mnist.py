@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bap_jax.cli.grid import Process
+from bap_jax.sweeps.grid import Process
 from experiments.arms import CANDIDATES, NT_PRUNE, PARTS, Arm
 from experiments.mnist_lenet5 import PLAN
 from experiments.mnist_lenet5 import SWEEP as MNIST

@@ -26,13 +26,13 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from bap_jax.cli.commands import evaluations_of
-from bap_jax.cli.naming import arm_of
-from bap_jax.cli.reporting import rows_of
 from bap_jax.cli.screen import console
-from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
 from bap_jax.report import write_csv
+from bap_jax.runs.naming import arm_of
+from bap_jax.runs.records import evaluations_of
+from bap_jax.runs.report_inputs import rows_of
+from bap_jax.runs.settings import Settings
 from experiments import published
 from experiments.arms import CANDIDATES
 from experiments.common import stamped

@@ -6,9 +6,9 @@ Command: ``python -m experiments.cifar10_full --data-dir DIR --publish``, or ``b
 
 from __future__ import annotations
 
-from bap_jax.cli.grid import Process, Sweep
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps.grid import Process, Sweep
 from experiments.arms import PAPER
 from experiments.digits_protocol import BUDGETS
 

@@ -11,9 +11,9 @@ between clean and uniform 8/255 training in accuracy and in robustness.
 
 from __future__ import annotations
 
-from bap_jax.cli.grid import Process, Sweep
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps.grid import Process, Sweep
 from experiments.arms import AP_PGD, BAP, NT_PRUNE
 
 EPSILONS = "0,2/255,4/255,8/255"

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import tyro
 
-from bap_jax.cli.grid import Sweep
-from bap_jax.cli.main import set_up_process
-from bap_jax.cli.reporting import rows_of
+from bap_jax.cli.process import set_up_process
 from bap_jax.cli.screen import console
-from bap_jax.cli.sweeping import carry_out, with_seeds
+from bap_jax.cli.sweeping import carry_out
 from bap_jax.report import COLUMNS, write_csv
+from bap_jax.runs.report_inputs import rows_of
+from bap_jax.sweeps.grid import Sweep, with_seeds
 from experiments.published import RESULTS
 
 SIZES = ("sparsity_measured", "compression_ratio", "nonzero", "bytes_dense", "bytes", "flops_dense", "flops_sparse")

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from bap_jax.cli.demo import FAST, SLOW
 from bap_jax.cli.screen import console
+from bap_jax.sweeps.demo import FAST, SLOW
 from experiments.arms import BAP, BAP_BY_DEEPFOOL, BY_DEEPFOOL_CUT_ONLY, BY_DEEPFOOL_SCALE_ONLY, UNRESTRICTED, Arm
 from experiments.digits_aer import SWEEP as DIGITS
 

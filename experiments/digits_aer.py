@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from bap_jax.cli.demo import PLAN
-from bap_jax.cli.demo import SWEEP as DEMO
-from bap_jax.cli.grid import Process
+from bap_jax.sweeps.demo import PLAN
+from bap_jax.sweeps.demo import SWEEP as DEMO
+from bap_jax.sweeps.grid import Process
 from experiments.arms import PAPER
 
 SWEEP = dataclasses.replace(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bap_jax.cli.plan import AttackPlan
+from bap_jax.runs.plan import AttackPlan
 from experiments.digits_aer import SWEEP as DIGITS
 
 BUDGETS = "0,0.01,0.05,0.1,0.15,0.2"  # the paper's

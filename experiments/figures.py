@@ -16,13 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bap_jax.atomic import write_atomic
-from bap_jax.cli.settings import parse_number
 from bap_jax.report import Grid, Interval, make_grid, measure, scenes_of, uniform_arms
 from bap_jax.report.figures import svg_bytes
 from bap_jax.report.figures.canvas import drawing, empty_figure, handle, legend, tidy, title
 from bap_jax.report.measures import best_arm, process_spread
 from bap_jax.report.rows import format_sparsity
 from bap_jax.report.style import INK, Style, arm_styles
+from bap_jax.runs.settings import parse_number
 from experiments.published import RESULTS, Row, rows_of
 from experiments.tables import UNIFORM, families_of
 

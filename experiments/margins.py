@@ -22,12 +22,12 @@ import tyro
 from rich.table import Table
 
 from bap_jax.attacks import ddn, fmn
-from bap_jax.cli.evaluating import fit, predictor, restore_checkpoint, settings_of
-from bap_jax.cli.main import set_up_process
-from bap_jax.cli.margins import margins_of, ratios_of
+from bap_jax.cli.process import set_up_process
 from bap_jax.cli.screen import console
 from bap_jax.data import evaluation_batches, load_split
 from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.runs.margins import margins_of, ratios_of
+from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
 
 WAYS: tuple[dict[str, Any], ...] = (
     {"path": "ball", "halving": "log", "num_bisections": 6},

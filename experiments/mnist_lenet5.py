@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from bap_jax.cli.grid import Process, Sweep
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps.grid import Process, Sweep
 from experiments.arms import AP_PGD, BAP, NT_PRUNE
 
 PLAN = AttackPlan(attack="pgd", norm="linf", epsilon="0,0.1,0.2,0.3", steps=20, limit=500)

@@ -13,17 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bap_jax.report import (
-    Interval,
-    aer_score,
-    bootstrap,
-    cell_interval,
-    content,
-    make_grid,
-    measures,
-    scenes_of,
-    stability,
-)
+from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, make_grid, measures, page, scenes_of, stability
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
 from experiments.choice import curves_of, standings
 from experiments.published import Row, rows_of
@@ -199,7 +189,7 @@ def sizes_table(name: str) -> str:
 
 def definitions_table() -> str:
     """What every number means: the sentences that reports print, and those of the measures beyond them."""
-    lines = [f"| {name} | {text} |" for name, text in {**content.DEFINITIONS, **measures.DEFINITIONS}.items()]
+    lines = [f"| {name} | {text} |" for name, text in {**page.DEFINITIONS, **measures.DEFINITIONS}.items()]
     return "\n".join(["| name | definition |", "| --- | --- |", *lines])
 
 

@@ -15,10 +15,10 @@ import bap_jax
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "bap_jax"
 
-VOCABULARY = {"types", "errors", "plugins", "atomic", "inputs", "threads"}
+VOCABULARY = {"types", "errors", "plugins", "atomic", "inputs", "threads", "timing"}
 FOUNDATION = VOCABULARY | {"mathematics"}
 EDGES = {"models", "data", "checkpoint", "parallel", "export", "report"}
-LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "training"}  # never jit, hold no global state
+LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "losses", "training"}  # never jit, hold no global state
 COMPOSITION = {"cli", "__init__", "__main__"}
 MAY_IMPORT = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),
@@ -26,9 +26,13 @@ MAY_IMPORT = {
     "attacks": FOUNDATION,
     "budgets": FOUNDATION | {"attacks"},
     "pruners": FOUNDATION,
+    "losses": FOUNDATION,
     "training": FOUNDATION,
     "evaluation": FOUNDATION | {"attacks"},
     **dict.fromkeys(EDGES, FOUNDATION),
+    "runs": LOWER | EDGES | {"evaluation"},
+    "sweeps": LOWER | EDGES | {"evaluation", "runs"},
+    "bench": LOWER | EDGES | {"evaluation", "runs", "sweeps"},
 }
 # Heavy or worldly packages: files, terminals, pictures. Only edges and the command line meet them.
 EDGES_ONLY = {"tensorflow_datasets", "tensorflow", "orbax", "grain", "array_record", "matplotlib", "tyro", "rich", "tensorboardX"}

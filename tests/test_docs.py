@@ -34,7 +34,7 @@ def test_the_network_of_ones_own_is_fast_and_is_refused_forward_mode_by_name(mon
 
 def test_the_page_on_trust_names_every_setting_and_flag():
     page = (DOCS / "trust.md").read_text(encoding="utf-8")
-    from bap_jax.cli.trust import CODE
+    from bap_jax.runs.trust import CODE
 
     assert all(f"`--{name}`" in page for name in CODE) and "`--trust`" in page
     assert all(word in page for word in ("XDG_STATE_HOME", "PYTHONPATH", "features.json"))

@@ -9,8 +9,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bap_jax import budgets, models, parallel, pruners, threads
-from bap_jax.training import init_state, losses, make_train_step
+from bap_jax import budgets, losses, models, parallel, pruners, threads
+from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch
 
 REMEDY = "NPROC=32 .* before jax makes its first device"

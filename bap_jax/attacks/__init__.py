@@ -1,6 +1,7 @@
 """Attacks: one pure, jittable function per file."""
 
-from bap_jax.attacks.apgd import apgd, apgd_targeted
+from bap_jax.attacks.apgd import apgd
+from bap_jax.attacks.apgd_targeted import apgd_targeted
 from bap_jax.attacks.bisection import bisection
 from bap_jax.attacks.carlini_wagner import carlini_wagner
 from bap_jax.attacks.ddn import ddn

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import admit, check_points, check_steps
-from bap_jax.attacks.nearest import Nearest, attack_result, keep_nearer, none_yet
+from bap_jax.attacks._nearest import Nearest, attack_result, keep_nearer, none_yet
 from bap_jax.errors import SettingError
 from bap_jax.inputs import require_images
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import margin_loss, successful
+from bap_jax.mathematics.per_example import expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import expand
 from bap_jax.mathematics.sparse import project_l0
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 

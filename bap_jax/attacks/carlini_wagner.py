@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from bap_jax.attacks._inputs import admit, check_positive, check_steps
-from bap_jax.attacks.nearest import Nearest, attack_result, keep_nearer, none_yet, per_row
+from bap_jax.attacks._nearest import Nearest, attack_result, keep_nearer, none_yet, per_row
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import margin_loss, successful
+from bap_jax.mathematics.per_example import choose
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import choose
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 _INSIDE = 1 - 1e-6  # images on a wall of the box would lie at infinity

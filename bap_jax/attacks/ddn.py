@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import admit, check_keys, check_positive, check_steps
-from bap_jax.attacks.nearest import Nearest, attack_result, cosine, farthest, keep_nearer, none_yet, per_row
+from bap_jax.attacks._nearest import Nearest, attack_result, cosine, farthest, keep_nearer, none_yet, per_row
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import normalize, per_example_norm
 from bap_jax.mathematics.objectives import cross_entropy, successful
+from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 

@@ -14,8 +14,8 @@ from bap_jax.errors import SettingError
 from bap_jax.inputs import require_labels
 from bap_jax.mathematics.norms import dual_norm, per_example_norm
 from bap_jax.mathematics.objectives import misclassified
+from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import Give, admit, check_keys, check_steps
-from bap_jax.attacks.nearest import Nearest, attack_result, keep_nearer, none_yet
+from bap_jax.attacks._nearest import Nearest, attack_result, keep_nearer, none_yet
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.hyperplanes import step_to_plane
 from bap_jax.mathematics.norms import dual_norm, normalize, per_example_norm
 from bap_jax.mathematics.objectives import margin_loss, misclassified
-from bap_jax.mathematics.planes import step_to_plane
+from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 FabNorm = Literal["linf", "l2", "l1"]
@@ -44,7 +44,7 @@ def fab(
 
     At x, with f_k = z_k − z_y and w_k = ∇f_k, the boundary is taken to be the plane f_l + ⟨w_l, x' − x⟩ = 0 of the class l with
     the smallest |f_l|/(‖w_l‖_q + 1e-12). Let d₁ and d₂ be the shortest ways within the box from x and from the image x₀ to the
-    plane (:func:`bap_jax.mathematics.planes.step_to_plane`), α = min(‖d₁‖/(‖d₁‖ + ‖d₂‖), α_max); then x ← Π_box((1 − α)·(x +
+    plane (:func:`bap_jax.mathematics.hyperplanes.step_to_plane`), α = min(‖d₁‖/(‖d₁‖ + ‖d₂‖), α_max); then x ← Π_box((1 − α)·(x +
     η·d₁) + α·(x₀ + η·d₂)). If that point is misclassified it is kept where it is nearer than what was met before, and the next
     step starts at x₀ + β·(x − x₀).
 

@@ -9,8 +9,8 @@ from bap_jax.attacks._inputs import admit
 from bap_jax.attacks.pgd import Objective
 from bap_jax.mathematics.norms import steepest_direction
 from bap_jax.mathematics.objectives import cross_entropy, successful
+from bap_jax.mathematics.per_example import expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from bap_jax.attacks._inputs import admit, check_positive, check_steps
-from bap_jax.attacks.nearest import Nearest, attack_result, cosine, farthest, keep_nearer, none_yet
+from bap_jax.attacks._nearest import Nearest, attack_result, cosine, farthest, keep_nearer, none_yet
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import dual_norm, normalize, per_example_norm

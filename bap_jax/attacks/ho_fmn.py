@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from bap_jax.attacks._inputs import admit, check_positive, check_steps
+from bap_jax.attacks._nearest import cosine
 from bap_jax.attacks.fmn import FmnNorm, fmn
-from bap_jax.attacks.nearest import cosine
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm

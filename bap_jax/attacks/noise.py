@@ -14,8 +14,8 @@ from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import top_k
 from bap_jax.mathematics.norms import check_norm
 from bap_jax.mathematics.objectives import margin_loss, successful
+from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds, uniform_in_ball
-from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
 

@@ -13,8 +13,8 @@ from bap_jax.attacks._inputs import admit, check_keys
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import steepest_direction
 from bap_jax.mathematics.objectives import cross_entropy, successful
+from bap_jax.mathematics.per_example import choose, expand, num_features
 from bap_jax.mathematics.projections import check_radius, clip_to_bounds, project_ball, uniform_in_ball
-from bap_jax.mathematics.rows import choose, expand, num_features
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
 Objective = Callable[[Array, Array], Array]  # (logits [B, K], labels [B]) -> [B]

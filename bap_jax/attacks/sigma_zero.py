@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from bap_jax.attacks._inputs import admit, check_positive, check_steps
-from bap_jax.attacks.nearest import Nearest, attack_result, cosine, keep_nearer, none_yet, per_row
+from bap_jax.attacks._nearest import Nearest, attack_result, cosine, keep_nearer, none_yet, per_row
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import normalize, per_example_norm
 from bap_jax.mathematics.objectives import margin_loss, successful
+from bap_jax.mathematics.per_example import expand, num_features
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import expand, num_features
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 

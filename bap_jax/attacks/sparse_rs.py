@@ -13,7 +13,7 @@ from bap_jax.attacks._inputs import admit, check_keys
 from bap_jax.attacks.pgd0 import by_pixel, check_finite_box, check_pixels
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import cross_entropy, margin_loss, rankable, successful
-from bap_jax.mathematics.rows import choose
+from bap_jax.mathematics.per_example import choose
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 # Until which query (of 10,000) the share of pixels that change at once is alpha over the divisor; over 20 beyond.

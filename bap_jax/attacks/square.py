@@ -13,8 +13,8 @@ import numpy as np
 from bap_jax.attacks._inputs import admit, check_keys, check_steps
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import margin, margin_loss, rankable, successful
+from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds, project_l1_ball_in_box
-from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 SquareNorm = Literal["linf", "l2", "l1"]

@@ -1,5 +1,6 @@
 """Budgets: which adversarial examples training sees. One file per idea; each budget is ``Budget(init, perturb)``."""
 
+from bap_jax.attacks.friendly_pgd import friendly_pgd
 from bap_jax.budgets.cat import CATState, cat
 from bap_jax.budgets.cutoff import (
     Cutoff,
@@ -12,7 +13,6 @@ from bap_jax.budgets.cutoff import (
 )
 from bap_jax.budgets.cutoff_scale import CutoffScaleState, Search, Searched, cutoff_scale, deepfool_search, pgd_search
 from bap_jax.budgets.fat import FATState, fat
-from bap_jax.budgets.friendly_pgd import friendly_pgd
 from bap_jax.budgets.iaat import IAATState, iaat
 from bap_jax.budgets.margin import Margin, margin_search
 from bap_jax.budgets.mma import MMAState, mma

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import AnyRadius
+from bap_jax.budgets._per_example import read_table, write_table
 from bap_jax.budgets.none import targets_of
-from bap_jax.budgets.table import read_table, write_table
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import misclassified

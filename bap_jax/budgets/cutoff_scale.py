@@ -26,8 +26,8 @@ from bap_jax.budgets.way import ball_way, straight_end
 from bap_jax.errors import SettingError
 from bap_jax.inputs import require_radius
 from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.mathematics.per_example import expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import expand
 from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, Norm
 
 PathName = Literal["ball", "ray"]

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from bap_jax.attacks.friendly_pgd import friendly_pgd
 from bap_jax.attacks.pgd import Objective
-from bap_jax.budgets.friendly_pgd import friendly_pgd
 from bap_jax.budgets.none import targets_of
 from bap_jax.errors import SettingError
 from bap_jax.inputs import require_radius
@@ -45,7 +45,7 @@ def fat(
       tau_steps: training steps at which tau goes up by one, not falling; () keeps it 0. The authors' are the ends of epochs 50
         and 90 of 120.
       epsilon: radius of the ball, in ``norm``, at least 0.
-      num_steps, relative_step_size, norm, bounds, objective, noise: see :func:`bap_jax.budgets.friendly_pgd.friendly_pgd`;
+      num_steps, relative_step_size, norm, bounds, objective, noise: see :func:`bap_jax.attacks.friendly_pgd.friendly_pgd`;
         ``"kl"`` is the form for TRADES.
 
     Returns:
@@ -53,7 +53,7 @@ def fat(
 
     Raises:
       SettingError: a radius that is negative or not finite, steps that fall or are negative; when called, what
-        :func:`bap_jax.budgets.friendly_pgd.friendly_pgd` refuses.
+        :func:`bap_jax.attacks.friendly_pgd.friendly_pgd` refuses.
 
     >>> fat(tau_steps=(500, 900)).init(100).tau_steps.tolist()
     [500, 900]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from bap_jax.attacks._inputs import check_float32
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import misclassified
-from bap_jax.mathematics.rows import expand
+from bap_jax.mathematics.per_example import expand
 from bap_jax.types import Array, LogitsFn
 
 Halving = Literal["log", "linear"]

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import AnyRadius, check_float32
+from bap_jax.budgets._per_example import read_table, write_table
 from bap_jax.budgets.none import targets_of
-from bap_jax.budgets.table import read_table, write_table
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import soft_margin_loss
+from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import choose, expand
 from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn
 
 REACH = 1.05  # the search goes this much beyond d_max, so that a margin of d_max is told from one beyond
@@ -42,7 +42,7 @@ def mma(
     attack went, per unit of its radius, ``num_bisections`` halvings of [0, 1.05 d_max] look for the zero of the soft logit
     margin, log sum_{j != y} exp z_j - z_y: that is ``epsilon_i``, which is stored, and the training example is x + epsilon_i d.
     It weighs nothing where ``epsilon_i >= d_max``: such a margin is wide enough. A wrongly classified example (soft margin >= 0)
-    is trained on as it is, stores 0 and weighs 1. :func:`bap_jax.training.losses.mma` is the loss that belongs to it.
+    is trained on as it is, stores 0 and weighs 1. :func:`bap_jax.losses.mma` is the loss that belongs to it.
 
     Args:
       attack: maximises the soft logit margin at a radius per example, e.g. ``functools.partial(pgd, norm="linf", num_steps=10,

@@ -12,8 +12,8 @@ from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.budgets.margin import Way
 from bap_jax.mathematics.norms import steepest_direction
 from bap_jax.mathematics.objectives import cross_entropy
+from bap_jax.mathematics.per_example import expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.rows import expand
 from bap_jax.types import Array, Bounds, LogitsFn, Norm
 
 

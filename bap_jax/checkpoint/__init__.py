@@ -1,8 +1,7 @@
 """Checkpoints and run folders. Importing this loads orbax; ``import bap_jax`` does not."""
 
-from bap_jax.checkpoint.interval import SaveInterval
 from bap_jax.checkpoint.json_file import read_json
-from bap_jax.checkpoint.layout import as_target, check_layout, describe
+from bap_jax.checkpoint.leaves import as_target, check_layout, describe
 from bap_jax.checkpoint.manager import (
     CHECKPOINTS,
     Checkpoints,
@@ -12,6 +11,7 @@ from bap_jax.checkpoint.manager import (
     restore_network,
 )
 from bap_jax.checkpoint.run_folder import RunFolder, check_run, lock_folder, open_run, read_config, read_metrics, versions
+from bap_jax.checkpoint.save_interval import SaveInterval
 
 __all__ = [
     "CHECKPOINTS",

@@ -21,7 +21,7 @@ from etils import epath
 
 from bap_jax.checkpoint.digests import find_damage, has_digests, write_digests
 from bap_jax.checkpoint.json_file import check_json, read_json
-from bap_jax.checkpoint.layout import as_target, check_layout, describe
+from bap_jax.checkpoint.leaves import as_target, check_layout, describe
 from bap_jax.checkpoint.paths import absolute
 from bap_jax.errors import CheckpointError, RunWarning, SettingError, StorageError
 from bap_jax.types import ModelState, Params, PyTree

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,8 +204,8 @@ class Sweep(_Process):
     """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """A Python file that defines SWEEP, a `bap_jax.cli.grid.Sweep`: data × model × arm × epsilon × sparsity × pruning process ×
-    seed."""
+    """A Python file that defines SWEEP, a `bap_jax.sweeps.grid.Sweep`: data × model × arm × epsilon × sparsity × pruning
+    process × seed."""
     out: Path
     """Where cells and report go."""
     seeds: int | None = None

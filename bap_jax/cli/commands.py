@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.table import Table
 
 from bap_jax import data as data_layer
 from bap_jax import report as report_layer
 from bap_jax.cli import arguments as cli
-from bap_jax.cli.evaluating import FOLDER, arm_at, evaluate_run
-from bap_jax.cli.exporting import export_run, import_run
-from bap_jax.cli.loop import Interrupted, Trained, check_out, load_data, train
-from bap_jax.cli.migrations import config_of
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.reporting import (
-    checks_of,
-    distances_of,
-    histories_of,
-    layers_of,
-    notes_of,
-    rows_of,
-    settings_table,
-    stages_of,
-    versions_table,
-)
-from bap_jax.cli.sampling import samples_of
+from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_notes, show_pairs
-from bap_jax.cli.settings import Settings
-from bap_jax.cli.stored import differences, read_evaluation, settings_in
-from bap_jax.cli.trust import NOTHING, Trust, check_trust
-from bap_jax.cli.validation import summary
-from bap_jax.errors import RunWarning, SettingError
+from bap_jax.errors import SettingError
 from bap_jax.evaluation import Progress
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.loop import check_out, load_data, train
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.records import _readable_evaluations, evaluations_of
+from bap_jax.runs.report import write_runs_report
+from bap_jax.runs.report_inputs import (
+    rows_of,
+)
+from bap_jax.runs.session import Trained
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.signals import Interrupted
+from bap_jax.runs.stored import differences, settings_in
+from bap_jax.runs.trust import NOTHING, Trust, check_trust
+from bap_jax.runs.validation import summary
+from bap_jax.runs.weights import export_run, import_run
 
 INTERRUPTED = 130
 
@@ -94,13 +87,6 @@ def show_config(settings: Settings, config: Path, screen: Console) -> None:
     screen.print(
         f"settings of {config}, " + (f"but {', '.join(told)}" if told else "all of them"), highlight=False, soft_wrap=True
     )
-
-
-def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
-    """How many devices to use: those asked for, else all accelerators (None), else one CPU device."""
-    if command.devices is not None:
-        return command.devices
-    return 1 if jax.default_backend() == "cpu" else None
 
 
 def run_train(command: cli.Train, trust: Trust) -> int:
@@ -276,78 +262,6 @@ def _left_out(runs: Sequence[Path], records: Sequence[dict[str, Any]], tested: S
     validation = len(records) - len(tested) if tested else 0
     notes = [f"{validation} evaluations on validation data are left out."] if validation else []
     return (*notes, *([f"{outdated} evaluations of checkpoints that training has overtaken are left out."] if outdated else []))
-
-
-def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
-    """The records that :func:`evaluate_run` left in a run folder, their arms called as this version calls them: what an earlier
-    one called by the name of its default may be no default any more. One that is damaged is left out with a warning.
-
-    Raises:
-      SettingError: there are none, or no run is there.
-    """
-    config = config_of(run_folder)
-    known = config.keys() <= Settings.__dataclass_fields__.keys()
-    records = _readable_evaluations(run_folder)
-    if not records:
-        raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
-    newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
-    for record in records if known else ():
-        arm = arm_at(Settings(**config), record["plan"]["checkpoint"])
-        record["rows"] = [row | {"arm": arm} for row in record.get("rows", ())]
-    # training went on after an earlier evaluation of its last checkpoint: that one is out of date
-    return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
-
-
-def _readable_evaluations(run_folder: Path) -> list[dict[str, Any]]:
-    records = []
-    for path in sorted((Path(run_folder) / FOLDER).glob("*.json")):
-        try:
-            # the folder may have been moved since, or named from another place
-            records.append(read_evaluation(path) | {"run": str(run_folder), "name": path.stem})
-        except SettingError as error:
-            warnings.warn(f"{error}; it is left out", RunWarning, stacklevel=2)
-    return records
-
-
-def write_runs_report(
-    records: list[dict[str, Any]],
-    out: Path,
-    *,
-    title: str,
-    notes: tuple[str, ...] = (),
-    samples: int = 8,
-    data_dir: str | None = None,
-    trust: Trust = NOTHING,
-) -> dict[str, Path]:
-    """One report on the evaluations of several runs, with training history, layers and sample images of one run per arm.
-
-    Args:
-      records: what :func:`evaluate_run` returned or :func:`evaluations_of` read.
-      out: the report's folder.
-      title: its title.
-      notes: remarks; those of :func:`bap_jax.cli.reporting.notes_of` come after them.
-      samples: sample images of each of those runs, see :func:`bap_jax.cli.sampling.samples_of`.
-      data_dir: where prepared data sets are, if not where the runs found them.
-      trust: which code the runs' configurations may name; without it there are no sample images of runs that name other code.
-
-    Returns:
-      File name → path.
-    """
-    pictures, missing = samples_of(records, samples, data_dir=data_dir, trust=trust)
-    return report_layer.write_report(
-        rows_of(records),
-        out,
-        title=title,
-        settings=settings_table(records),
-        versions=versions_table(records),
-        checks=checks_of(records),
-        notes=[*notes, *notes_of(records), *missing],
-        histories=histories_of(records),
-        layers=layers_of(records),
-        samples=pictures,
-        stages=stages_of(records),
-        distances=distances_of(records),
-    )
 
 
 def run_export(command: cli.Export, trust: Trust) -> int:

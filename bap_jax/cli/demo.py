@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from bap_jax.cli.arguments import Demo
-from bap_jax.cli.grid import Process, Sweep
-from bap_jax.cli.plan import AttackPlan
 from bap_jax.cli.screen import console
-from bap_jax.cli.settings import Settings
-from bap_jax.cli.sweeping import carry_out, with_seeds
-
-EPSILONS = "0,0.05,0.1,0.15,0.2,0.25,0.3,0.4"
-PLAN = AttackPlan(attack="pgd", norm="linf", epsilon=EPSILONS, steps=20)
-FAST, SLOW = Process(0.0, 0.2), Process(0.0, 0.8)
-SWEEP = Sweep(
-    title="Blind adversarial pruning on digits",
-    base=Settings(data="digits", model="mlp", batch_size=64, epochs=60, scope="global", log_every=20, validations=2),
-    arms=({"budget": "none"}, {"budget": "uniform"}, {"budget": "cutoff-scale"}),
-    epsilons=("0.2", "0.3", "0.4"),
-    sparsities=(0.8, 0.9, 0.97),
-    processes=(FAST, SLOW),
-    seeds=(0,),
-    plans=(PLAN,),
-)
+from bap_jax.cli.sweeping import carry_out
+from bap_jax.sweeps.demo import SWEEP
+from bap_jax.sweeps.grid import with_seeds
 
 
 def demo(command: Demo) -> int:

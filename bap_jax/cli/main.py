@@ -7,7 +7,6 @@ screen. The arguments are in ``arguments.py``, what the commands do in ``command
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,9 +16,9 @@ from typing import Any
 import tyro
 
 from bap_jax.cli import arguments as spoken
-from bap_jax.cli.stored import settings_in
+from bap_jax.cli.process import set_up_process
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, RunWarning, SettingError, one_line
-from bap_jax.parallel.devices import apply_environment, environment
+from bap_jax.runs.stored import settings_in
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,21 +64,12 @@ def with_config(command: spoken.Train, arguments: Sequence[str]) -> spoken.Train
 
 def _run(command, arguments: Sequence[str]) -> int:
     from bap_jax.cli import commands
-    from bap_jax.cli.trust import Trust, names_in
+    from bap_jax.runs.trust import Trust, names_in
 
     logging.getLogger("absl").addFilter(_not_said_here)
     if isinstance(command, (spoken.Train, spoken.Evaluate, spoken.Sweep, spoken.Demo, spoken.Bench)):
         set_up_process(None if isinstance(command, spoken.Bench) else command.devices)  # bench counts devices in other processes
     return commands.run(command, Trust(getattr(command, "trust", False), names_in(arguments)))
-
-
-def set_up_process(devices: int | None) -> None:
-    """Process-wide settings, made before jax makes its first device; without ``devices`` the environment's own number stays."""
-    set_already = "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    variables = environment(1 if devices is None and not set_already else devices)
-    apply_environment(variables)
-    if devices not in (None, 1):
-        print("set " + " ".join(f"{name}={value}" for name, value in variables.items()), file=sys.stderr)
 
 
 def _showing(otherwise: Callable[..., None]) -> Callable[..., None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bap_jax.cli.arguments import Sweep as Command
-from bap_jax.cli.commands import devices_of, write_runs_report
-from bap_jax.cli.grid import Sweep
-from bap_jax.cli.reporting import checks_of, rows_of
+from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
-from bap_jax.cli.sweep import BOOK, Cell, Swept, Together, cells_of, run_sweep, state_of, trust_in
-from bap_jax.cli.sweep_file import load_sweep
-from bap_jax.cli.trust import Trust
-from bap_jax.errors import SettingError
 from bap_jax.report import print_report
+from bap_jax.runs.report import write_runs_report
+from bap_jax.runs.report_inputs import checks_of, rows_of
+from bap_jax.runs.trust import Trust
+from bap_jax.sweeps.execute import BOOK, Cell, Swept, Together, cells_of, run_sweep, state_of, trust_in
+from bap_jax.sweeps.file import load_sweep
+from bap_jax.sweeps.grid import Sweep, with_seeds
 
 
 def sweep(command: Command) -> int:
@@ -33,15 +32,6 @@ def sweep(command: Command) -> int:
         loaded, command.out, together=command.together, devices=devices_of(command), data_dir=command.data_dir, screen=screen
     )
     return 1 if swept.failed else 0
-
-
-def with_seeds(loaded: Sweep, seeds: int | None) -> Sweep:
-    """The sweep with so many seeds, if a number is given."""
-    if seeds is None:
-        return loaded
-    if seeds < 1:
-        raise SettingError("--seeds", seeds, "a whole number of at least 1")
-    return dataclasses.replace(loaded, seeds=range(seeds))
 
 
 def carry_out(

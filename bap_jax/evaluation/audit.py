@@ -10,8 +10,8 @@ import numpy as np
 
 from bap_jax.evaluation import checks
 from bap_jax.evaluation.checks import Check
+from bap_jax.evaluation.compiled import NORMS
 from bap_jax.evaluation.jobs import Job
-from bap_jax.evaluation.programs import NORMS
 
 Table = Mapping[str, np.ndarray]
 

@@ -10,17 +10,17 @@ import jax
 import numpy as np
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import audit, programs
+from bap_jax.evaluation import audit, compiled
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy
 from bap_jax.evaluation.cascade import Cascade, Once, Stage
+from bap_jax.evaluation.compiled import NORMS, Predict
+from bap_jax.evaluation.examples import Pool
 from bap_jax.evaluation.given import attacks_of, batches_of, key_of, on_host, sources_of
 from bap_jax.evaluation.jobs import Job, Radii, Source, box_radius, budgets_of, check_sizes, jobs_of, tolerance
-from bap_jax.evaluation.pool import Pool
-from bap_jax.evaluation.programs import NORMS, Predict
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.threats import named_threat
 from bap_jax.inputs import require_labels
-from bap_jax.mathematics.rows import num_features
+from bap_jax.mathematics.per_example import num_features
 from bap_jax.types import Array, Batch, Bounds, Norm, Params, Threat
 
 Rows = dict[str, np.ndarray]  # columns of a table, each [N] or [n]
@@ -138,7 +138,7 @@ class _Run:
             host, real = on_host(batch, boxes, pools[0].images.shape[1:] if pools else None)
             if not pools:
                 check_sizes(threats, budgets, host.images.shape[1:])
-            rows = self.fetch(programs.look(self.network.predict, self.network.params, self.put(host), boxes))
+            rows = self.fetch(compiled.look(self.network.predict, self.network.params, self.put(host), boxes))
             _check_rows(rows, real, boxes)
             parts.append({name: np.asarray(values)[real] for name, values in rows.items()})
             pools.append(Pool(host.images[real], host.labels[real], host.index[real], len(real)))
@@ -156,7 +156,7 @@ class _Run:
         """Again by the same program (noise drawn at run time) and once by another (noise drawn while tracing); then by that one
         in another order, and beside other images."""
         predict, params, placed = self.network.predict, self.network.params, self.put(batch)
-        again = [programs.look(predict, params, self.put(batch), boxes) for _ in range(PASSES - 2)]
+        again = [compiled.look(predict, params, self.put(batch), boxes) for _ in range(PASSES - 2)]
         judge = lambda images: self._judge(placed, images, Bounds())["logits"]  # noqa: E731
         logits, other = first["logits"][real], judge(batch.images)
         self.difference = max(_largest_gap(found[real], logits) for found in (*(self.fetch(r["logits"]) for r in again), other))
@@ -220,10 +220,10 @@ class _Run:
         radius = np.float32(max(job.epsilons) if job.minimal else epsilon)
         batch = self.put(batch)
         function, network = _hashable(stage.attack), job.network
-        images, found, losses = programs.attack(
+        images, found, losses = compiled.attack(
             network.predict, function, network.params, self.key, batch, radius, np.int32(attempt)
         )
-        found, moved = self.fetch((found, programs.movement(losses)))
+        found, moved = self.fetch((found, compiled.movement(losses)))
         rows = self._rows(job, epsilon, batch, images, found) | {"rise": moved[0], "last_rise": moved[1]}
         rows = {name: np.asarray(values)[:count] for name, values in rows.items()}
         return rows | {"num_steps": np.asarray(losses.shape[0])}
@@ -240,7 +240,7 @@ class _Run:
         points = self.points[number]
         whole: Any = points["images"]
         clean, whole = self.put(batch), self.put(batch._replace(images=whole)).images
-        images = programs.cut(job.norm, clean.images, whole, np.float32(epsilon), job.bounds)
+        images = compiled.cut(job.norm, clean.images, whole, np.float32(epsilon), job.bounds)
         uncut = points[job.norm] <= epsilon
         rows = self._rows(job, epsilon, clean, images, points["found"] & uncut)
         rows = {name: np.asarray(values)[: len(part)] for name, values in rows.items()}
@@ -254,7 +254,7 @@ class _Run:
         batch = self.put(batch)
         assert job.truncated is not None
         function, network = Once(_hashable(job.truncated.attack)), job.network
-        images, found, losses = programs.attack(
+        images, found, losses = compiled.attack(
             network.predict, function, network.params, self.key, batch, np.float32(np.inf), np.int32(0)
         )
         judged = self._judge(batch, images, job.bounds)
@@ -279,7 +279,7 @@ class _Run:
         }
 
     def _judge(self, batch: Batch, images: Array, bounds: Bounds) -> Rows:
-        return self.fetch(programs.judge(self.network.predict, self.network.params, batch, images, bounds))
+        return self.fetch(compiled.judge(self.network.predict, self.network.params, batch, images, bounds))
 
     @staticmethod
     def _enter(table: Rows, part: np.ndarray, rows: Rows, position: int) -> None:
@@ -359,7 +359,7 @@ class _Run:
         if not len(rows):
             return []
         part, batch = next(self.pool.batches(rows))
-        images, _, _ = programs.attack(
+        images, _, _ = compiled.attack(
             job.network.predict,
             _hashable(job.stages[0].attack),
             job.network.params,
@@ -368,7 +368,7 @@ class _Run:
             np.float32(max(job.epsilons)),
             np.int32(0),
         )
-        shrunk = programs.shrink(job.network.predict, job.norm, job.network.params, self.put(batch), images, job.bounds)
+        shrunk = compiled.shrink(job.network.predict, job.norm, job.network.params, self.put(batch), images, job.bounds)
         judged = self._judge(self.put(batch), shrunk.images, job.bounds)
         before, after = table[job.norm][part], np.asarray(judged[job.norm])[: len(part)]
         kept = float(np.median(np.where(before > 0, after / np.where(before > 0, before, 1), 1)))

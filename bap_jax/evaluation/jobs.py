@@ -11,8 +11,8 @@ import numpy as np
 from bap_jax.errors import SettingError
 from bap_jax.evaluation.autoattack import Numbered
 from bap_jax.evaluation.cascade import Cascade, Stage, stage_of
+from bap_jax.evaluation.compiled import Predict
 from bap_jax.evaluation.given import radii_of
-from bap_jax.evaluation.programs import Predict
 from bap_jax.evaluation.truncated import Truncated
 from bap_jax.inputs import require_radius
 from bap_jax.mathematics.norms import check_norm

@@ -1,10 +1,10 @@
 """Weights that others can read: safetensors files in this package's own layout and in PyTorch's, and back."""
 
-from bap_jax.export.arrange import Arranged, arrange, restore
-from bap_jax.export.card import Difference, differences, model_card
+from bap_jax.export.axes import Arranged, arrange, restore
 from bap_jax.export.files import Stored, read_stored, read_tensors, write_tensors
-from bap_jax.export.names import ARCHITECTURES, LAYOUTS, Entry, entries, layout_of
+from bap_jax.export.model_card import Difference, differences, model_card
 from bap_jax.export.network import Exported, Imported, export_network, import_network
+from bap_jax.export.torch_names import ARCHITECTURES, LAYOUTS, Entry, entries, layout_of
 
 __all__ = [
     "ARCHITECTURES",

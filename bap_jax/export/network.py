@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.errors import CheckpointError, SettingError
-from bap_jax.export.arrange import arrange, arranged_shape, restore
+from bap_jax.export.axes import arrange, arranged_shape, restore
 from bap_jax.export.files import PREFIXES
-from bap_jax.export.names import Entry, entries, layout_of
+from bap_jax.export.torch_names import Entry, entries, layout_of
 from bap_jax.mathematics.masks import kernels, leaf_paths
 from bap_jax.types import ModelState, Params, PyTree
 

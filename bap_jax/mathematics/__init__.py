@@ -14,9 +14,9 @@ from bap_jax.mathematics.objectives import misclassified as misclassified
 from bap_jax.mathematics.objectives import soft_cross_entropy as soft_cross_entropy
 from bap_jax.mathematics.objectives import soft_margin_loss as soft_margin_loss
 from bap_jax.mathematics.objectives import successful as successful
+from bap_jax.mathematics.per_example import choose as choose
+from bap_jax.mathematics.per_example import expand as expand
+from bap_jax.mathematics.per_example import num_features as num_features
 from bap_jax.mathematics.projections import clip_to_bounds as clip_to_bounds
 from bap_jax.mathematics.projections import project_ball as project_ball
 from bap_jax.mathematics.projections import uniform_in_ball as uniform_in_ball
-from bap_jax.mathematics.rows import choose as choose
-from bap_jax.mathematics.rows import expand as expand
-from bap_jax.mathematics.rows import num_features as num_features

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.mathematics.counts import kept_count
+from bap_jax.mathematics.sparsity import kept_count
 from bap_jax.types import Array
 
 

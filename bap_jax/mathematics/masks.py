@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.counts import kept_count
 from bap_jax.mathematics.distributions import erk_counts
+from bap_jax.mathematics.sparsity import kept_count
 from bap_jax.types import Array, Params, PyTree
 
 Prunable = Callable[[str, Array], bool]
@@ -154,7 +154,7 @@ def masks_from_scores(
       prunable: ``(path, leaf) -> bool``.
 
     Returns:
-      A mask tree. Counts are exact (:func:`bap_jax.mathematics.counts.kept_count` of each leaf, or of the total for a global
+      A mask tree. Counts are exact (:func:`bap_jax.mathematics.sparsity.kept_count` of each leaf, or of the total for a global
       scope and for ERK).
 
     Raises:

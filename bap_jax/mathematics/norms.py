@@ -7,8 +7,8 @@ from typing import get_args
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.largest import among_largest
-from bap_jax.mathematics.rows import expand
+from bap_jax.mathematics.per_example import expand
+from bap_jax.mathematics.top_k import among_largest
 from bap_jax.types import Array, Norm
 
 

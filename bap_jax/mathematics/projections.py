@@ -11,7 +11,7 @@ import numpy as np
 from bap_jax.errors import SettingError
 from bap_jax.inputs import concrete
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.rows import expand
+from bap_jax.mathematics.per_example import expand
 from bap_jax.types import Array, Bounds, Norm
 
 _HALVINGS, _NEWTON_STEPS = 16, 3

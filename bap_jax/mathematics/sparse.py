@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.largest import exactly_largest
+from bap_jax.mathematics.top_k import exactly_largest
 from bap_jax.types import Array
 
 

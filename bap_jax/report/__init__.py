@@ -23,8 +23,8 @@ from bap_jax.report.measures import (
     uniform_arms,
 )
 from bap_jax.report.rows import COLUMNS, Scene, check_rows, scenes_of
-from bap_jax.report.screen import print_report
 from bap_jax.report.table import Cell, Table, to_html, to_markdown, to_rich
+from bap_jax.report.terminal import print_report
 from bap_jax.report.write import write_report
 
 __all__ = [

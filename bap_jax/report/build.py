@@ -9,7 +9,10 @@ from typing import Any
 
 from bap_jax.report import figures
 from bap_jax.report import measures as measures_layer
-from bap_jax.report.content import (
+from bap_jax.report.cascades import stage_tables
+from bap_jax.report.distances import Distances, distances_table
+from bap_jax.report.measures import ArmMeasures, Grid, make_grid
+from bap_jax.report.page import (
     DEFINITIONS,
     MAX_SUMMARIES,
     Check,
@@ -33,10 +36,7 @@ from bap_jax.report.content import (
     sizes_of,
     sizes_table,
 )
-from bap_jax.report.distances import Distances, distances_table
-from bap_jax.report.measures import ArmMeasures, Grid, make_grid
 from bap_jax.report.rows import Row, check_rows, in_order, scenes_of
-from bap_jax.report.stages import stage_tables
 from bap_jax.report.style import Style, arm_styles
 from bap_jax.report.table import Cell, Table
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from bap_jax.report.content import Picture, Report, slug
 from bap_jax.report.inline import colour_rules, inline_svg
+from bap_jax.report.page import Picture, Report, slug
 from bap_jax.report.table import Table, to_html
 
 STYLE = """

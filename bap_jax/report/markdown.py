@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bap_jax.report.content import Report, Section
+from bap_jax.report.page import Report, Section
 from bap_jax.report.table import escape_markdown, to_markdown
 
 

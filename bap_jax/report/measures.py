@@ -1,5 +1,5 @@
 """The measures of a report. What each is in words stands in ``docs/measures.md``, which is drawn from the definitions that
-reports print (:data:`bap_jax.report.content.DEFINITIONS`) and from :data:`DEFINITIONS`, of the measures beyond them.
+reports print (:data:`bap_jax.report.page.DEFINITIONS`) and from :data:`DEFINITIONS`, of the measures beyond them.
 
 All accuracies are fractions of 1. ``A[arm, s, e, p, r]`` is the accuracy of one trained network: sparsity ``s``, budget ``e``
 of one attack (ε = 0 is clean), pruning process ``p`` (the course of the ramp), seed ``r``. What was not measured is NaN, and
@@ -22,7 +22,7 @@ from bap_jax.report.rows import CLEAN, Row, Scene, accuracy_of, arms_of, epsilon
 Over = Literal["seeds", "seeds and processes"]
 NAN = math.nan
 
-DEFINITIONS: dict[str, str] = {  # of what stands here and in no report's table; those are in bap_jax.report.content
+DEFINITIONS: dict[str, str] = {  # of what stands here and in no report's table; those are in bap_jax.report.page
     "Difference": "of two arms on the same cells, paired: both see the same resampled seeds. Several differences are several "
     "looks: their intervals are each at 95 %, not all together.",
     "Best uniform budget": "the arm with a uniform budget that has the largest AER score on validation data; what is said about "

@@ -52,7 +52,7 @@ def write_report(
       histories: run → rows over training, see :func:`bap_jax.report.figures.training_figure`.
       layers: run → layer → sparsity.
       samples: adversarial images to show.
-      stages: robust accuracy after each attack of a cascade, see :func:`bap_jax.report.stages.stage_tables`.
+      stages: robust accuracy after each attack of a cascade, see :func:`bap_jax.report.cascades.stage_tables`.
       distances: what minimal-norm attacks found.
       num_resamples: draws of the bootstrap.
 

@@ -1,7 +1,6 @@
-"""Training: the state pytree, the losses and the one train step."""
+"""Training: the state pytree and the one train step."""
 
-from bap_jax.training import losses
 from bap_jax.training.state import TrainState, init_state
 from bap_jax.training.step import EPSILON_QUANTILES, Metrics, TrainStep, make_train_step
 
-__all__ = ["EPSILON_QUANTILES", "Metrics", "TrainState", "TrainStep", "init_state", "losses", "make_train_step"]
+__all__ = ["EPSILON_QUANTILES", "Metrics", "TrainState", "TrainStep", "init_state", "make_train_step"]

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from bap_jax.attacks.apgd import apgd, apgd_targeted
+from bap_jax.attacks.apgd import apgd
+from bap_jax.attacks.apgd_targeted import apgd_targeted
 from bap_jax.errors import SettingError
 from bap_jax.mathematics import (
     clip_to_bounds,

@@ -12,7 +12,7 @@ import pytest
 
 from bap_jax.attacks import apgd, bisection, fab, fgsm, ho_fmn, noise, pgd, pgd0, sigma_zero, square
 from bap_jax.attacks._inputs import AnyRadius, round_towards
-from bap_jax.budgets.friendly_pgd import friendly_pgd
+from bap_jax.attacks.friendly_pgd import friendly_pgd
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import ATTACKS, named_threat
 from bap_jax.evaluation.threats import settings_of

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.budgets.table import read_table, write_table
+from bap_jax.budgets._per_example import read_table, write_table
 from bap_jax.types import Batch
 
 TABLE = jnp.array([0.1, 0.2, 0.3, 0.4])

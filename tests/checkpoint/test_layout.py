@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.checkpoint.layout import as_target, check_layout, describe
+from bap_jax.checkpoint.leaves import as_target, check_layout, describe
 from bap_jax.errors import CheckpointError, SettingError
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from bap_jax.cli import bench, bench_process, bench_step, bench_sweep
-from bap_jax.cli.bench_process import Stalled, StepProcess
-from bap_jax.cli.settings import Settings
-from bap_jax.cli.sweep import BOOK
-from bap_jax.cli.timing import Sample, calls_for, in_turn, median, ratio
+from bap_jax.bench import process, step, steps, sweep
+from bap_jax.bench.process import Stalled, StepProcess
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps.execute import BOOK
+from bap_jax.timing import Sample, calls_for, in_turn, median, ratio
 
 SMALL = ("--model", "plugins_for_tests:small", "--batch-size", 8, "--attack-steps", 1)
 WITH_CONVOLUTION = """
@@ -58,7 +58,7 @@ def test_a_sample_is_long_enough(seconds, calls):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(bench_step, "SAMPLE_SECONDS", 0.001)
+    monkeypatch.setattr(step, "SAMPLE_SECONDS", 0.001)
 
 
 def ratios_in(path) -> dict[str, dict]:
@@ -75,7 +75,7 @@ def test_ratios_steps_and_figures(bap, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     jax.devices()  # XLA reads its flags once: this process, and every test after this one, keeps those it has
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0", prepend=" ")  # the other processes compile sooner
-    out = tmp_path / "there" / "bench.json"
+    out = tmp_path / "there" / "steps.json"
     arguments = ("--model", "network_of_this_test:network", "--batch-size", 8, "--attack-steps", 1, "--rounds", 2)
     status, output, _ = bap("bench", *arguments, "--devices", 2, "--out", out)
     assert status == 0
@@ -111,8 +111,8 @@ class Stuck:
 
 
 def test_a_stalled_step_is_told_and_the_rest_measured(bap, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "StepProcess", Stuck)
-    out = tmp_path / "bench.json"
+    monkeypatch.setattr(steps, "StepProcess", Stuck)
+    out = tmp_path / "steps.json"
     status, output, _ = bap("bench", *SMALL, "--rounds", 1, "--devices", 2, "--out", out)
     assert status == 1 and "no answer" in output
     record = json.loads(out.read_text())
@@ -135,21 +135,21 @@ def test_a_process_that_ends_by_itself_is_not_waited_for(capfd):
 
 
 def test_the_other_process_counts_its_own_devices():
-    seen = bench_process.clean({"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_NUM_CPU_DEVICES": "1", "A": "b"})
+    seen = process.clean({"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_NUM_CPU_DEVICES": "1", "A": "b"})
     assert seen == {"XLA_FLAGS": "", "A": "b", "JAX_PLATFORMS": "cpu"}
 
 
 def test_operations_of_a_forward_pass():
     settings = Settings(data="digits", model="mlp", batch_size=16)
     products = 2 * 16 * (64 * 256 + 256 * 128 + 128 * 10)
-    assert products <= bench.forward_flops(settings) <= 1.05 * products
+    assert products <= steps.forward_flops(settings) <= 1.05 * products
 
 
 def test_operations_of_a_step_by_hand():
     """Five steps of the attack, training on two images each, a search of two steps, three bisections, its far end."""
     settings = Settings(attack_steps=5, search_steps=2, num_bisections=3)
-    assert bench.model_flops(settings, 1.0) == 10 + 6 + 4 + 3
-    assert bench.model_flops(dataclasses.replace(settings, halving="linear"), 1.0) == 10 + 6 + 4 + 3 + 1
+    assert steps.model_flops(settings, 1.0) == 10 + 6 + 4 + 3
+    assert steps.model_flops(dataclasses.replace(settings, halving="linear"), 1.0) == 10 + 6 + 4 + 3 + 1
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_sweep_against_a_process_per_cell_and_a_loop(bap, monkeypatch, tmp_pat
         seconds = {"auto": 8.0, "loop": 10.0 if job.cell is None else 2.0}[job.together]
         return Sample(seconds, 2 * seconds)
 
-    monkeypatch.setattr(bench_sweep, "timed", timed)
+    monkeypatch.setattr(sweep, "timed", timed)
     out = tmp_path / "figures.json"
     code, output, error = bap("bench", "--sweep", "--sweep-steps", 3, "--model", "mlp", "--out", out)
     assert code == 0 and "2 cells, 2 at once: measured" in output, error
@@ -193,6 +193,6 @@ def test_a_sweep_against_a_process_per_cell_and_a_loop(bap, monkeypatch, tmp_pat
 
 
 def test_the_processes_of_a_sweep_are_timed_and_must_not_fail(tmp_path):
-    job = bench_sweep.Job(Settings(steps=0).as_dict(), str(tmp_path / "out"), "loop", 3)
+    job = sweep.Job(Settings(steps=0).as_dict(), str(tmp_path / "out"), "loop", 3)
     with pytest.raises(RuntimeError, match="--steps = 0"):
-        bench_sweep.timed(job)
+        sweep.timed(job)

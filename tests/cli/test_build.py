@@ -2,8 +2,8 @@
 
 import pytest
 
-from bap_jax.cli.build import slots_of
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.recipe import slots_of
+from bap_jax.runs.settings import Settings
 from bap_jax.types import Bounds
 
 RADII = {"linf": None, "rms": None, "l2": 3.0, "l1": 20.0}

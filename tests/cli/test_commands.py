@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bap_jax.checkpoint import read_config, read_metrics
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.settings import Settings
 
 TRAIN = (
     *("train", "--steps", 30, "--batch-size", 64, "--ramp-end", 0.5, "--final-sparsity", 0.8, "--attack-steps", 2),

@@ -6,7 +6,7 @@ import pytest
 
 from bap_jax.checkpoint import read_config
 from bap_jax.cli import commands
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.settings import Settings
 
 OWN = "plugins_for_tests"
 STORED = Settings(

@@ -13,12 +13,14 @@ import pytest
 from rich.table import Table
 
 from bap_jax.checkpoint import run_folder
-from bap_jax.cli import commands, evaluating, loop, screen, sweep
+from bap_jax.cli import commands, screen
 from bap_jax.cli import main as main_module
-from bap_jax.cli.loop import saved_step, train
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
 from bap_jax.errors import RunWarning, StorageError
+from bap_jax.runs import evaluate, loop
+from bap_jax.runs.loop import saved_step, train
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps import execute
 
 OWN = "plugins_for_tests"
 TINY = Settings(model=f"{OWN}:small", data=f"{OWN}:blobs", budget="none", batch_size=8, steps=8, log_every=1, validations=4)
@@ -34,7 +36,7 @@ def trained(tmp_path_factory):
     sys.path.insert(0, str(Path(__file__).parent))
     folder = tmp_path_factory.mktemp("trained") / "run"
     train(TINY, folder, save_seconds=0.0)
-    evaluating.evaluate_run(folder, PLAN)
+    evaluate.evaluate_run(folder, PLAN)
     yield folder
     sys.path.remove(str(Path(__file__).parent))
 
@@ -51,7 +53,7 @@ def noted(bap):
     def of(*arguments):
         with warnings.catch_warnings():
             warnings.simplefilter("default", RunWarning)
-            for module in (commands, evaluating, loop, sweep, sys.modules["bap_jax.checkpoint.manager"]):
+            for module in (commands, evaluate, loop, execute, sys.modules["bap_jax.checkpoint.manager"]):
                 getattr(module, "__warningregistry__", {}).clear()
             code, output, error = bap(*arguments)
         return code, output, [line for line in error.splitlines() if not line.startswith("set ")]
@@ -95,8 +97,8 @@ def test_a_sweep_notes_a_damaged_cell_and_does_the_others(run):
     path = run / "checkpoints" / str(last) / "about" / "metadata"
     path.write_text("{")
     assert saved_step(run) == (last, False)
-    cell = sweep.Cell("a", TINY, run, (PLAN,))
-    assert sweep.state_of(cell) == f"interrupted at step {last}"
+    cell = execute.Cell("a", TINY, run, (PLAN,))
+    assert execute.state_of(cell) == f"interrupted at step {last}"
     with pytest.raises(loop.CheckpointError, match="about/metadata"):
         train(TINY, run, resume=True)
 
@@ -160,7 +162,7 @@ def test_an_evaluation_that_was_edited_is_named_and_left_out(name, run, noted, t
     assert record["name"] == "another"
     assert commands._left_out.__doc__ and "overtaken" not in " ".join(leave_out(run))
     with pytest.warns(RunWarning, match="the evaluation is made again"):
-        assert evaluating.stored_evaluation(run, PLAN, record["step"]) is None
+        assert evaluate.stored_evaluation(run, PLAN, record["step"]) is None
     path.with_name("another.json").unlink()
     code, _, lines = noted("report", run, "--out", tmp_path / "report", "--samples", 0)
     assert code == 2 and lines[0].startswith(f"bap: note: {path} = ") and expected in lines[0]

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from bap_jax.cli import loop
-from bap_jax.cli.loop import train
-from bap_jax.cli.settings import Settings
 from bap_jax.errors import NonFiniteError
+from bap_jax.runs import loop
+from bap_jax.runs.loop import train
+from bap_jax.runs.settings import Settings
 
 OWN = "plugins_for_tests"
 SMALL = ("--model", f"{OWN}:small", "--data", f"{OWN}:blobs", "--budget", "none", "--batch-size", 8, "--steps", 2)
@@ -195,15 +195,15 @@ def copy(run, to):
 def test_a_checkpoint_of_another_model_names_the_first_leaf_that_differs(trained, refused, plugins, monkeypatch, tmp_path):
     run = copy(trained, tmp_path / "run")
     monkeypatch.setattr(plugins, "WIDTH", 20)  # the user's factory has changed since
-    from bap_jax.cli import build, evaluating
+    from bap_jax.runs import evaluate, recipe
 
-    for cached in (build._cached_model, build._cached_step, evaluating.predictor):
+    for cached in (recipe._cached_model, recipe._cached_step, evaluate.predictor):
         cached.cache_clear()
     try:
         given = ("--data", TINY.data, "--model", TINY.model, "--budget", "none", "--batch-size", 8, "--steps", 8)
         messages = [refused("evaluate", run, "--trust"), refused("train", *given, "--log-every", 1, "--out", run, "--resume")]
     finally:
-        for cached in (build._cached_model, build._cached_step, evaluating.predictor):
+        for cached in (recipe._cached_model, recipe._cached_step, evaluate.predictor):
             cached.cache_clear()
     assert "params/hidden" in messages[0] and "float32[16,16]" in messages[0] and "float32[16,20]" in messages[0]
     assert "trainable/hidden" in messages[1] and "float32[16,16]" in messages[1] and "float32[16,20]" in messages[1]

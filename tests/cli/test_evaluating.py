@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from bap_jax.cli.evaluating import distance_summary, evaluate_run, plan_name
-from bap_jax.cli.journal import Journal
-from bap_jax.cli.loop import train
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
+from bap_jax.checkpoint.journal import Journal
 from bap_jax.errors import SettingError
-from bap_jax.report.content import SIZE_COLUMNS
+from bap_jax.report.page import SIZE_COLUMNS
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.loop import train
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.records import distance_summary, plan_name
+from bap_jax.runs.settings import Settings
 from bap_jax.types import Bounds
 
 

@@ -10,13 +10,13 @@ import safetensors.numpy
 from torch_files import checkpoint, torch_save
 
 from bap_jax.checkpoint import Checkpoints, Network, open_run, restore_network
-from bap_jax.cli.evaluating import evaluate_run
-from bap_jax.cli.exporting import export_run, import_run
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
-from bap_jax.cli.trust import Trust
 from bap_jax.export import read_tensors, write_tensors
 from bap_jax.models import build
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.trust import Trust
+from bap_jax.runs.weights import export_run, import_run
 
 OWN, NETWORKS = "plugins_for_tests", "networks_for_tests"
 
@@ -392,8 +392,8 @@ def test_batch_norm_is_that_of_the_layers(refused, tmp_path):
 
 
 def test_the_size_that_a_picture_was_resized_to_is_asked_for():
-    from bap_jax.cli.exporting import _size_of
     from bap_jax.export import Difference
+    from bap_jax.runs.weights import _size_of
 
     assert _size_of(Difference("input.shape", [3, 24, 24], [3, 32, 32])) == 24
     assert _size_of(Difference("input.shape", [24, 24, 3], [32, 32, 3])) == 24

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from bap_jax.cli.evaluating import evaluate_run
-from bap_jax.cli.loop import train
-from bap_jax.cli.margins import distances_in, margin_checks, ratios_of
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.loop import train
+from bap_jax.runs.margins import distances_in, margin_checks, ratios_of
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
 
 BLIND = Settings(attack_steps=2, steps=40, batch_size=64, learning_rate=3e-3, validations=1, validation_steps=1)
 NAME = "the budget's margins are distances"

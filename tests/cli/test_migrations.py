@@ -10,12 +10,12 @@ import pytest
 
 from bap_jax import budgets
 from bap_jax.checkpoint import Checkpoints
-from bap_jax.cli.evaluating import settings_of
-from bap_jax.cli.loop import check_out
-from bap_jax.cli.migrations import ADDED, migrated, restored
-from bap_jax.cli.naming import arm_of
-from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
+from bap_jax.runs.loop import check_out
+from bap_jax.runs.migrations import ADDED, migrated, restored
+from bap_jax.runs.naming import arm_of
+from bap_jax.runs.restore import settings_of
+from bap_jax.runs.settings import Settings
 from bap_jax.training import TrainState
 
 FIRST = {"path": "ray", "halving": "linear", "wrong": "zero", "cutoff_over": "all"}

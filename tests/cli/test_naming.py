@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from bap_jax.cli.commands import evaluations_of
-from bap_jax.cli.grid import cell_name
-from bap_jax.cli.naming import arm_of, process_of, short_names
-from bap_jax.cli.reporting import rows_of
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.naming import arm_of, process_of, short_names
+from bap_jax.runs.records import evaluations_of
+from bap_jax.runs.report_inputs import rows_of
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps.grid import cell_name
 
 BLIND, UNIFORM = Settings(), Settings(budget="uniform", epsilon="0.3")
 CHANGES = [

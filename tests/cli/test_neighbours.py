@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from bap_jax.cli.build import slots_of
-from bap_jax.cli.loop import train
-from bap_jax.cli.naming import arm_of
-from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
+from bap_jax.runs.loop import train
+from bap_jax.runs.naming import arm_of
+from bap_jax.runs.recipe import slots_of
+from bap_jax.runs.settings import Settings
 from bap_jax.types import Bounds
 
 PAPER = Settings(norm="rms", search="deepfool", example="rescaled", scale=0.9)

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from bap_jax.cli.loop import train
-from bap_jax.cli.settings import Settings
 from bap_jax.data import digits
-from bap_jax.report.content import sizes_table
+from bap_jax.report.page import sizes_table
+from bap_jax.runs.loop import train
+from bap_jax.runs.settings import Settings
 
 
 def strictly(text):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bap_jax.cli.plan import AttackPlan
 from bap_jax.errors import SettingError
+from bap_jax.runs.plan import AttackPlan
 from bap_jax.types import Bounds
 
 

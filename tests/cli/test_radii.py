@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from bap_jax.cli.evaluating import evaluate_run
-from bap_jax.cli.grid import Sweep
-from bap_jax.cli.loop import prepare
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import Settings
-from bap_jax.cli.sweep import run_sweep
 from bap_jax.data import digits
 from bap_jax.errors import SettingError
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.loop import prepare
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps.execute import run_sweep
+from bap_jax.sweeps.grid import Sweep
 from bap_jax.types import Bounds
 
 OWN = "plugins_for_tests:blobs"

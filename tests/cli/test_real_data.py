@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bap_jax.checkpoint import read_metrics
-from bap_jax.cli.loop import load_data, train
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.loop import load_data, train
+from bap_jax.runs.settings import Settings
 
 pytestmark = [pytest.mark.data, pytest.mark.soak]
 HERE = Path(__file__).parent

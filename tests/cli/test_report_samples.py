@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from bap_jax.cli import sampling
-from bap_jax.cli.commands import evaluations_of
-from bap_jax.cli.evaluating import evaluate_run
-from bap_jax.cli.exporting import import_run
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.reporting import distances_of, layers_of, stages_of, stored_arrays
-from bap_jax.cli.sampling import samples_of
 from bap_jax.data import digits
 from bap_jax.errors import SettingError
+from bap_jax.runs import samples
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.records import evaluations_of
+from bap_jax.runs.report_inputs import distances_of, layers_of, stages_of, stored_arrays
+from bap_jax.runs.samples import samples_of
+from bap_jax.runs.weights import import_run
 
 PLAN = AttackPlan(attack="fmn,cascade:fgsm+pgd", epsilon="0,0.1,0.3", steps=2, limit=12, controls=False)
 
@@ -118,7 +118,7 @@ def test_of_very_many_arms_the_blind_one_is_among_those_shown(monkeypatch, tmp_p
         return {"run": str(tmp_path / arm), "step": 1, "name": "none", "rows": [row]}
 
     arms = [*((f"uniform 0.{i}", "uniform") for i in range(1, 9)), ("blind", "cutoff-scale")]
-    monkeypatch.setattr(sampling, "_samples", lambda arm, *_: [arm])
-    shown, notes = sampling.samples_of([record(*arm) for arm in arms], 1)
+    monkeypatch.setattr(samples, "_samples", lambda arm, *_: [arm])
+    shown, notes = samples.samples_of([record(*arm) for arm in arms], 1)
     assert shown == [*(f"uniform 0.{i}" for i in range(1, 6)), "blind"]
     assert notes == ["Sample images are of 6 of 9 arms, uniform budgets last."]

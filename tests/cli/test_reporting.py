@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bap_jax.cli.reporting import attack_of, checks_of, notes_of, one_record_per_arm, rows_of, settings_table, versions_table
 from bap_jax.report.rows import check_rows, scenes_of
+from bap_jax.runs.report_inputs import attack_of, checks_of, notes_of, one_record_per_arm, rows_of, settings_table, versions_table
 
 
 def row(**changes):

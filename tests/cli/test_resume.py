@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from bap_jax.cli.loop import train
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.loop import train
+from bap_jax.runs.settings import Settings
 
 HERE = Path(__file__).parent
 OWN = "plugins_for_tests"

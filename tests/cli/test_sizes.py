@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bap_jax.checkpoint import Network
-from bap_jax.cli.sizes import COUNTED, sizes_of
 from bap_jax.mathematics.masks import apply_masks, magnitude_masks
 from bap_jax.models import build
-from bap_jax.report.content import SIZE_COLUMNS
+from bap_jax.report.page import SIZE_COLUMNS
+from bap_jax.runs.sizes import COUNTED, sizes_of
 
 SHAPE = (8, 8, 1)
 

@@ -12,13 +12,15 @@ import jax
 import numpy as np
 import pytest
 
-from bap_jax.cli import loop, sweep, sweeping, together
-from bap_jax.cli.grid import Process, Sweep, cell_name
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.reporting import rows_of
-from bap_jax.cli.settings import Settings
+from bap_jax.cli import sweeping
 from bap_jax.errors import NonFiniteError, SettingError
 from bap_jax.report import write_csv
+from bap_jax.runs import loop
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.report_inputs import rows_of
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps import execute, vmapped
+from bap_jax.sweeps.grid import Process, Sweep, cell_name
 
 HERE = Path(__file__).parent
 OWN = "plugins_for_tests"
@@ -99,11 +101,11 @@ def test_a_sweep_that_makes_no_sense(change, message):
     [
         (None, "a Python file that defines SWEEP"),
         ("SWEEPS = 1", "a file that defines SWEEP; this one does not"),
-        ("SWEEP = [1]", "a bap_jax.cli.grid.Sweep, not a list"),
+        ("SWEEP = [1]", "a bap_jax.sweeps.grid.Sweep, not a list"),
         ("import nothing_of_this_name", "ended with ModuleNotFoundError"),
-        ("from bap_jax.cli.grid import Sweep\nSWEEP = Sweep(seeds=())\nraise SystemExit(3)", "ended with SystemExit: 3"),
-        ("from bap_jax.cli.grid import Sweep\nSWEEP = Sweep(arms=({'budget': 'fancy'},))", "--budget = 'fancy'"),
-        ("from bap_jax.cli.grid import Sweep\nSWEEP = Sweep(data=('nowhere',))", "nowhere"),
+        ("from bap_jax.sweeps.grid import Sweep\nSWEEP = Sweep(seeds=())\nraise SystemExit(3)", "ended with SystemExit: 3"),
+        ("from bap_jax.sweeps.grid import Sweep\nSWEEP = Sweep(arms=({'budget': 'fancy'},))", "--budget = 'fancy'"),
+        ("from bap_jax.sweeps.grid import Sweep\nSWEEP = Sweep(data=('nowhere',))", "nowhere"),
     ],
 )
 def test_a_bad_file_is_refused_before_any_work(text, message, refused, tmp_path):
@@ -111,7 +113,7 @@ def test_a_bad_file_is_refused_before_any_work(text, message, refused, tmp_path)
     if text is not None:
         file.write_text(text)
     assert message in refused("sweep", file, "--out", out, "--data-dir", tmp_path / "no data")
-    assert not (out / sweep.CELLS).exists()
+    assert not (out / execute.CELLS).exists()
 
 
 @pytest.fixture(scope="module")
@@ -122,18 +124,18 @@ def swept(tmp_path_factory):
     def folder(how: str) -> Path:
         if how not in found:
             found[how] = tmp_path_factory.mktemp(how)
-            sweep.run_sweep(SMALL, found[how], together=how)
+            execute.run_sweep(SMALL, found[how], together=how)
         return found[how]
 
     return folder
 
 
 def cell_folder(out: Path, cell: Settings) -> Path:
-    return out / sweep.CELLS / cell_name(cell)
+    return out / execute.CELLS / cell_name(cell)
 
 
 def groups_of(out: Path) -> list[int]:
-    return [len(group["cells"]) for group in json.loads((out / sweep.BOOK).read_text())["groups"]]
+    return [len(group["cells"]) for group in json.loads((out / execute.BOOK).read_text())["groups"]]
 
 
 def test_a_loop_is_the_cells_one_by_one_bit_for_bit(swept, left, tmp_path):
@@ -161,16 +163,16 @@ def test_together_is_the_cells_one_by_one_to_rounding(swept, left):
 
 def test_what_is_finished_is_left_alone(swept, monkeypatch):
     out, shown = swept("vmap"), []
-    before = sorted((path, path.stat().st_mtime_ns) for path in (out / sweep.CELLS).rglob("*"))
+    before = sorted((path, path.stat().st_mtime_ns) for path in (out / execute.CELLS).rglob("*"))
     for name in ("train", "train_together", "evaluate_run", "load_data"):
-        monkeypatch.setattr(sweep, name, lambda *_, **__: pytest.fail("computed again"))
-    again = sweep.run_sweep(SMALL, out, told=lambda done, total, what: shown.append((done, total)))
+        monkeypatch.setattr(execute, name, lambda *_, **__: pytest.fail("computed again"))
+    again = execute.run_sweep(SMALL, out, told=lambda done, total, what: shown.append((done, total)))
     measured = [record["rows"][0]["sparsity_measured"] for record in again.records]
     assert measured == pytest.approx([0.5, 0.5, 0.8, 0.8], abs=0.01)  # though the cells share a compiled step
     assert not again.failed and set(shown) == {(4, 4)}
-    assert sorted((path, path.stat().st_mtime_ns) for path in (out / sweep.CELLS).rglob("*")) == before
+    assert sorted((path, path.stat().st_mtime_ns) for path in (out / execute.CELLS).rglob("*")) == before
     with pytest.raises(SettingError, match=r"batch_size = 4: expected"):
-        sweep.run_sweep(dataclasses.replace(SMALL, base=dataclasses.replace(BASE, batch_size=4)), out)
+        execute.run_sweep(dataclasses.replace(SMALL, base=dataclasses.replace(BASE, batch_size=4)), out)
 
 
 class Crash(BaseException):
@@ -190,16 +192,16 @@ def crash_in(monkeypatch, lane: int, step: int) -> None:
 
 
 def test_lanes_that_crashed_at_different_steps_end_as_if_nothing_had_been(swept, left, monkeypatch, tmp_path):
-    monkeypatch.setattr(sweep, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(execute, "SAVE_SECONDS", 0.0)
     for lane, step in ((1, 6), (2, 12)):
         with monkeypatch.context() as patch:
             crash_in(patch, lane, step)
             with pytest.raises(Crash):
-                sweep.run_sweep(SMALL, tmp_path, together="vmap")
-    states = {sweep.state_of(cell) for cell in sweep.cells_of(SMALL, tmp_path)}
+                execute.run_sweep(SMALL, tmp_path, together="vmap")
+    states = {execute.state_of(cell) for cell in execute.cells_of(SMALL, tmp_path)}
     assert states == {"trained, 1 evaluations to do", "interrupted at step 9"}
     shown: list[float] = []
-    sweep.run_sweep(SMALL, tmp_path, told=lambda done, total, what: shown.append(done))  # as noted, not as is faster now
+    execute.run_sweep(SMALL, tmp_path, told=lambda done, total, what: shown.append(done))  # as noted, not as is faster now
     assert shown == sorted(shown) and shown[-1] == 4 and len(set(shown)) > 3
     for cell in SMALL.cells():
         left(cell_folder(tmp_path, cell)).same_as(left(cell_folder(swept("vmap"), cell)))
@@ -209,17 +211,17 @@ def test_lanes_that_crashed_at_different_steps_end_as_if_nothing_had_been(swept,
 def test_a_failed_cell_is_noted_and_the_rest_goes_on(how, swept, left, tmp_path):
     some = dataclasses.replace(SMALL, arms=(BROKEN, SMALL.arms[0]))
     for _ in range(2):  # the second time only what failed is tried
-        result = sweep.run_sweep(some, tmp_path, together=how)
+        result = execute.run_sweep(some, tmp_path, together=how)
         assert list(result.failed) == names(some)[:2] and len(result.records) == 2
     for cell, name in zip(some.cells(), names(some), strict=True):
-        note = tmp_path / sweep.CELLS / name / sweep.FAILED
-        state = json.loads((tmp_path / sweep.BOOK).read_text())["cells"][name]
+        note = tmp_path / execute.CELLS / name / execute.FAILED
+        state = json.loads((tmp_path / execute.BOOK).read_text())["cells"][name]
         if name in result.failed:
             assert json.loads(note.read_text())["error"] == state["error"] == NonFiniteError.__name__
             assert state["state"] == "failed" and "is nan" in state["message"]
         else:
             assert not note.exists() and state == {"state": "finished"}
-            mine, alone = left(tmp_path / sweep.CELLS / name), left(cell_folder(swept("loop"), cell))
+            mine, alone = left(tmp_path / execute.CELLS / name), left(cell_folder(swept("loop"), cell))
             np.testing.assert_allclose(mine.metrics[-2]["loss"], alone.metrics[-2]["loss"], rtol=1e-4)
 
 
@@ -227,7 +229,7 @@ def test_a_cell_that_cannot_begin_or_be_evaluated_is_noted_too(monkeypatch, tmp_
     some = dataclasses.replace(SMALL, arms=SMALL.arms[:1])
     first, second = names(some)
     called: list[str] = []
-    train, evaluate = sweep.train, sweep.evaluate_run
+    train, evaluate = execute.train, execute.evaluate_run
 
     def fails_first(settings, *rest, **more):
         return 1 / 0 if cell_name(settings) == first else train(settings, *rest, **more)
@@ -236,22 +238,22 @@ def test_a_cell_that_cannot_begin_or_be_evaluated_is_noted_too(monkeypatch, tmp_
         return lambda *rest, **more: called.append(call.__name__) or call(*rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "train", fails_first)
-        patch.setattr(sweep, "evaluate_run", lambda *_, **__: [][0])
-        failed = sweep.run_sweep(some, tmp_path, together="loop").failed
+        patch.setattr(execute, "train", fails_first)
+        patch.setattr(execute, "evaluate_run", lambda *_, **__: [][0])
+        failed = execute.run_sweep(some, tmp_path, together="loop").failed
     told = {name: (note["error"], note["while"]) for name, note in failed.items()}
     assert told == {first: ("ZeroDivisionError", "training"), second: ("IndexError", "evaluating")}
-    states = [sweep.state_of(cell).split(",")[0] for cell in sweep.cells_of(some, tmp_path)]
+    states = [execute.state_of(cell).split(",")[0] for cell in execute.cells_of(some, tmp_path)]
     assert states == ["failed: division by zero", "trained"]
     for call in (train, evaluate):
-        monkeypatch.setattr(sweep, call.__name__, counted(call))
-    assert not sweep.run_sweep(some, tmp_path, together="loop").failed
-    assert sorted(called) == ["evaluate_run", "evaluate_run", "train"] and not list(tmp_path.rglob(sweep.FAILED))
+        monkeypatch.setattr(execute, call.__name__, counted(call))
+    assert not execute.run_sweep(some, tmp_path, together="loop").failed
+    assert sorted(called) == ["evaluate_run", "evaluate_run", "train"] and not list(tmp_path.rglob(execute.FAILED))
 
 
 def test_two_processes_do_not_sweep_into_one_folder(tmp_path):
-    with sweep.lock_folder(str(tmp_path)), pytest.raises(SettingError, match="no other process"):
-        sweep.run_sweep(SMALL, tmp_path)
+    with execute.lock_folder(str(tmp_path)), pytest.raises(SettingError, match="no other process"):
+        execute.run_sweep(SMALL, tmp_path)
 
 
 def prepared(**changes):
@@ -260,12 +262,12 @@ def prepared(**changes):
 
 
 def test_what_may_train_together():
-    key = together.group_key(prepared())
+    key = vmapped.group_key(prepared())
     same = {"seed": 3, "final_sparsity": 0.3, "ramp_end": 0.9, "learning_rate": 0.1, "initial_sparsity": 0.1}
-    assert together.group_key(prepared(**same)) == key
+    assert vmapped.group_key(prepared(**same)) == key
     for changes in ({"ramp_begin": 0.5}, {"steps": 13}, {"batch_size": 4}, {"scope": "global"}, {"log_every": 3}):
-        assert together.group_key(prepared(**changes)) != key
-    assert together.group_key(prepared(loss=f"{OWN}:own_loss")) is None
+        assert vmapped.group_key(prepared(**changes)) != key
+    assert vmapped.group_key(prepared(loss=f"{OWN}:own_loss")) is None
 
 
 def conditionals(step, state, batches, axes) -> int:
@@ -275,11 +277,11 @@ def conditionals(step, state, batches, axes) -> int:
 def test_a_mask_update_stays_a_branch():
     """Batched, what it is due by would turn it into a select: masks searched at every step."""
     runs = [prepared(ramp_end=end) for end in (0.5, 0.9)]
-    state = together.stack([together._first_state(run) for run in runs])
+    state = vmapped.stack([vmapped._first_state(run) for run in runs])
     assert state.prune.end_steps.tolist() == [6, 11]
-    batches = jax.tree.map(lambda leaf: np.repeat(leaf, 2, 0), next(together.Lanes.of(runs).batches(runs[0], 0, 1)))
-    step = together.traced_step(runs[0].settings.traced(), 3, runs[0].splits.train.bounds)
-    axes = together.axes_of(state)
+    batches = jax.tree.map(lambda leaf: np.repeat(leaf, 2, 0), next(vmapped.Lanes.of(runs).batches(runs[0], 0, 1)))
+    step = vmapped.traced_step(runs[0].settings.traced(), 3, runs[0].splits.train.bounds)
+    axes = vmapped.axes_of(state)
     batched = axes._replace(prune=axes.prune._replace(ramp=axes.prune.ramp._replace(frequency=0)))
     wide = state._replace(prune=state.prune._replace(ramp=state.prune.ramp._replace(frequency=np.array([2, 2], np.int32))))
     assert conditionals(step, state, batches, axes) == conditionals(step, wide, batches, batched) + 1
@@ -287,16 +289,16 @@ def test_a_mask_update_stays_a_branch():
 
 def test_how_runs_train_is_chosen_by_timing_them(monkeypatch):
     runs = [loop.prepare(cell, loop.load_data(cell), 1) for cell in SMALL.cells()]
-    step = together.group_step(runs[0])
+    step = vmapped.group_step(runs[0])
     monkeypatch.setattr(step, "alone_seconds", 100.0)
-    few = together.choose(runs, 1)
+    few = vmapped.choose(runs, 1)
     assert (few.lanes, few.together_seconds) == (1, None) and "compiling" in few.why
-    many = together.choose(runs, 10**9)
+    many = vmapped.choose(runs, 10**9)
     assert many.loop_seconds > 0 and many.lanes == (4 if many.together_seconds < many.loop_seconds else 1)
-    assert together.choose(runs, 1, forced=True).lanes == 4
-    needed = min(together.bytes_of(compiled) for compiled in step._compiled.values())
-    monkeypatch.setattr(together, "free_bytes", lambda: needed // 6)
-    none = together.choose(runs, 1, forced=True)
+    assert vmapped.choose(runs, 1, forced=True).lanes == 4
+    needed = min(vmapped.bytes_of(compiled) for compiled in step._compiled.values())
+    monkeypatch.setattr(vmapped, "free_bytes", lambda: needed // 6)
+    none = vmapped.choose(runs, 1, forced=True)
     assert none.lanes == 1 and "memory" in none.why
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from bap_jax.checkpoint import read_config
-from bap_jax.cli import trust
-from bap_jax.cli.evaluating import evaluate_run, settings_of
-from bap_jax.cli.exporting import export_run
-from bap_jax.cli.plan import AttackPlan
-from bap_jax.cli.settings import PLUGINS, Settings
 from bap_jax.errors import SettingError
+from bap_jax.runs import trust
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.restore import settings_of
+from bap_jax.runs.settings import PLUGINS, Settings
+from bap_jax.runs.weights import export_run
 
 OWN = "plugins_for_tests"
 NAMES = ("--data", f"{OWN}:blobs", "--model", f"{OWN}:small")
@@ -35,7 +36,7 @@ def state(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run with the user's own data and model, evaluated; not to be changed."""
-    from bap_jax.cli.loop import train
+    from bap_jax.runs.loop import train
 
     folder = tmp_path_factory.mktemp("trusted") / "mine"
     with pytest.MonkeyPatch.context() as patch:
@@ -214,7 +215,8 @@ def test_names_that_are_no_code_are_left_alone():
 
 def test_a_sweep_s_names_are_trusted_in_its_cells(bap, refused, state, tmp_path):
     (tmp_path / "own_sweep.py").write_text(
-        "from bap_jax.cli.grid import Sweep\nfrom bap_jax.cli.plan import AttackPlan\nfrom bap_jax.cli.settings import Settings\n"
+        "from bap_jax.sweeps.grid import Sweep\nfrom bap_jax.runs.plan import AttackPlan\n"
+        "from bap_jax.runs.settings import Settings\n"
         f"own = {{'data': {NAMES[1]!r}, 'model': {NAMES[3]!r}}}\n"
         "base = Settings(**own, budget='none', batch_size=8, steps=4, validations=1, validation_steps=1)\n"
         "SWEEP = Sweep(base=base, seeds=(0,), plans=(AttackPlan(attack='fgsm', epsilon='0.1', controls=False),))\n"

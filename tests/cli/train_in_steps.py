@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from bap_jax.cli.loop import train
-from bap_jax.cli.settings import Settings
+from bap_jax.runs.loop import train
+from bap_jax.runs.settings import Settings
 
 
 def say(done, total, metrics):

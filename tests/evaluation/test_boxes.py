@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import autoattack, cascade, evaluate, named_threat, pgd_threat, programs
+from bap_jax.evaluation import autoattack, cascade, compiled, evaluate, named_threat, pgd_threat
 from bap_jax.types import Batch, Bounds
 
 _random = np.random.RandomState(0)
@@ -45,9 +45,9 @@ def test_one_compile_of_the_attack(threat):
         Batch(*(jnp.asarray(part) for part in (IMAGES[i : i + 4], LABELS[i : i + 4], np.arange(i, i + 4), np.ones(4))))
         for i in (0, 4)
     ]
-    before = programs.attack._cache_size()
+    before = compiled.attack._cache_size()
     result = evaluate(network, WEIGHTS, batches, [threat()], {"linf": [0.01, 0.02]}, jax.random.key(0), controls=False)
-    assert programs.attack._cache_size() == before + 1
+    assert compiled.attack._cache_size() == before + 1
     assert not [check for check in result.checks if check.status == "failed"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Cascade, Stage, autoattack, cascade, evaluate, fgsm_threat, named_threat, pgd_threat
-from bap_jax.mathematics.rows import choose
+from bap_jax.mathematics.per_example import choose
 from bap_jax.types import AttackResult, Batch, Bounds
 
 N, D, K = 30, 9, 4  # pictures of 3 by 3 pixels

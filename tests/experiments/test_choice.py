@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from bap_jax.cli.naming import arm_of
-from bap_jax.cli.settings import Settings
 from bap_jax.errors import SettingError
+from bap_jax.runs.naming import arm_of
+from bap_jax.runs.settings import Settings
 from experiments import arms, choice
 from experiments.choice import Standing
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from bap_jax.cli.grid import Sweep, cell_name
+from bap_jax.sweeps.grid import Sweep, cell_name
 
 FILES = sorted(path.stem for path in Path(experiments.__file__).parent.glob("*_*.py") if not path.stem.startswith("__"))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bap_jax.export import Arranged, arrange, restore
-from bap_jax.export.arrange import arranged_shape
+from bap_jax.export.axes import arranged_shape
 
 CASES = [
     (Arranged(), (5,)),

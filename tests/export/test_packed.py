@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from bap_jax.export.packed import file_bytes, pack, unpack
+from bap_jax.export.packing import file_bytes, pack, unpack
 
 _random = np.random.RandomState(0)
 

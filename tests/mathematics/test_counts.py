@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.counts import kept_count
+from bap_jax.mathematics.sparsity import kept_count
 
 SIZES = (1, 7, 10, 1_000_000, 11_173_962, 33_600_001, 2**31 - 1)
 traced = jax.jit(kept_count, static_argnums=0)

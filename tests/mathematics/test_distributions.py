@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bap_jax.mathematics.counts import kept_count
 from bap_jax.mathematics.distributions import erk_counts, erk_densities
+from bap_jax.mathematics.sparsity import kept_count
 
 SHAPES = [(5, 5, 1, 32), (5, 5, 32, 64), (3136, 84), (84, 10)]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.flops import count_flops
 from bap_jax.models import build
+from bap_jax.models.flops import count_flops
 
 _random = np.random.RandomState(0)
 

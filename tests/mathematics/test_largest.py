@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.mathematics.largest import among_largest, exactly_largest
+from bap_jax.mathematics.top_k import among_largest, exactly_largest
 
 ROWS = np.abs(np.random.RandomState(0).randint(-4, 5, (6, 11))).astype(np.float32) / 4  # with many ties
 ROWS[3] = 0

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.counts import kept_count
 from bap_jax.mathematics.masks import (
     apply_masks,
     apply_masks_straight_through,
@@ -21,6 +20,7 @@ from bap_jax.mathematics.masks import (
     measured_sparsity,
     top_k,
 )
+from bap_jax.mathematics.sparsity import kept_count
 
 
 def reference_top_k(flat, k):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.hyperplanes import step_to_plane
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.planes import step_to_plane
 from bap_jax.types import Bounds
 
 NORMS = ["linf", "l2", "l1"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.rows import choose, expand
+from bap_jax.mathematics.per_example import choose, expand
 
 
 def test_expand_gives_the_rank_of_the_batch():

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from bap_jax.errors import SettingError
 from bap_jax.report import figures
 from bap_jax.report.build import build_report
+from bap_jax.report.cascades import stage_tables
 from bap_jax.report.distances import POINTS, Distances, distances_table, quantile, survival
-from bap_jax.report.stages import stage_tables
 from bap_jax.report.table import MISSING
 
 VALUES = np.array([0.0, 0.0, 0.1, 0.2, 0.3, np.inf])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.report import content
 from bap_jax.report import measures as m
+from bap_jax.report import page
 from bap_jax.report.rows import Scene, check_rows, scenes_of
 
 NAN = math.nan
@@ -261,7 +261,7 @@ def test_cut_points_are_told_from_attacks_and_come_after_them():
 
 
 def test_definitions_have_one_source():
-    assert not content.DEFINITIONS.keys() & m.DEFINITIONS.keys()
+    assert not page.DEFINITIONS.keys() & m.DEFINITIONS.keys()
 
 
 def test_uniform_arms_by_column_and_by_name():

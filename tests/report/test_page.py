@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bap_jax.report.build import build_report
-from bap_jax.report.content import Picture, Report, Section
 from bap_jax.report.html import SCRIPT, STYLE, report_html
+from bap_jax.report.page import Picture, Report, Section
 from bap_jax.report.table import Cell, Table
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -19,9 +19,9 @@ from rich.console import Console
 from bap_jax.errors import SettingError
 from bap_jax.report import figures, print_report, read_csv, write_report
 from bap_jax.report.build import build_report
-from bap_jax.report.content import as_checks, checks_sentence
 from bap_jax.report.html import report_html
 from bap_jax.report.measures import make_grid, measure
+from bap_jax.report.page import as_checks, checks_sentence
 from bap_jax.report.rows import scenes_of
 from bap_jax.report.style import arm_styles
 

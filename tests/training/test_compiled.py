@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from bap_jax import budgets, models, pruners
+from bap_jax import budgets, losses, models, pruners
 from bap_jax.attacks import pgd
 from bap_jax.mathematics.schedules import Ramp
 from bap_jax.parallel import jit_step
-from bap_jax.training import init_state, losses, make_train_step
+from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch
 
 B, K, SHAPE = 6, 4, (12, 12, 1)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bap_jax import budgets, models, pruners
+from bap_jax import budgets, losses, models, pruners
 from bap_jax.attacks import pgd
 from bap_jax.mathematics.objectives import soft_margin_loss
 from bap_jax.parallel import data_mesh, jit_step, replicate, shard_batch
-from bap_jax.training import init_state, losses, make_train_step
+from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch
 
 B, D, K, N = 16, 6, 3, 40

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from bap_jax import budgets, models, pruners
+from bap_jax import budgets, losses, models, pruners
 from bap_jax.errors import SettingError
-from bap_jax.training import init_state, losses, make_train_step
+from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Adversarial, Batch, Outputs
 
 IMAGES = jnp.linspace(0, 1, 8).reshape(4, 2)

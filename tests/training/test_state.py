@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from bap_jax import budgets, models, pruners
-from bap_jax.training import init_state, losses, make_train_step
+from bap_jax import budgets, losses, models, pruners
+from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch, Budget, Loss, Model
 
 IMAGES = jax.random.uniform(jax.random.key(0), (6, 4))

@@ -11,12 +11,12 @@ import optax
 import pytest
 from flax import nnx
 
-from bap_jax import budgets, models, pruners
+from bap_jax import budgets, losses, models, pruners
 from bap_jax.attacks import pgd
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.mathematics.schedules import Ramp
 from bap_jax.parallel import data_mesh, jit_step, replicate, shard_batch
-from bap_jax.training import init_state, losses, make_train_step
+from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch
 
 B, K = 16, 4

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.cli.evaluating import fit, predictor, restore_checkpoint, settings_of
-from bap_jax.cli.trust import NETWORK, Trust
 from bap_jax.data import load_split
 from bap_jax.mathematics.masks import leaf_paths
 from bap_jax.mathematics.objectives import dlr
 from bap_jax.parallel import data_mesh, replicate, shard_batch
+from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
+from bap_jax.runs.trust import NETWORK, Trust
 from tools.crosscheck.catalogue import Case, by_name, start
 from tools.crosscheck.protocol import serve
 
@@ -110,7 +110,7 @@ class Ours:
         self, case: Case, epsilon: float, seed: int, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, None]:
         from bap_jax.evaluation import autoattack, evaluate
-        from bap_jax.evaluation.pool import Pool
+        from bap_jax.evaluation.examples import Pool
 
         threat = _cascade(autoattack, case.norm, int(case.settings["num_steps"]))
         pool = Pool(images, labels, np.asarray(rows, np.int32), _BATCH)

@@ -1,0 +1,1 @@
+"""Benchmarks, each row a ratio of things timed in turn."""

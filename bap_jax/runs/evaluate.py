@@ -1,0 +1,256 @@
+"""Evaluating a run: restore the network, attack it, keep what was found beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from bap_jax.atomic import json_text, write_atomic
+from bap_jax.checkpoint import (
+    Network,
+    versions,
+)
+from bap_jax.checkpoint.journal import Journal
+from bap_jax.data import Source, evaluation_batches, load_split
+from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
+from bap_jax.evaluation import Source as AttackedOn
+from bap_jax.mathematics.masks import measured_sparsity
+from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
+from bap_jax.plugins import is_import_path
+from bap_jax.runs.margins import margin_checks, margins_of
+from bap_jax.runs.naming import process_of
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
+from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.sizes import sizes_of
+from bap_jax.runs.trust import NETWORK, NOTHING, Trust
+from bap_jax.types import Bounds, Threat
+
+
+def evaluate_run(
+    run: Path,
+    plan: AttackPlan,
+    *,
+    dataset: Source | None = None,
+    data_dir: str | None = None,
+    batch_size: int = 256,
+    devices: int | None = 1,
+    save_examples: bool = False,
+    progress: Callable | None = None,
+    trust: Trust = NOTHING,
+) -> dict[str, Any]:
+    """Evaluates a run's network and writes ``evaluations/NAME.json`` and ``.npz`` (one entry per example) into its folder.
+
+    What is found on the way is kept in ``evaluations/NAME.partial/`` until it is done: the same call goes on where it stopped.
+
+    Args:
+      run: a run folder.
+      plan: what to attack with.
+      dataset: the split of the plan, if it is loaded already.
+      data_dir: where prepared data sets are, if not where the run found them.
+      batch_size: examples attacked at once.
+      devices: how many devices; None for all.
+      save_examples: write the attacked images too, ``evaluations/NAME.examples.npz``.
+      progress: see :func:`bap_jax.evaluation.evaluate`.
+      trust: which code the configurations of this run and of those that the plan transfers from may name.
+
+    Returns:
+      What the JSON file holds: ``rows`` for a report, ``checks``, the plan, versions.
+
+    Raises:
+      SettingError: a plan or run that makes no sense.
+      CheckpointError: the checkpoint is not of the run's model; the first leaf that differs is named.
+    """
+    plan.check()
+    settings = settings_of(run, trust, uses=NETWORK)
+    if not is_import_path(settings.data):
+        plan.check_radii(Bounds())
+    network, step, about = restore_checkpoint(run, plan.checkpoint)
+    mesh = data_mesh(devices)
+    check_batch_size(batch_size, mesh, "--batch-size")
+    if dataset is None:
+        dataset = load_split(
+            settings.data,
+            plan.split,  # type: ignore[arg-type]
+            data_dir=data_dir or settings.data_dir,
+            image_size=settings.image_size,
+            train_split=settings.train_split,
+            test_split=settings.test_split,
+        )
+    plan.check_radii(dataset.bounds, dataset.image_shape)
+    where = f"the checkpoint of step {step} in {run}"
+    network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
+    batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
+    weights = (network.params, network.model_state)
+    sizes, counted = sizes_of(network, predictor(settings.model, dataset.num_classes), dataset.image_shape)
+    threats = plan.threats(dataset.bounds)
+    place = functools.partial(replicate, mesh) if mesh.size > 1 else lambda weights: weights
+    name, folder = plan_name(plan), Path(run) / FOLDER
+    header = {"plan": dataclasses.asdict(plan), "step": step, "batch_size": batch_size, "devices": mesh.size}
+    header |= {"examples": save_examples, "versions": versions(), "weights": _fingerprint(weights)}
+    journal = Journal(folder / f"{name}.partial", header)
+    result = evaluate(
+        predictor(settings.model, dataset.num_classes),
+        place(weights),
+        evaluation_batches(dataset, batch_size, limit=plan.limit),
+        threats,
+        plan.epsilons(),
+        jax.random.key(plan.seed),
+        sources=[
+            _source(other.strip(), dataset, place, trust) for other in (plan.transfer_from or "").split(",") if other.strip()
+        ],
+        controls=plan.controls,
+        keep_examples=save_examples,
+        recall=journal.recall,
+        record=journal.record,
+        put=functools.partial(shard_batch, mesh) if mesh.size > 1 else None,
+        progress=progress,
+    )
+    margins = _margin_checks(result, plan, settings, weights, dataset, batch_size, threats) if plan.controls else []
+    record = {
+        "run": str(run),
+        "step": step,
+        "finished": bool(about.get("finished")),
+        "plan": dataclasses.asdict(plan),
+        "rows": _rows(result, settings, network, sizes, plan, threats),
+        "stages": _stages(result),
+        "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
+        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about), counted, *margins)],
+        "versions": versions(),
+    }
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / f"{name}.npz", _npz(_per_example(result)))
+    if save_examples:
+        write_atomic(folder / f"{name}.examples.npz", _npz({"index": result.index, **result.examples}))
+    write_atomic(folder / f"{name}.json", json_text(record, indent=1))
+    journal.clear()
+    return record
+
+
+def _sparsity_check(settings: Settings, network: Network, about: dict[str, Any]) -> list[Check]:
+    """Of a finished magnitude-pruned network; before the end, and by other methods, it may be what it is."""
+    if settings.pruner != "magnitude" or not about.get("finished"):
+        return []
+    return [check_sparsity(settings.final_sparsity, float(measured_sparsity(network.masks)))]
+
+
+def _margin_checks(
+    result: EvaluationResult,
+    plan: AttackPlan,
+    settings: Settings,
+    weights: Any,
+    dataset: Source,
+    batch_size: int,
+    threats: Sequence[Threat | Cascade],
+) -> list[Check]:
+    """On the first batch, if a minimal-norm attack measured distances in the norm of a blind run's budget."""
+
+    def measure() -> np.ndarray:
+        batch = next(iter(evaluation_batches(dataset, batch_size, limit=plan.limit)))
+        predict = predictor(settings.model, dataset.num_classes)
+        return margins_of(settings, predict, weights, batch, dataset.bounds)[np.asarray(batch.weight) > 0]
+
+    norms = {threat.name: threat.norm for threat in threats}
+    return margin_checks(settings, measure, result.distance, norms, math.prod(dataset.image_shape))
+
+
+def _source(run: str, dataset: Source, place: Callable, trust: Trust) -> AttackedOn:
+    """The newest network of another run, to make adversarial examples on."""
+    settings = settings_of(Path(run), trust, uses=("model",))
+    network, step, _ = restore_checkpoint(run, "last")
+    where = f"the checkpoint of step {step} in {run}"
+    network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
+    model = predictor(settings.model, dataset.num_classes)
+    return AttackedOn(Path(run).name, model, place((network.params, network.model_state)))
+
+
+def _fingerprint(weights: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(weights):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _stages(result: EvaluationResult) -> dict[str, list[dict[str, Any]]]:
+    """Of every cascade: the robust accuracy after each of its attacks, as AutoAttack prints it."""
+    return {
+        name: [
+            {"stage": stage, "epsilon": epsilon, "accuracy": float(accuracy)}
+            for stage, accuracies in stages.items()
+            for epsilon, accuracy in zip(result.epsilons[name], accuracies, strict=True)
+            if epsilon > 0
+        ]
+        for name, stages in result.stages.items()
+    }
+
+
+def _rows(
+    result: EvaluationResult,
+    settings: Settings,
+    network: Network,
+    sizes: dict[str, Any],
+    plan: AttackPlan,
+    threats: Sequence[Threat | Cascade],
+) -> list[dict[str, Any]]:
+    common = {
+        "data": settings.data,
+        "model": settings.model,
+        "arm": arm_at(settings, plan.checkpoint),
+        "process": process_of(settings),
+        "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
+        "seed": settings.seed,
+        "split": plan.split,
+        "num_examples": result.num_examples,
+        "budget": settings.budget,
+        "sparsity_measured": float(measured_sparsity(network.masks)),
+        **sizes,
+    }
+
+    def row(attack: str, norm: str, epsilon: float, accuracy: float) -> dict[str, Any]:
+        low, high = wilson_interval(accuracy, result.num_examples)
+        measured = {"attack": attack, "norm": norm, "epsilon": epsilon, "accuracy": accuracy}
+        return {**common, **measured, "low": low, "high": high}
+
+    rows = [row("clean", "", 0.0, result.clean_accuracy)]
+    norms = {threat.name: threat.norm for threat in threats}
+    for name, accuracies in result.robust_accuracy.items():
+        norm = norms.get(name) or norms[name.partition(" from ")[0]]
+        for place, (epsilon, accuracy) in enumerate(zip(result.epsilons[name], accuracies, strict=True)):
+            repaired = {"repaired": float(result.repaired[name][place])} if name in result.repaired else {}
+            if epsilon > 0:
+                rows.append(row(name.replace(f"-{norm}", ""), norm, epsilon, float(accuracy)) | repaired)
+    for norm, accuracies in result.worst_case.items():
+        group = [name for name in norms if norms[name] == norm]
+        if len(group) > 1:
+            for epsilon, accuracy in zip(result.epsilons[group[0]], accuracies, strict=True):
+                if epsilon > 0:
+                    attack = "worst of " + ", ".join(name.replace(f"-{norm}", "") for name in group)
+                    rows.append(row(attack, norm, epsilon, float(accuracy)))
+    return rows
+
+
+def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:
+    """One entry per example: position, label, clean prediction, and per threat success, distance, the stage that fooled it."""
+    arrays: dict[str, Any] = {"index": result.index, "label": result.label, "prediction": result.prediction}
+    for threat, success in result.success.items():
+        arrays[f"success/{threat}"] = success
+        arrays[f"epsilon/{threat}"] = np.asarray(result.epsilons[threat])
+    arrays |= {f"distance/{threat}": distance for threat, distance in result.distance.items()}
+    arrays |= {f"nearest/{norm}": distance for norm, distance in result.nearest.items()}
+    return arrays | {f"broken_by/{name}": stage for name, stage in result.broken_by.items()}
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -1,0 +1,210 @@
+"""What to evaluate with: attacks, radii, examples and checkpoint, checked before any work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+from bap_jax.runs.settings import parse_epsilons, parse_number
+from bap_jax.errors import SettingError
+from bap_jax.evaluation import ATTACKS, Cascade, autoattack, cascade, named_threat, settings_of
+from bap_jax.inputs import require_radius
+from bap_jax.plugins import import_object, is_import_path
+from bap_jax.types import Bounds, Norm, Threat
+
+NORMS = ("linf", "l2", "l1", "l0", "rms")
+AUTOATTACK = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
+CASCADE = "cascade:"
+PGD_STEPS = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackPlan:
+    """What to evaluate with; the same plan on the same checkpoint gives the same numbers."""
+
+    attack: str = "pgd"
+    """A comma list of: `pgd`, `fgsm`, `apgd-ce`, `apgd-dlr`, `apgd-t`, `square`, `noise`, `pgd0`, `sparse-rs`; of minimal norm
+    `deepfool`, `fab`, `fab-t`, `cw`, `ddn`, `fmn`, `ho-fmn`, `sigma-zero`; `autoattack`, `autoattack-plus`, `autoattack-rand`;
+    `cascade:apgd-ce+square`, each on what those before it left; the paper's protocol, made once and cut to each radius,
+    `deepfool-truncated` (norm rms) and `fgsm-truncated` (norm linf); `package.module:factory` that returns a Threat."""
+    norm: str = "linf"
+    """`linf`, `l2`, `l1`, `l0` (features) or `rms`, or a comma list: each attack is run in each norm of the list that it has."""
+    epsilon: str = "0,0.1,0.2,0.3"
+    """Radii in pixel units in [0, 1], a comma list; fractions such as 8/255 allowed. Of several norms each its own:
+    `linf=0,8/255;l2=0.5,1`."""
+    steps: int | None = None
+    """Steps of the attacks; by default 20 of PGD, and what each of the others was published with."""
+    queries: int | None = None
+    """Queries of Square (also within a cascade) and Sparse-RS, samples of noise; by default 5,000, 10,000 and 100."""
+    step_size: str | None = None
+    """Step of PGD as a fraction of epsilon; by default 2.5 / steps."""
+    restarts: int = 1
+    """Restarts of the attacks that have them (PGD, APGD, FAB, Square, PGD0)."""
+    limit: int | None = None
+    """Only the first so many examples."""
+    split: str = "test"
+    """`test` or `validation`."""
+    checkpoint: str = "last"
+    """`last`, `best` (on validation data), or a step."""
+    seed: int = 0
+    """Seed of random starts."""
+    transfer_from: str | None = None
+    """A comma list of other run folders, the dense network's for instance: attacks made on their networks are tried as well."""
+    controls: bool = True
+    """Check on one batch that more steps and noise change nothing, and that an unbounded attack breaks everything."""
+
+    def check(self) -> AttackPlan:
+        """Refuses what makes no sense, before any work starts.
+
+        Raises:
+          SettingError: naming the setting, its value and what would be right.
+        """
+        for norm in self.norms:
+            if norm not in NORMS:
+                raise SettingError("--norm", self.norm, "linf, l2, l1, l0 or rms, or a comma list of them")
+        if self.split not in ("test", "validation"):
+            raise SettingError("--split", self.split, "test or validation")
+        for name in ("steps", "queries", "restarts", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingError(f"--{name}", value, "a whole number of at least 1")
+        if self.step_size is not None and not parse_number("--step-size", self.step_size) > 0:
+            raise SettingError("--step-size", self.step_size, "a fraction of epsilon above 0")
+        if self.checkpoint not in ("last", "best") and not self.checkpoint.isdigit():
+            raise SettingError("--checkpoint", self.checkpoint, "last, best or a step")
+        self.epsilons()
+        self.threats(Bounds())
+        return self
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        return tuple(norm.strip() for norm in self.norm.split(","))
+
+    def epsilons(self) -> dict[Norm, tuple[float, ...]]:
+        """The radii of every norm."""
+        if "=" not in self.epsilon:
+            return {cast(Norm, norm): parse_epsilons("--epsilon", self.epsilon) for norm in self.norms}
+        pairs = [part.partition("=") for part in self.epsilon.split(";")]
+        found = {cast(Norm, norm.strip()): parse_epsilons("--epsilon", radii) for norm, _, radii in pairs}
+        if set(found) != set(self.norms):
+            raise SettingError("--epsilon", self.epsilon, f"radii for each norm of --norm {self.norm}, such as linf=0.1;l2=1")
+        return found
+
+    def check_radii(self, bounds: Bounds, image_shape: tuple[int, ...] | None = None) -> None:
+        """Refuses radii wider than the box that images lie in: with their shape, if it is known, else where it does not matter.
+
+        Raises:
+          SettingError: with the fraction that was probably meant.
+
+        >>> AttackPlan(epsilon="0,8").check_radii(Bounds())
+        Traceback (most recent call last):
+            ...
+        bap_jax.errors.SettingError: --epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+        """
+        for norm, radii in self.epsilons().items():
+            require_radius(radii, norm, bounds, image_shape, "--epsilon")
+
+    def threats(self, bounds: Bounds) -> list[Threat | Cascade]:
+        """The attacks named by ``--attack``, in every norm of ``--norm`` that they work in."""
+        names = [name.strip() for name in self.attack.split(",")]
+        made = [threat for name in names for threat in self._in_every_norm(name, bounds)]
+        parts = [part for name in names for part in _parts(name)]
+        given = {"steps": self.steps, "queries": self.queries, "step_size": self.step_size}
+        given |= {"restarts": self.restarts if self.restarts > 1 else None}
+        for setting, value in given.items():
+            if value is not None and not any(self._takes(part, setting) for part in parts):
+                raise SettingError(
+                    f"--{setting.replace('_', '-')}", value, f"no value with --attack {self.attack}, which has none"
+                )
+        return made
+
+    def _in_every_norm(self, name: str, bounds: Bounds) -> list[Threat | Cascade]:
+        parts = _parts(name)
+        norms = [norm for norm in self.norms if all(norm in _norms(part) for part in parts)]
+        if not norms:
+            wanted = "; ".join(f"{' or '.join(_norms(part))} with --attack {part}" for part in dict.fromkeys(parts))
+            raise SettingError("--norm", self.norm, wanted if len(parts) == 1 else f"a norm of every part of {name}: {wanted}")
+        return [self._threat(name, cast(Norm, norm), bounds) for norm in norms]
+
+    def _threat(self, name: str, norm: Norm, bounds: Bounds) -> Threat | Cascade:
+        if name in ATTACKS:
+            return self._plain(name, norm, bounds)
+        if name in AUTOATTACK:
+            return self._autoattack(name, norm, bounds)
+        if name.startswith(CASCADE):
+            parts = _parts(name)
+            return cascade(f"{'+'.join(parts)}-{norm}", [self._plain(part, norm, bounds) for part in parts])
+        if is_import_path(name):
+            threat = import_object("--attack", name)(norm=norm, bounds=bounds)
+            if not isinstance(threat, (Threat, Cascade)):
+                raise SettingError("--attack", name, f"a factory that returns a Threat, not a {type(threat).__name__}")
+            return threat
+        known = ", ".join([*ATTACKS, *AUTOATTACK])
+        raise SettingError("--attack", name, f"{known}, {CASCADE}NAME+NAME, a comma list of them, or package.module:factory")
+
+    def _autoattack(self, name: str, norm: Norm, bounds: Bounds) -> Cascade:
+        """As published, or with the steps and queries of this plan, which its name then tells."""
+        given = {"num_steps": self.steps, "num_queries": self.queries if self._takes(name, "queries") else None}
+        given = {setting: value for setting, value in given.items() if value is not None}
+        label = name + "".join(f"-{value}{'q' if setting == 'num_queries' else ''}" for setting, value in given.items())
+        settings: dict[str, Any] = {"version": AUTOATTACK[name], "bounds": bounds, "name": f"{label}-{norm}", **given}
+        return _renamed("--norm", lambda: autoattack(norm, **settings))
+
+    def _takes(self, name: str, setting: str) -> bool:
+        """Whether an attack, or AutoAttack, has a setting of this plan that is given."""
+        if name in AUTOATTACK:
+            return setting == "steps" or (setting == "queries" and AUTOATTACK[name] != "rand")  # which has no Square
+        return name in ATTACKS and bool(self._settings(name, setting))
+
+    def _plain(self, name: str, norm: Norm, bounds: Bounds) -> Threat:
+        if name != "pgd":
+            return _renamed("--attack", lambda: named_threat(name, norm=norm, bounds=bounds, **self._settings(name)))
+        steps = self.steps or PGD_STEPS
+        label = f"pgd-{steps}" + (f"-x{self.restarts}" if self.restarts > 1 else "")
+        label += f"-step-{self.step_size}" if self.step_size is not None else ""
+        settings = {"num_steps": steps} | self._settings(name)
+        return named_threat(name, norm=norm, bounds=bounds, name=f"{label}-{norm}", **settings)
+
+    def _settings(self, name: str, only: str | None = None) -> dict[str, Any]:
+        """What of this plan an attack takes, under the attack's own names; of one setting alone, if ``only`` names it."""
+        relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
+        mine = {
+            "num_steps": ("steps", self.steps),
+            "num_queries": ("queries", self.queries),
+            "num_samples": ("queries", self.queries),
+            "relative_step_size": ("step_size", relative),
+            "restarts": ("restarts", self.restarts if self.restarts > 1 else None),
+        }
+        takes = settings_of(name) if ATTACKS[name].truncated is None else ()  # a protocol has no settings
+        return {
+            setting: value
+            for setting, (mine_name, value) in mine.items()
+            if setting in takes and value is not None and only in (None, mine_name)
+        }
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The attacks that a cascade of the command line is made of; of anything else, itself."""
+    if not name.startswith(CASCADE):
+        return (name,)
+    parts = tuple(name.removeprefix(CASCADE).split("+"))
+    if any(part not in ATTACKS for part in parts):
+        raise SettingError("--attack", name, f"{CASCADE} and names out of {', '.join(ATTACKS)}, joined by +")
+    return parts
+
+
+def _norms(name: str) -> tuple[str, ...]:
+    """The norms that an attack works in; all of them for what is somebody's own."""
+    if name in ATTACKS:
+        return ATTACKS[name].norms
+    if name in AUTOATTACK:
+        return ("linf", "l2", "l1") if AUTOATTACK[name] == "standard" else ("linf", "l2")
+    return NORMS
+
+
+def _renamed(setting: str, make: Any) -> Any:
+    """The same error, told of the command line's setting."""
+    try:
+        return make()
+    except SettingError as error:
+        raise SettingError(setting, error.value, error.expected) from None

@@ -1,0 +1,98 @@
+"""What evaluations leave in a run folder, named, written and read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bap_jax.errors import RunWarning, SettingError
+from bap_jax.runs.migrations import config_of
+from bap_jax.runs.naming import arm_of
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.stored import read_evaluation
+
+FOLDER = "evaluations"
+
+
+def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] | None:
+    """What :func:`evaluate_run` wrote for this plan and step, if it did."""
+    path = Path(run) / FOLDER / f"{plan_name(plan)}.json"
+    if not path.exists():
+        return None
+    try:
+        record = read_evaluation(path)
+    except SettingError as error:
+        warnings.warn(f"{error}; the evaluation is made again", RunWarning, stacklevel=2)
+        return None
+    return record if record["plan"] == dataclasses.asdict(plan) and record["step"] == step else None
+
+
+def plan_name(plan: AttackPlan) -> str:
+    """A file name for a plan: readable, and different for different plans."""
+    text = json.dumps(dataclasses.asdict(plan), sort_keys=True, allow_nan=False)
+    readable = plan.attack.replace(" ", "").replace(",", "+").replace(":", ".").replace("/", ".")[:60]
+    return f"{readable}-{plan.norm.replace(',', '+')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def distance_summary(distances: np.ndarray) -> dict[str, float | int | None]:
+    """The median and quartiles of minimal distances over the examples that were right, those without a point counted as infinite.
+
+    Args:
+      distances: [N], 0 = wrong already, inf = nothing found.
+
+    Returns:
+      ``median``, ``quarter``, ``three_quarters`` (None where infinite), and the counts ``attacked``, ``not_found``, ``wrong``.
+
+    Example:
+      >>> distance_summary(np.array([0.0, 0.1, 0.2, 0.3, np.inf]))["median"]
+      0.2
+    """
+    attacked = distances[distances > 0]
+    shares = {"quarter": 0.25, "median": 0.5, "three_quarters": 0.75}
+    found = {n: float(np.quantile(attacked, share, method="inverted_cdf")) for n, share in shares.items() if attacked.size}
+    values = {name: found[name] if np.isfinite(found.get(name, np.inf)) else None for name in shares}
+    counts = {"attacked": attacked.size, "not_found": int(np.isinf(attacked).sum()), "wrong": int((distances == 0).sum())}
+    return {**values, **counts}
+
+
+def arm_at(settings: Settings, checkpoint: str) -> str:
+    """How the network of a checkpoint is called in tables."""
+    return arm_of(settings) + ("" if checkpoint == "last" else f", checkpoint {checkpoint}")
+
+
+def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
+    """The records that :func:`evaluate_run` left in a run folder, their arms called as this version calls them: what an earlier
+    one called by the name of its default may be no default any more. One that is damaged is left out with a warning.
+
+    Raises:
+      SettingError: there are none, or no run is there.
+    """
+    config = config_of(run_folder)
+    known = config.keys() <= Settings.__dataclass_fields__.keys()
+    records = _readable_evaluations(run_folder)
+    if not records:
+        raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
+    newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
+    for record in records if known else ():
+        arm = arm_at(Settings(**config), record["plan"]["checkpoint"])
+        record["rows"] = [row | {"arm": arm} for row in record.get("rows", ())]
+    # training went on after an earlier evaluation of its last checkpoint: that one is out of date
+    return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
+
+
+def _readable_evaluations(run_folder: Path) -> list[dict[str, Any]]:
+    records = []
+    for path in sorted((Path(run_folder) / FOLDER).glob("*.json")):
+        try:
+            # the folder may have been moved since, or named from another place
+            records.append(read_evaluation(path) | {"run": str(run_folder), "name": path.stem})
+        except SettingError as error:
+            warnings.warn(f"{error}; it is left out", RunWarning, stacklevel=2)
+    return records

@@ -1,0 +1,106 @@
+"""What lies in a run folder, read: files that may have been edited since, cut off, or written by another version."""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from bap_jax.runs.settings import Settings
+from bap_jax.errors import SettingError
+from bap_jax.evaluation import Check
+from bap_jax.report import check_rows
+
+RECORD = {"step": int, "plan": dict, "rows": list, "checks": list, "versions": dict}  # what every evaluation holds
+PLAN = ("attack", "norm", "epsilon", "split", "checkpoint", "seed")
+
+
+def settings_in(path: str | Path) -> Settings:
+    """The settings in a config.json, each of its own type; whether they make sense is for ``Settings.check`` to say. Those that
+    an earlier version did not have yet mean what it did (:func:`bap_jax.runs.migrations.migrated`).
+
+    Args:
+      path: the file.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      SettingError: it is no JSON object, has a setting that this version does not know, or one of another type; the error names
+        the file.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "config.json"
+    >>> path.write_text('{"seed": 1, "learning_rate": 1}')
+    31
+    >>> settings_in(path).learning_rate
+    1.0
+    >>> path.write_text('{"seed": "one"}') and settings_in(path)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    bap_jax.errors.SettingError: seed = 'one': expected a whole number, in .../config.json
+    """
+    from bap_jax.checkpoint import read_json  # orbax takes its time
+    from bap_jax.runs.migrations import migrated
+
+    fields = typing.get_type_hints(Settings)
+    config = migrated(read_json(path))
+    for name, value in config.items():
+        if name not in fields:
+            raise SettingError(name, value, f"no such setting in this version; {path} was written by another")
+    return Settings(**{name: _of_type(name, value, fields[name], path) for name, value in config.items()})
+
+
+def differences(settings: Settings, other: Settings) -> list[tuple[str, Any, Any]]:
+    """(setting, its value, that of the other settings) wherever they differ.
+
+    >>> differences(Settings(seed=1), Settings())
+    [('seed', 1, 0)]
+    """
+    mine, theirs = settings.as_dict(), other.as_dict()
+    return [(name, mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]]
+
+
+def read_evaluation(path: str | Path) -> dict[str, Any]:
+    """What :func:`bap_jax.runs.evaluate.evaluate_run` wrote, from its file.
+
+    Raises:
+      SettingError: it is not what is written there; the error names the file and what is wrong in it.
+    """
+    from bap_jax.checkpoint import read_json
+
+    record = read_json(path)
+    for name, kind in RECORD.items():
+        if not isinstance(record.get(name), kind):
+            raise SettingError(str(path), _entry(name, record.get(name)), f"a {name}, as bap evaluate writes it")
+    for name in PLAN:
+        if name not in record["plan"]:
+            raise SettingError(str(path), _entry("plan", record["plan"]), f"a plan with its {name}, as bap evaluate writes it")
+    for check in record["checks"]:
+        if not (isinstance(check, dict) and check.keys() >= set(Check._fields)):
+            raise SettingError(str(path), _entry("checks", check), "checks as bap evaluate writes them")
+    try:
+        check_rows(record["rows"])
+    except (SettingError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise SettingError(str(path), "rows", f"rows as bap evaluate writes them ({error})") from None
+    return record
+
+
+def _entry(name: str, value: Any) -> str:
+    return f"{name}: {value!r}"[:80]
+
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+
+
+def _of_type(name: str, value: Any, annotation: Any, path: str | Path) -> Any:
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    for kind in kinds:
+        if typing.get_origin(kind) is Literal:
+            if isinstance(value, str) and value in typing.get_args(kind):
+                return value
+        elif kind is float and type(value) in (int, float):
+            return float(value)
+        elif type(value) is kind:
+            return value
+    expected = [", ".join(typing.get_args(kind)) if typing.get_origin(kind) is Literal else _NAMES[kind] for kind in kinds]
+    raise SettingError(name, value, f"{' or '.join(expected)}, in {path}")

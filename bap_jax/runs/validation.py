@@ -1,0 +1,79 @@
+"""Accuracy on validation data during training: what the best checkpoint is chosen by."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bap_jax.attacks import pgd
+from bap_jax.runs.recipe import model_of
+from bap_jax.runs.settings import Settings, parse_epsilons
+from bap_jax.data import evaluation_batches
+from bap_jax.mathematics import successful
+from bap_jax.training import TrainState
+from bap_jax.types import Batch, Bounds
+
+if TYPE_CHECKING:
+    from bap_jax.runs.session import Run
+
+KEY = 2004_05913  # validation's attacks are the same in every run
+
+
+class Validation(NamedTuple):
+    """Accuracy at every radius of ``--validation-epsilon`` (PGD with a random start), fractions of 1."""
+
+    epsilons: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.accuracies))
+
+    def as_dict(self) -> dict[str, float]:
+        named = zip(self.epsilons, self.accuracies, strict=True)
+        return {f"validation_accuracy_{epsilon:g}": value for epsilon, value in named} | {"validation_mean": self.mean}
+
+
+def validate(run: Run, state: TrainState) -> Validation:
+    """Validates the network that the state holds, on the first ``--validation-limit`` examples."""
+    settings = run.settings
+    epsilons = parse_epsilons("--validation-epsilon", settings.validation_epsilon)
+    params, _ = run.slots.pruner.finish(state.trainable, state.prune)
+    validation = run.splits.validation
+    count_correct = _counter(settings.model, validation.num_classes, settings.norm, settings.validation_steps, validation.bounds)
+    size = min(settings.validation_limit, len(validation), 250)
+    totals, seen = np.zeros(len(epsilons)), 0.0
+    for batch in evaluation_batches(validation, size, limit=settings.validation_limit):
+        totals += [float(count_correct(params, state.model_state, batch, epsilon)) for epsilon in epsilons]
+        seen += float(batch.weight.sum())
+    return Validation(epsilons, tuple(float(total / seen) for total in totals))
+
+
+@functools.lru_cache
+def _counter(model_name: str, num_classes: int, norm, num_steps: int, bounds: Bounds):
+    apply = model_of(model_name, num_classes).apply
+
+    @jax.jit
+    def count_correct(params, model_state, batch: Batch, epsilon):
+        def logits_fn(images):
+            return apply(params, model_state, images, train=False)[0].logits
+
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(KEY), batch.index)
+        result = pgd(logits_fn, keys, batch.images, batch.labels, epsilon=epsilon, num_steps=num_steps, norm=norm, bounds=bounds)
+        correct = successful(logits_fn(batch.images), batch.labels, targeted=True) & ~result.found  # what is NaN is not correct
+        return jnp.sum(correct * batch.weight)
+
+    return count_correct
+
+
+def summary(settings: Settings, validation: Validation) -> list[tuple[str, str]]:
+    """Rows for the screen: one per radius."""
+    rows = [("clean", f"{100 * validation.accuracies[0]:.1f} %")] if validation.epsilons[0] == 0 else []
+    for epsilon, accuracy in zip(validation.epsilons, validation.accuracies, strict=True):
+        if epsilon > 0:
+            rows.append((f"PGD-{settings.validation_steps} {settings.norm} {epsilon:g}", f"{100 * accuracy:.1f} %"))
+    return rows
