@@ -6,6 +6,7 @@ import json
 import pytest
 
 from bap_jax.runs.naming import arm_of, process_of, short_names
+from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import evaluations_of
 from bap_jax.runs.report_inputs import rows_of
 from bap_jax.runs.settings import Settings
@@ -63,7 +64,10 @@ def test_clean_accuracy_is_that_on_most_examples_and_nothing_else_is_dropped():
 def test_an_evaluation_that_training_has_overtaken_is_left_out(tmp_path):
     (tmp_path / "evaluations").mkdir()
     (tmp_path / "config.json").write_text("{}")
+    row = {"data": "digits", "model": "mlp", "arm": "blind", "process": "0-60%", "sparsity": 0.9, "seed": 0}
+    row |= {"attack": "clean", "norm": "", "epsilon": 0.0, "accuracy": 0.5, "num_examples": 2}
     for name, step, checkpoint in (("old", 5, "last"), ("new", 9, "last"), ("best", 5, "best")):
-        record = {"name": name, "step": step, "plan": {"checkpoint": checkpoint}}
+        plan = dataclasses.asdict(AttackPlan(checkpoint=checkpoint))
+        record = {"name": name, "step": step, "plan": plan, "rows": [row], "checks": [], "versions": {}}
         (tmp_path / "evaluations" / f"{name}.json").write_text(json.dumps(record))
     assert sorted(record["name"] for record in evaluations_of(tmp_path)) == ["best", "new"]
