@@ -9,7 +9,7 @@ Arm = dict[str, Any]
 NT_PRUNE: Arm = {"budget": "none"}
 AP_PGD: Arm = {"budget": "uniform"}
 AP_FGSM: Arm = {"budget": "uniform", "attack": "fgsm"}
-# Ours: margins by PGD, cutoff at the batch mean, scale 1.2, a fresh attack; on the path that the published numbers were made with.
+# Ours: margins by PGD, cutoff at the batch mean, scale 1.2, a fresh attack; on the path that the published numbers took.
 BAP_AT_FIRST: Arm = {"path": "ray", "halving": "linear", "wrong": "zero"}
 BAP: Arm = BAP_AT_FIRST  # until choice.py has its runs: then what it chooses, and everything here is run again
 

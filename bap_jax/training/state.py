@@ -50,7 +50,7 @@ def init_state(
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from bap_jax import budgets, pruners
-    >>> from bap_jax.training import losses
+    >>> from bap_jax import losses
     >>> from bap_jax.types import Model
     >>> model = Model(lambda key, x: ({"w": jnp.ones((4, 2))}, {}), None)
     >>> state = init_state(
