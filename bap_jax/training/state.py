@@ -49,8 +49,7 @@ def init_state(
       The :class:`TrainState`; no two leaves share a buffer, so that it may be donated.
 
     >>> import jax, jax.numpy as jnp, optax
-    >>> from bap_jax import budgets, pruners
-    >>> from bap_jax import losses
+    >>> from bap_jax import budgets, losses, pruners
     >>> from bap_jax.types import Model
     >>> model = Model(lambda key, x: ({"w": jnp.ones((4, 2))}, {}), None)
     >>> state = init_state(

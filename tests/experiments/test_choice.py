@@ -1,11 +1,13 @@
 """The rule by which one blind setting is chosen for all data sets."""
 
+import dataclasses
 import json
 
 import pytest
 
 from bap_jax.errors import SettingError
 from bap_jax.runs.naming import arm_of
+from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import Settings
 from experiments import arms, choice
 from experiments.choice import Standing
@@ -76,7 +78,8 @@ def test_a_sweep_s_folder_is_read_with_the_names_of_today(tmp_path):
     (run / "config.json").write_text(json.dumps({name: config[name] for name in config if name not in arms.BAP_AT_FIRST}))
     versions = {"bap_jax": "0", "jax": "0", "python": "3"}
     rows = [row("blind", epsilon, 0.5, norm="", model="m", num_examples=5) for epsilon in (0.0, 0.1)]
-    record = {"rows": rows, "plan": {"split": "validation", "checkpoint": "last"}, "step": 3, "versions": versions}
+    plan = dataclasses.asdict(AttackPlan(split="validation"))
+    record = {"rows": rows, "plan": plan, "step": 3, "checks": [], "versions": versions}
     (run / "evaluations" / "x.json").write_text(json.dumps(record))
     (found,) = choice.read([tmp_path]).values()
     assert {row["arm"] for row in found} == {"blind, path ray, halving linear, wrong zero"}
