@@ -72,3 +72,15 @@ def test_refusals():
         margin_search(net, images, labels, images, num_bisections=-1)
     with pytest.raises(SettingError, match="grid = 0"):
         margin_search(net, images, labels, images, grid=0)
+
+
+@pytest.mark.parametrize("halving", ["log", "linear"])
+def test_points_without_an_answer_are_not_misclassified(halving):
+    """Beyond half of the way the network answers NaN, which is no mistake of it."""
+    images, labels = jnp.zeros((2, 1)), jnp.array([0, 0])
+
+    def logits_fn(points):
+        return jnp.where(points > 0.5, jnp.nan, jnp.concatenate([1 - points, points], axis=1))
+
+    margin = margin_search(logits_fn, images, labels, jnp.ones((2, 1)), halving=halving)
+    assert not margin.found.any() and (margin.fraction == 1).all()
