@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from bap_jax.atomic import json_text
+
 DIGESTS = "digests.json"
 _MADE_LAST = ("_CHECKPOINT_METADATA", "commit_success.txt")
 _SEAL = "sha256"  # of everything else in digests.json
@@ -50,7 +52,7 @@ def write_digests(folder: epath.Path) -> None:
     'about is not what was written, in its bytes 0 to 1'
     """
     content = {"files": {name: _digest(path) for name, path in sorted(_files(folder))}}
-    (folder / DIGESTS).write_text(json.dumps(content | {_SEAL: _seal(content)}))
+    (folder / DIGESTS).write_text(json_text(content | {_SEAL: _seal(content)}))
 
 
 def has_digests(folder: epath.Path) -> bool:
@@ -90,7 +92,7 @@ def _read(folder: epath.Path) -> dict[str, dict[str, Any]] | None:
 
 
 def _seal(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _files(folder: epath.Path) -> Iterator[tuple[str, epath.Path]]:

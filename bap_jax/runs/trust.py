@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bap_jax.atomic import write_atomic
+from bap_jax.atomic import json_text, write_atomic
 from bap_jax.runs.settings import PLUGINS
 from bap_jax.errors import RunWarning, SettingError
 from bap_jax.plugins import is_import_path
@@ -112,7 +112,7 @@ def remember(folder: str | Path, names: Iterable[str]) -> None:
     note, path = {"folder": _place(folder), "names": sorted(names | known)}, _note(folder)
     try:
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
-        write_atomic(path, json.dumps(note, indent=1) + "\n")
+        write_atomic(path, json_text(note, indent=1) + "\n")
     except OSError as error:
         text = f"{path} cannot be written ({error.strerror}): using {folder} again will take --trust"
         warnings.warn(text, RunWarning, stacklevel=2)

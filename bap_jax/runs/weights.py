@@ -336,7 +336,7 @@ def _size_of(difference: Difference) -> int | None:
 
 
 def _plain(value: Any) -> str:
-    text = json.dumps(value)
+    text = json_text(value)
     return text if len(text) < 80 else text[:77] + "..."
 
 

@@ -35,7 +35,7 @@ from bap_jax.mathematics import (
 )
 from bap_jax.types import Bounds
 
-module = importlib.import_module("bap_jax.attacks.apgd")  # the package has the function under this name
+module = importlib.import_module("bap_jax.attacks._apgd_ascent")
 
 BOTH = ("logits_fn", "norm", "num_steps", "rho", "eot_samples", "random_logits", "large_epsilon_schedule")
 attack = jax.jit(apgd, static_argnames=(*BOTH, "restarts", "targeted", "objective"))

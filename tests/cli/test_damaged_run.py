@@ -16,10 +16,11 @@ from bap_jax.checkpoint import run_folder
 from bap_jax.cli import commands, screen
 from bap_jax.cli import main as main_module
 from bap_jax.errors import RunWarning, StorageError
-from bap_jax.runs import evaluate, loop
+from bap_jax.runs import evaluate, loop, records, restore, session
 from bap_jax.runs.loop import saved_step, train
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import Settings
+from bap_jax.runs.trust import code_in, remember
 from bap_jax.sweeps import execute
 
 OWN = "plugins_for_tests"
@@ -43,7 +44,9 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path):
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+    copied = Path(shutil.copytree(trained, tmp_path / "run"))
+    remember(copied, code_in(TINY.as_dict()).values())
+    return copied
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def noted(bap):
     def of(*arguments):
         with warnings.catch_warnings():
             warnings.simplefilter("default", RunWarning)
-            for module in (commands, evaluate, loop, execute, sys.modules["bap_jax.checkpoint.manager"]):
+            for module in (commands, evaluate, records, restore, loop, execute, sys.modules["bap_jax.checkpoint.manager"]):
                 getattr(module, "__warningregistry__", {}).clear()
             code, output, error = bap(*arguments)
         return code, output, [line for line in error.splitlines() if not line.startswith("set ")]
@@ -162,7 +165,7 @@ def test_an_evaluation_that_was_edited_is_named_and_left_out(name, run, noted, t
     assert record["name"] == "another"
     assert commands._left_out.__doc__ and "overtaken" not in " ".join(leave_out(run))
     with pytest.warns(RunWarning, match="the evaluation is made again"):
-        assert evaluate.stored_evaluation(run, PLAN, record["step"]) is None
+        assert records.stored_evaluation(run, PLAN, record["step"]) is None
     path.with_name("another.json").unlink()
     code, _, lines = noted("report", run, "--out", tmp_path / "report", "--samples", 0)
     assert code == 2 and lines[0].startswith(f"bap: note: {path} = ") and expected in lines[0]
@@ -223,7 +226,7 @@ def test_a_disk_that_is_full_at_once_is_said_before_the_first_step(monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("bap_jax.checkpoint.manager.write_digests", full)
-    monkeypatch.setattr(loop, "compiled_step", lambda *_: pytest.fail("compiled a step"))
+    monkeypatch.setattr(session, "compiled_step", lambda *_: pytest.fail("compiled a step"))
     with pytest.raises(StorageError, match=f"no checkpoint can be written to {tmp_path / 'run'}/checkpoints: No space left"):
         train(TINY, tmp_path / "run")
 

@@ -23,7 +23,7 @@ from tools.crosscheck.catalogue import Case, by_name, start
 from tools.crosscheck.protocol import serve
 
 _BATCH = 20  # of AutoAttack: what is left of the examples is packed into batches of this size
-_MODULES = {"apgd_targeted": "apgd", "fab_targeted": "fab"}  # the others live in a file of their own name
+_MODULES = {"fab_targeted": "fab"}  # the others live in a file of their own name
 
 
 class Ours:
