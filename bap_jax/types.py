@@ -157,7 +157,8 @@ class Budget(NamedTuple):
 class Pruner(NamedTuple):
     """A pruning method: pure functions over an explicit state whose ``masks`` have the structure of ``params``.
 
-    ``init(key, params) -> (trainable, state)``;
+    ``init(key, params) -> (trainable, state)``; one that can begin with a network that is pruned already takes
+    ``init(key, params, masks=None)``, masks being an upper bound: no later mask keeps a weight that they prune;
     ``effective(trainable, state) -> params`` what the network computes with;
     ``penalty(step, trainable, state) -> scalar`` added to the loss;
     ``due(step, state) -> bool`` whether the masks change now;
@@ -166,7 +167,7 @@ class Pruner(NamedTuple):
     ``finish(trainable, state) -> (params, masks)`` the pruned network.
     """
 
-    init: Callable[[Array, Params], tuple[PyTree, PyTree]]
+    init: Callable[..., tuple[PyTree, PyTree]]
     effective: Callable[[PyTree, PyTree], Params]
     penalty: Callable[[Array, PyTree, PyTree], Array]
     due: Callable[[Array, PyTree], Array]

@@ -144,6 +144,7 @@ class Checkpoints:
         network: Network | None = None,
         metric: float | None = None,
         metadata: Mapping[str, Any] | None = None,
+        stays: bool = False,
     ) -> None:
         """Save a state; the writing goes on in the background.
 
@@ -157,6 +158,7 @@ class Checkpoints:
           metric: the metric on validation data by which the best checkpoint is chosen; ``None`` for a checkpoint that cannot be
             the best, for instance before the final sparsity is reached.
           metadata: JSON values to find again with :meth:`metadata`, such as the number of the phase.
+          stays: whether it is kept besides the newest few and the best.
 
         Raises:
           SettingError: the step is not larger than the last, the metric is not finite, or a leaf or the metadata cannot be
@@ -165,7 +167,8 @@ class Checkpoints:
         """
         step, metric, metadata = int(step), None if metric is None else float(metric), check_json(metadata or {}, "metadata")
         self._check_save(step, metric)
-        about = {"step": step, "metric": metric, "leaves": list(describe(state).items()), "metadata": metadata}
+        about: dict[str, Any] = {"step": step, "metric": metric, "leaves": list(describe(state).items()), "metadata": metadata}
+        about |= {"stays": True} if stays else {}
         items = {"state": ocp.args.StandardSave(_savable(state)), "about": ocp.args.JsonSave(about)}
         if network is not None:
             tree = Network(*network)._asdict()
@@ -407,7 +410,7 @@ class _Keep:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         steps, about = [info.step for info in checkpoints], self._owner._about
         stay = {*sorted(about)[-self._owner._keep :], _best(about, self._owner._mode)}
-        return [step in stay or step not in about for step in steps]
+        return [step in stay or step not in about or about[step].get("stays", False) for step in steps]
 
 
 @functools.cache

@@ -6,6 +6,7 @@ screen. The arguments are in ``arguments.py``, what the commands do in ``command
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 import warnings
@@ -59,7 +60,11 @@ def with_config(command: spoken.Train, arguments: Sequence[str]) -> spoken.Train
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise SettingError("--config", str(path), "a config.json, as a run folder holds one") from None
     default = spoken.Train(out=command.out, config=command.config, **stored.as_dict())
-    return tyro.cli(spoken.Train, args=list(arguments[1:]), default=default, prog="bap train")
+    told = tyro.cli(spoken.Train, args=list(arguments[1:]), default=default, prog="bap train")
+    started = [(one.init_from, one.init_checkpoint, one.init_masks) for one in (stored, told)]
+    if started[0] != started[1] and told.init_digest == stored.init_digest:  # it was that of something else
+        return dataclasses.replace(told, init_digest=None)
+    return told
 
 
 def _run(command, arguments: Sequence[str]) -> int:

@@ -41,13 +41,16 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], sparsity: float | Array) ->
     return densities.astype(jnp.float32)
 
 
-def erk_counts(shapes: Sequence[tuple[int, ...]], sparsity: float | Array) -> list[Array]:
+def erk_counts(shapes: Sequence[tuple[int, ...]], sparsity: float | Array, room: Sequence[Array] | None = None) -> list[Array]:
     """How many weights each layer keeps under :func:`erk_densities`; the counts sum to ``kept_count(total, sparsity)`` exactly.
 
-    What rounding down leaves over goes to the layers with the largest fractional part.
+    What rounding down leaves over goes to the layers with the largest fractional part. With ``room``, the most that each layer
+    can keep, what one has no room for goes to those with the most room left; where there is not enough in all, all of it is kept.
 
     >>> [int(count) for count in erk_counts([(2, 2), (100, 100)], 0.9)]
     [4, 996]
+    >>> [int(count) for count in erk_counts([(2, 2), (100, 100)], 0.9, [jnp.int32(1), jnp.int32(5000)])]
+    [1, 999]
     """
     sizes = jnp.array([int(np.prod(shape)) for shape in shapes], jnp.int32)
     wanted = sizes * erk_densities(shapes, sparsity)
@@ -55,6 +58,9 @@ def erk_counts(shapes: Sequence[tuple[int, ...]], sparsity: float | Array) -> li
     total = kept_count(int(sum(np.prod(shape) for shape in shapes)), sparsity)
     by_fraction = jnp.argsort(jnp.argsort(-(wanted - counts) + 2.0 * (counts == sizes), stable=True))
     counts = jnp.minimum(counts + (by_fraction < total - jnp.sum(counts)), sizes)
+    if room is not None:
+        sizes = jnp.stack(room)
+        counts, total = jnp.minimum(counts, sizes), jnp.minimum(total, jnp.sum(sizes))
     # float32 densities of very large layers leave a few more (or fewer): fill by room, empty by size
     for _ in range(len(shapes)):
         rest = total - jnp.sum(counts)

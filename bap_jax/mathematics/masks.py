@@ -69,6 +69,58 @@ def full_masks(params: Params, prunable: Prunable = kernels) -> PyTree:
     )
 
 
+def masks_like(params: Params, masks: PyTree, prunable: Prunable = kernels) -> PyTree:
+    """Given masks in the form of :func:`full_masks`: an array wherever a leaf is prunable, a scalar where it is not.
+
+    Args:
+      params: a pytree of arrays.
+      masks: of the same structure: for every leaf a bool array of its shape, or a scalar for all of it.
+      prunable: ``(path, leaf) -> bool``.
+
+    Returns:
+      A mask tree.
+
+    Raises:
+      SettingError: another structure or shape, or masks of a leaf that is not prunable; the first such leaf is named.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)}
+    >>> jax.tree.map(lambda m: m.tolist(), masks_like(params, {"kernel": jnp.array(False), "bias": jnp.array(True)}))
+    {'bias': True, 'kernel': [[False, False]]}
+    """
+    chosen, fitted, found = prunable_leaves(params, prunable), jax.tree.leaves(fitted_masks(params, masks)), []
+    for path, leaf, mask, yes in zip(leaf_paths(params), jax.tree.leaves(params), fitted, chosen, strict=True):
+        if not yes and not isinstance(mask, jax.core.Tracer) and not bool(jnp.all(mask)):
+            raise SettingError(f"masks/{path}", "pruned weights", "none: this pruner does not prune that leaf")
+        found.append(jnp.broadcast_to(mask, leaf.shape) if yes else jnp.bool_(True))
+    return jax.tree.unflatten(jax.tree.structure(params), found)
+
+
+def fitted_masks(params: Params, masks: PyTree) -> PyTree:
+    """Given masks in the structure of the parameters: for every leaf bool, of its shape or a scalar for all of it.
+
+    Raises:
+      SettingError: they are not; the first leaf that differs is named.
+
+    >>> import jax.numpy as jnp
+    >>> fitted_masks({"kernel": jnp.ones((1, 2))}, {"kernel": jnp.ones(2, bool)})
+    Traceback (most recent call last):
+        ...
+    bap_jax.errors.SettingError: masks/kernel = 'bool[2]': expected bool[1, 2] or a bool scalar
+    """
+    wanted = dict(zip(leaf_paths(params), jax.tree.leaves(params), strict=True))
+    given = dict(zip(leaf_paths(masks), jax.tree.leaves(masks), strict=True))
+    for path in [*wanted, *given]:
+        if path not in given or path not in wanted:
+            found = "no mask" if path not in given else "a mask"
+            raise SettingError(f"masks/{path}", found, "a mask for every leaf of the parameters, and no other")
+        mask, shape = given[path], jnp.shape(wanted[path])
+        if jnp.result_type(mask) != jnp.bool_ or jnp.shape(mask) not in ((), shape):
+            told = f"{jnp.result_type(mask)}{list(jnp.shape(mask))}"
+            raise SettingError(f"masks/{path}", told, f"bool{list(shape)} or a bool scalar")
+    return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(given[path]) for path in wanted])
+
+
 def top_k(scores: Sequence[Array], k: int | Array) -> list[Array]:
     """Masks of the ``k`` largest entries among all arrays together; ties go to the earlier array and the lower flat index.
 
@@ -142,20 +194,23 @@ def masks_from_scores(
     scope: Scope = "layer",
     distribution: Distribution = "uniform",
     prunable: Prunable = kernels,
+    within: PyTree | None = None,
 ) -> PyTree:
     """Masks that keep the highest scores at the given sparsity.
 
     Args:
       scores: a pytree of float arrays shaped like the parameters.
-      sparsity: zeros / prunable, in [0, 1]; may be traced.
+      sparsity: zeros / prunable, in [0, 1]; may be traced. With ``scope="layer"`` and ``distribution="uniform"`` also an array
+        of one for every prunable leaf.
       scope: ``"global"`` compares all prunable leaves together; ``"layer"`` gives every leaf its own count.
       distribution: with ``scope="layer"``: ``"uniform"``, the same sparsity everywhere, or ``"erk"``, see
         :func:`bap_jax.mathematics.distributions.erk_counts`.
       prunable: ``(path, leaf) -> bool``.
+      within: a mask tree (:func:`masks_like`): what it prunes is not kept, however high its score; scores are above -infinity.
 
     Returns:
       A mask tree. Counts are exact (:func:`bap_jax.mathematics.sparsity.kept_count` of each leaf, or of the total for a global
-      scope and for ERK).
+      scope and for ERK); where ``within`` keeps fewer than that, of a leaf or of the total, all that it keeps.
 
     Raises:
       SettingError: unknown scope or distribution, ERK with a global scope, nothing prunable, a Python sparsity outside [0, 1].
@@ -174,14 +229,22 @@ def masks_from_scores(
     chosen = prunable_leaves(scores, prunable)
     picked = [leaf for leaf, yes in zip(leaves, chosen, strict=True) if yes]
     sizes = [leaf.size for leaf in picked]
+    caps = None
+    if within is not None:
+        caps = [mask for mask, yes in zip(jax.tree.leaves(within), chosen, strict=True) if yes]
+        picked = [jnp.where(cap, leaf, -jnp.inf) for cap, leaf in zip(caps, picked, strict=True)]
     if scope == "global":
         masks = top_k(picked, kept_count(sum(sizes), sparsity))
     else:
         if distribution == "erk":
-            counts = erk_counts([leaf.shape for leaf in picked], sparsity)
+            room = None if caps is None else [jnp.sum(cap, dtype=jnp.int32) for cap in caps]
+            counts = erk_counts([leaf.shape for leaf in picked], sparsity, room)
         else:
-            counts = [kept_count(size, sparsity) for size in sizes]
+            each = [sparsity] * len(sizes) if jnp.ndim(sparsity) == 0 else list(jnp.asarray(sparsity))
+            counts = [kept_count(size, own) for size, own in zip(sizes, each, strict=True)]
         masks = [top_k([leaf], count)[0] for leaf, count in zip(picked, counts, strict=True)]
+    if caps is not None:
+        masks = [mask & cap for mask, cap in zip(masks, caps, strict=True)]
     found = iter(masks)
     return jax.tree.unflatten(treedef, [next(found) if yes else jnp.bool_(True) for yes in chosen])
 

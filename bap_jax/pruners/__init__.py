@@ -1,6 +1,6 @@
 """Pruning methods, one file each: pure functions over an explicit state."""
 
-from bap_jax.pruners.dense import DenseState, dense
-from bap_jax.pruners.magnitude import MagnitudeState, magnitude
+from bap_jax.pruners.dense import DenseState, FixedState, dense
+from bap_jax.pruners.magnitude import CappedState, MagnitudeState, magnitude
 
-__all__ = ["DenseState", "MagnitudeState", "dense", "magnitude"]
+__all__ = ["CappedState", "DenseState", "FixedState", "MagnitudeState", "dense", "magnitude"]

@@ -28,6 +28,22 @@ class MagnitudeState(NamedTuple):
     sparsity: Array  # float32 scalar
 
 
+class CappedState(NamedTuple):
+    """As :class:`MagnitudeState`, of a network that began with masks: ``kept``, beyond which no later mask keeps a weight.
+
+    A type of its own, so that the step of a network that began without any has nothing of it.
+    """
+
+    masks: PyTree
+    ramp: Ramp
+    end_steps: Array  # [num_ends] int32
+    sparsity: Array  # float32 scalar
+    kept: PyTree
+
+
+State = MagnitudeState | CappedState
+
+
 def magnitude(
     ramp: Ramp,
     *,
@@ -43,6 +59,10 @@ def magnitude(
     optimiser's step left them, before pruned weights are set to zero again, and the gradient is not masked: so a pruned weight
     may return at a mask update.
 
+    ``init(key, params, masks)`` begins with given masks, which are an upper bound: no later mask keeps a weight that they prune.
+    A layer's ramp then begins at ``ramp.initial_sparsity`` or at the sparsity of its given mask, whichever is larger, and no
+    layer gets denser than it began; a whole network's does where weights compete over the whole network, or by ERK.
+
     Args:
       ramp: when and how far to prune.
       schedule: ``(step, **ramp) -> sparsity``, e.g. those of :mod:`bap_jax.mathematics.schedules`.
@@ -50,7 +70,7 @@ def magnitude(
       end_steps: further steps at which some copy of the state ends its ramp, for a sweep under ``jax.vmap``.
 
     Returns:
-      A :class:`bap_jax.types.Pruner` whose state is a :class:`MagnitudeState`.
+      A :class:`bap_jax.types.Pruner` whose state is a :class:`MagnitudeState`, or with given masks a :class:`CappedState`.
 
     Raises:
       SettingError: a ramp, scope or distribution that makes no sense.
@@ -69,10 +89,12 @@ def magnitude(
     if scope not in ("layer", "global"):
         raise SettingError("scope", scope, "'layer' or 'global'")
 
-    def sparsity_at(step: Array, state: MagnitudeState) -> Array:
-        return schedule(step, **state.ramp._asdict())
+    per_layer = scope == "layer" and distribution == "uniform"
 
-    def init(key: Array, params: Params) -> tuple[Params, MagnitudeState]:
+    def sparsity_at(step: Array, ramp: Ramp) -> Array:
+        return schedule(step, **ramp._asdict())
+
+    def init(key: Array, params: Params, masks: PyTree | None = None) -> tuple[Params, State]:
         numbers = Ramp(
             jnp.float32(ramp.initial_sparsity),
             jnp.float32(ramp.final_sparsity),
@@ -81,34 +103,51 @@ def magnitude(
             jnp.int32(ramp.frequency),
         )
         ends = jnp.array([ramp.end_step, *end_steps], jnp.int32)
-        return params, MagnitudeState(mask_functions.full_masks(params, prunable), numbers, ends, jnp.float32(0.0))
+        if masks is None:
+            return params, MagnitudeState(mask_functions.full_masks(params, prunable), numbers, ends, jnp.float32(0.0))
+        kept = mask_functions.masks_like(params, masks, prunable)
+        state = CappedState(kept, numbers, ends, mask_functions.measured_sparsity(kept), kept)
+        return project(params, state), state
 
-    def effective(params: Params, state: MagnitudeState) -> Params:
+    def effective(params: Params, state: State) -> Params:
         return mask_functions.apply_masks_straight_through(params, state.masks)
 
-    def is_due(step: Array, state: MagnitudeState) -> Array:
+    def is_due(step: Array, state: State) -> Array:
         begin, every = state.ramp.begin_step, state.ramp.frequency
         periodic = (step >= begin) & (step <= jnp.max(state.end_steps)) & ((step - begin) % every == 0)
         return periodic | jnp.any(step == state.end_steps)
 
-    def update(
-        key: Array, step: Array, params: Params, dense_grads: Params, state: MagnitudeState
-    ) -> tuple[Params, MagnitudeState]:
-        sparsity = sparsity_at(step, state)
-        masks = mask_functions.magnitude_masks(params, sparsity, scope=scope, distribution=distribution, prunable=prunable)
+    def chosen(step: Array, params: Params, state: State) -> tuple[PyTree, Array]:
+        """The masks of a step, and the sparsity that it asks for."""
+        options = {"scope": scope, "distribution": distribution, "prunable": prunable}
+        if isinstance(state, MagnitudeState):
+            sparsity = sparsity_at(step, state.ramp)
+            return mask_functions.magnitude_masks(params, sparsity, **options), sparsity
+        begin = state.ramp.initial_sparsity
+
+        def from_measured(measured: Array) -> Array:
+            return sparsity_at(step, state.ramp._replace(initial_sparsity=jnp.maximum(begin, measured)))
+
+        sparsity = from_measured(mask_functions.measured_sparsity(state.kept))
+        layers = jnp.stack(list(mask_functions.layer_sparsity(state.kept).values()))
+        asked = jax.vmap(from_measured)(layers) if per_layer else sparsity
+        return mask_functions.magnitude_masks(params, asked, within=state.kept, **options), sparsity
+
+    def update(key: Array, step: Array, params: Params, dense_grads: Params, state: State) -> tuple[Params, State]:
+        masks, sparsity = chosen(step, params, state)
         # under vmap a step may be due for another copy's ramp only
         own = due(step, begin_step=state.ramp.begin_step, end_step=state.ramp.end_step, frequency=state.ramp.frequency)
         masks = jax.tree.map(lambda new, old: jnp.where(own, new, old), masks, state.masks)
         return params, state._replace(masks=masks, sparsity=jnp.where(own, sparsity, state.sparsity))
 
-    def project(params: Params, state: MagnitudeState) -> Params:
+    def project(params: Params, state: State) -> Params:
         return mask_functions.apply_masks(params, state.masks)
 
-    def finish(params: Params, state: MagnitudeState) -> tuple[Params, PyTree]:
+    def finish(params: Params, state: State) -> tuple[Params, PyTree]:
         return project(params, state), state.masks
 
     return Pruner(init, effective, _no_penalty, is_due, update, project, finish)
 
 
-def _no_penalty(step: Array, params: Params, state: MagnitudeState) -> Array:
+def _no_penalty(step: Array, params: Params, state: State) -> Array:
     return jnp.float32(0.0)

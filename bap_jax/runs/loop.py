@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +30,16 @@ from bap_jax.runs.recipe import initial_state, model_of, slots_of
 from bap_jax.runs.session import Progress, Run, Session, Trained
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import stop_signals
+from bap_jax.runs.start import check_source, start_of
 from bap_jax.runs.trust import code_in, remember
 from bap_jax.training import TrainState
 
 MAY_DIFFER = ("data_dir",)  # settings that a resumed run may have otherwise
+
+
+def _may_differ(settings: Settings) -> tuple[str, ...]:
+    """Of what a run was started from, its configuration knows the digest, and whoever resumes it need not."""
+    return MAY_DIFFER if settings.init_digest is not None else (*MAY_DIFFER, "init_digest")
 
 
 def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
@@ -119,17 +126,24 @@ def opened(
 
     Raises:
       SettingError: as for :func:`train`.
-      CheckpointError: the newest checkpoint is damaged, or what is saved there cannot be read back.
+      CheckpointError: the newest checkpoint is damaged, or what is saved there cannot be read back; or what the run is to start
+        from does not fit its model.
     """
-    settings = run.settings
-    state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train))
+    settings, begun = run.settings, run.settings.init_from is not None and saved_step(out)[0] is not None
+    start = None if begun else start_of(settings, run.splits.train)
+    network = None if start is None else start.network
+    state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train), network)
+    if start is not None:
+        settings = dataclasses.replace(settings, init_digest=start.digest)
     _check_model(run, state)  # before the folder is made, so that a corrected command finds it as it was
     with (
-        open_run(out, settings.as_dict(), resume=resume, may_differ=MAY_DIFFER, migrated=migrated) as folder,
+        open_run(out, settings.as_dict(), resume=resume, may_differ=_may_differ(settings), migrated=migrated) as folder,
         Checkpoints(folder.checkpoints, keep=settings.keep) as checkpoints,
     ):
         latest = checkpoints.latest_step()
         state = _place(run, state)
+        if latest is None and begun:
+            raise CheckpointError(f"the checkpoints in {folder.checkpoints} were removed while this began")
         if latest is None:
             check_readable(folder.checkpoints)
         else:
@@ -137,7 +151,10 @@ def opened(
         folder.truncate_after(-1 if latest is None else latest)
         if jax.process_index() == 0:
             remember(out, code_in(settings.as_dict()).values())  # named by whoever trains here, not by the folder
-        yield Session(run, folder, checkpoints, writer, save_seconds, latest), state
+        session = Session(run, folder, checkpoints, writer, save_seconds, latest)
+        if start is not None:
+            session.save_start(state)
+        yield session, state
 
 
 def _restored(checkpoints: Checkpoints, state: TrainState, step: int) -> TrainState:
@@ -160,7 +177,9 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
     settings.check()
     if re.match(r"[A-Za-z0-9]+:/", str(out)):  # gs://bucket, of which pathlib leaves one slash
         raise SettingError("--out", str(out), "a path in the file system")
-    check_run(out, settings.as_dict(), resume, may_differ=MAY_DIFFER, migrated=migrated)
+    check_run(out, settings.as_dict(), resume, may_differ=_may_differ(settings), migrated=migrated)
+    if settings.init_from is not None and not (resume and saved_step(out)[0] is not None):
+        check_source(settings)
 
 
 def finished_step(out: Path) -> int | None:

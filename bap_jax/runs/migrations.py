@@ -21,6 +21,7 @@ class Added(NamedTuple):
 
 
 ADDED = (
+    Added({}, {"init_from": None, "init_checkpoint": "last", "init_masks": "keep", "init_digest": None}),  # all had new weights
     Added(
         {"budget": "cutoff-scale", "search": "pgd"},
         {"path": "ray", "halving": "linear", "wrong": "zero", "cutoff_over": "all"},

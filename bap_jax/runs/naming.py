@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from bap_jax.runs.settings import Settings
 
@@ -31,6 +32,8 @@ def arm_of(settings: Settings) -> str:
     >>> paper = Settings(search="deepfool", example="rescaled", norm="rms", scale=0.9)
     >>> arm_of(paper), arm_of(replace(paper, cutoff="off", scale=1.0))
     ('blind by DeepFool, norm rms, scale 0.9', 'unrestricted by DeepFool, norm rms')
+    >>> arm_of(Settings(init_from="runs/dense", init_masks="none"))
+    'blind, init from dense, init masks none'
     """
     blind, named = _blind_arm(settings)
     names = {
@@ -47,7 +50,16 @@ def arm_of(settings: Settings) -> str:
         for name in (*told, *ALWAYS)
         if name not in left_out and getattr(settings, name) != getattr(default, name)
     ]
-    return ", ".join([first, *parts])
+    return ", ".join([first, *parts, *_start(settings)])
+
+
+def _start(settings: Settings) -> list[str]:
+    """What a run says of the network that it started from, if it did from one."""
+    if settings.init_from is None:
+        return []
+    name, default = Path(settings.init_from).name or settings.init_from, Settings()
+    told = [one for one in ("init_checkpoint", "init_masks") if getattr(settings, one) != getattr(default, one)]
+    return [f"init from {name.replace(',', ' ')}", *(f"{one.replace('_', ' ')} {getattr(settings, one)}" for one in told)]
 
 
 def _blind_arm(settings: Settings) -> tuple[str, tuple[str, ...]]:

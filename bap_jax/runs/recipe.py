@@ -15,6 +15,7 @@ from bap_jax.attacks import fgsm, pgd
 from bap_jax.budgets import BudgetAttack, parse_cutoff
 from bap_jax.runs.settings import Settings, parse_fractions, schedule_of
 from bap_jax.data import augment, steps_per_epoch
+from bap_jax.checkpoint import Network
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
 from bap_jax.mathematics.schedules import Ramp
@@ -228,15 +229,31 @@ def _loss(settings: Settings, ramp: Ramp, bounds: Bounds) -> Loss:
     return {"clean": losses.clean, "madry": losses.madry, "mma": losses.mma}[name](label_smoothing=smoothing)
 
 
-def initial_state(model: Model, slots: Slots, settings: Settings, image_shape: tuple[int, ...], num_examples: int) -> TrainState:
-    """The state before the first step, on the default device."""
-    return init_state(
-        model,
-        *slots,
-        key=jax.random.key(settings.seed),
-        images=jnp.zeros((1, *image_shape), jnp.float32),
-        num_examples=num_examples,
-    )
+def initial_state(
+    model: Model,
+    slots: Slots,
+    settings: Settings,
+    image_shape: tuple[int, ...],
+    num_examples: int,
+    start: Network | None = None,
+) -> TrainState:
+    """The state before the first step, on the default device.
+
+    With ``start``, of its weights and statistics, and its masks unless ``--init-masks none``. Without, a run with ``--init-from``
+    gets a state of the same structure, for a checkpoint to be restored into.
+    """
+    key, images = jax.random.key(settings.seed), jnp.zeros((1, *image_shape), jnp.float32)
+    given: dict[str, Any] = {} if start is None else {"params": start.params, "model_state": start.model_state}
+    if settings.init_from is not None and settings.init_masks != "none":
+        everything = jax.tree.map(lambda _: jnp.bool_(True), jax.eval_shape(model.init, key, images)[0])
+        given["masks"] = everything if start is None else start.masks
+    try:
+        return init_state(model, *slots, key=key, images=images, num_examples=num_examples, **given)
+    except SettingError as error:
+        if error.name != "pruner":
+            raise
+        expected = f"{error.expected}: --init-masks none"
+        raise SettingError("--pruner", settings.pruner, expected) from None
 
 
 def compiled_step(settings: Settings, slots: Slots, num_classes: int, bounds: Bounds, mesh) -> Callable:

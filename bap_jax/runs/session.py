@@ -204,6 +204,15 @@ class Session:
         )
 
 
+    def save_start(self, state: TrainState) -> None:
+        """Saves what the run starts from as its checkpoint of step 0, which stays, and reads it back."""
+        params, masks = self.run.slots.pruner.finish(state.trainable, state.prune)
+        network, about = Network(params, masks, state.model_state), {"finished": False, "phase": 0}
+        self.checkpoints.save(0, state, network=network, metadata=about, stays=True)
+        self.checkpoints.wait()
+        self.checkpoints.restore_network(0)
+
+
 @jax.jit
 def _all_finite(tree) -> jax.Array:
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]

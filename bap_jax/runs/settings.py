@@ -95,6 +95,16 @@ class Settings:
     """The TFDS split or slice to test on; by default the data set's own test split."""
     model: str = "mlp"
     """`mlp`, `lenet5`, `fitnet4`, `vgg16`, `resnet8`, `resnet18`, `wideresnet`, or `package.module:factory`."""
+    init_from: str | None = None
+    """Start from a network that is trained already: a run folder, also one of bap import, or a file that bap import reads
+    (.safetensors, .pth). Its weights and BatchNorm statistics; the optimiser starts anew."""
+    init_checkpoint: str = "last"
+    """With a run: which of its checkpoints, `last`, `best` or a step."""
+    init_masks: Literal["keep", "nonzero", "none"] = "keep"
+    """Which weights that network has: those that its masks `keep`, those that are `nonzero`, or all (`none`: pruned weights may
+    come back). The others stay pruned for good: no later mask keeps them."""
+    init_digest: str | None = None
+    """SHA-256 of what --init-from names, noted when the run starts; where it is given, nothing else is started from."""
     budget: str = "cutoff-scale"
     """Which adversarial examples training sees: `cutoff-scale` (blind: a budget per example, estimated), `uniform` (needs
     --epsilon), `mma` (margins, found again in every epoch), `iaat` and `cat` (budgets that grow and shrink per example), `fat`
@@ -168,7 +178,8 @@ class Settings:
     pruner: str = "magnitude"
     """`magnitude`, `dense` (no pruning), or `package.module:factory`."""
     initial_sparsity: float = 0.0
-    """Sparsity at the begin of the ramp: zeros / prunable weights. Before the ramp the network is dense."""
+    """Sparsity at the begin of the ramp: zeros / prunable weights. Before the ramp the network is dense. With --init-from, what
+    its masks measure, where that is more: before the ramp they stay."""
     final_sparsity: float = 0.9
     """Sparsity at the end of the ramp."""
     schedule: Literal["gradual", "one-shot", "iterative", "constant"] = "gradual"
@@ -264,6 +275,7 @@ class Settings:
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
         self._check_budget()
         self._check_attack()
+        self._check_init()
         if not is_import_path(self.data):  # a data set of one's own may have other bounds; see check_radii
             self.check_radii(Bounds())
         return self
@@ -306,6 +318,14 @@ class Settings:
             _require(self, name, getattr(self, name) is not None, f"a radius, with --budget {self.budget} --norm {self.norm}")
         if self.example == "rescaled" and self.norm == "l1":
             raise SettingError("--norm", self.norm, "linf, l2 or rms with --example rescaled")
+
+    def _check_init(self) -> None:
+        default = Settings()
+        for name in ("init_checkpoint", "init_masks", "init_digest"):
+            untold = getattr(self, name) == getattr(default, name)
+            _require(self, name, untold or self.init_from is not None, "nothing without --init-from")
+        known = self.init_checkpoint in ("last", "best") or self.init_checkpoint.isdecimal()
+        _require(self, "init_checkpoint", known, "last, best or a step")
 
     def _check_search(self) -> None:
         default = Settings()
@@ -396,6 +416,7 @@ class Settings:
             "train_split",
             "test_split",
         ]
+        names += ["init_from", "init_checkpoint", "init_masks", "init_digest"]
         names += ["initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end", "frequency"]
         names += ["validation_limit", "validations", "log_every", "keep"]
         if self.epsilon is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,25 +194,9 @@ def import_run(
         data=data, data_dir=data_dir, image_size=image_size, model=model, budget=arm, pruner=IMPORTED, final_sparsity=0.0
     )
     check_run(out, settings.as_dict())
-    stored = read_stored(file, key)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    stored_masks = _stored_masks(Path(file), digest) if masks == "file" else None
-    example = _example_of(settings, data_dir)
-    normalisation = _normalisation(model, example)
-    params, model_state, batch_norm = _shapes_of(model, example)
-    _check_card(stored.about, file, settings, example, normalisation, batch_norm)
-    imported = import_network(
-        stored.tensors,
-        params,
-        model_state,
-        masks=stored_masks,
-        keep=masks,  # type: ignore[arg-type]  # checked above
-        layout=None if layout == "auto" else layout,
-        architecture=architecture or model,
-        image_shape=example.image_shape,
-        normalisation=normalisation,
-        where=str(file),
-    )
+    example = lambda: _example_of(settings, data_dir)  # noqa: E731  # once the file is known to be one
+    read = read_network(file, settings, example, masks=masks, layout=layout, architecture=architecture, key=key)
+    imported, stored, digest, normalisation = read
     sparsity = float(measured_sparsity(imported.masks))
     settings = Settings(**settings.as_dict() | {"final_sparsity": round(sparsity, 6)})
     record = {"file": Path(file).name, "sha256": digest, "layout": imported.layout, "masks": masks, "key": stored.key}
@@ -228,6 +212,58 @@ def import_run(
     notes = (*_notes_on_file(stored, normalisation), *_notes_on_zeros(imported))
     size = count_parameters(imported.params)
     return ImportedRun(Path(out), imported.layout, size, sparsity, found, normalisation, imported.converted, notes)
+
+
+class Read(NamedTuple):
+    """A file of weights, read and found to fit."""
+
+    network: Imported
+    stored: Stored
+    digest: str  # SHA-256 of the file
+    normalisation: dict[str, Any] | None
+
+
+def read_network(
+    file: Path,
+    settings: Settings,
+    example: Callable[[], Source],
+    *,
+    masks: str = "file",
+    layout: str = "auto",
+    architecture: str | None = None,
+    key: str | None = None,
+) -> Read:
+    """The network in a file of weights, which has to be the one that the settings name.
+
+    Args:
+      file, layout, architecture, key: as for :func:`import_run`.
+      settings: their model, and the data that errors name.
+      example: makes a set of that data, for the shape of its images, their bounds and the number of classes.
+      masks: ``file`` or ``nonzero`` as there; or ``none``: everything is kept, whatever masks are there.
+
+    Raises:
+      SettingError, CheckpointError: as :func:`import_run` of the file.
+    """
+    stored = read_stored(file, key)
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    stored_masks = _stored_masks(Path(file), digest) if masks == "file" else None
+    source = example()
+    normalisation = _normalisation(settings.model, source)
+    params, model_state, batch_norm = _shapes_of(settings.model, source)
+    _check_card(stored.about, file, settings, source, normalisation, batch_norm)
+    imported = import_network(
+        stored.tensors,
+        params,
+        model_state,
+        masks=stored_masks,
+        keep="nonzero" if masks == "nonzero" else "file",
+        layout=None if layout == "auto" else layout,
+        architecture=architecture or settings.model,
+        image_shape=source.image_shape,
+        normalisation=normalisation,
+        where=str(file),
+    )
+    return Read(imported, stored, digest, normalisation)
 
 
 def _check_layout(layout: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.types import Array, Budget, Loss, Model, ModelState, Pruner, PyTree
+from bap_jax.errors import CheckpointError, SettingError
+from bap_jax.mathematics.masks import apply_masks, fitted_masks, leaf_paths
+from bap_jax.types import Array, Budget, Loss, Model, ModelState, Params, Pruner, PyTree
 
 
 class TrainState(NamedTuple):
@@ -34,8 +37,13 @@ def init_state(
     key: Array,
     images: Array,
     num_examples: int,
+    params: Params | None = None,
+    model_state: ModelState | None = None,
+    masks: PyTree | None = None,
 ) -> TrainState:
     """The state before the first step. Pure, so that it can be jitted (one compile instead of one per layer).
+
+    By default of new weights; with ``params``, ``model_state`` or ``masks`` of what is given: a network that was trained before.
 
     Args:
       model: see :class:`bap_jax.types.Model`.
@@ -44,9 +52,17 @@ def init_state(
       key: typed PRNG key of the run.
       images: [B, ...] an example batch; only its shape and dtype matter.
       num_examples: size of the training set, for budgets that keep a table.
+      params: weights to begin with; copied.
+      model_state: BatchNorm statistics to begin with; copied.
+      masks: which weights there are, of the structure of the parameters, bool, of the shape of each leaf or a scalar for all of
+        it. The others are zero, and stay zero: no later mask keeps them.
 
     Returns:
       The :class:`TrainState`; no two leaves share a buffer, so that it may be donated.
+
+    Raises:
+      CheckpointError: what is given is not the model's: its first leaf that differs is named.
+      SettingError: masks that are none of the model's, or for a pruner whose ``init`` takes none.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from bap_jax import budgets, losses, pruners
@@ -59,8 +75,14 @@ def init_state(
     (0, (4, 2))
     """
     model_key, prune_key, run_key = jax.random.split(key, 3)
-    params, model_state = model.init(model_key, images)
-    trainable, prune = pruner.init(prune_key, params)
+    params, model_state = _network(model, model_key, images, params, model_state)
+    if masks is None:
+        trainable, prune = pruner.init(prune_key, params)
+    else:
+        _check_takes_masks(pruner)
+        masks = fitted_masks(params, masks)
+        params = apply_masks(params, masks)
+        trainable, prune = pruner.init(prune_key, params, masks=masks)
     # a frozen teacher or frozen weights may be the very arrays that are trained, or the user's own, which outlive the state
     prune, loss_state = jax.tree.map(jnp.copy, (prune, loss.init(params, model_state)))
     return _without_sharing(
@@ -75,6 +97,51 @@ def init_state(
             key=run_key,
         )
     )
+
+
+def _network(
+    model: Model, key: Array, images: Array, params: Params | None, model_state: ModelState | None
+) -> tuple[Params, ModelState]:
+    """New weights and statistics, or those given, which have to be the model's and stay the user's own."""
+    if params is None and model_state is None:
+        return model.init(key, images)
+    both_given = params is not None and model_state is not None
+    wanted = jax.eval_shape(model.init, key, images) if both_given else model.init(key, images)
+    pairs = zip(("params", "model_state"), (params, model_state), wanted, strict=True)
+    new = [its if given is None else _taken(name, given, its) for name, given, its in pairs]
+    return new[0], new[1]
+
+
+def _taken(name: str, given: PyTree, wanted: PyTree) -> PyTree:
+    """A copy of what is given.
+
+    Raises:
+      CheckpointError: leaves, shapes or types are others than those wanted.
+    """
+    stored, expected = _described(given), _described(wanted)
+    for path in [*expected, *(path for path in stored if path not in expected)]:
+        have, want = stored.get(path, "no such leaf"), expected.get(path, "no such leaf")
+        if have != want:
+            raise CheckpointError(f"{name} does not fit the model at {path}: given is {have}, expected {want}")
+    leaves = dict(zip(stored, jax.tree.leaves(given), strict=True))
+    return jax.tree.unflatten(jax.tree.structure(wanted), [jnp.array(leaves[path]) for path in expected])
+
+
+def _described(tree: PyTree) -> dict[str, str]:
+    leaves = zip(leaf_paths(tree), jax.tree.leaves(tree), strict=True)
+    return {path: f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for path, leaf in leaves}
+
+
+def _check_takes_masks(pruner: Pruner) -> None:
+    """Refuses a pruner that cannot begin with masks.
+
+    Raises:
+      SettingError: its ``init`` takes none.
+    """
+    taken = inspect.signature(pruner.init).parameters.values()
+    if not any(one.name == "masks" or one.kind is one.VAR_KEYWORD for one in taken):
+        expected = "one that begins with given masks, init(key, params, masks=None); or no masks"
+        raise SettingError("pruner", getattr(pruner.init, "__qualname__", repr(pruner.init)), expected)
 
 
 def _without_sharing(state: TrainState) -> TrainState:

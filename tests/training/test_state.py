@@ -2,10 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 from bap_jax import budgets, losses, models, pruners
+from bap_jax.errors import CheckpointError, SettingError
+from bap_jax.mathematics.schedules import Ramp
 from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch, Budget, Loss, Model
 
@@ -91,3 +94,54 @@ def test_what_shares_nothing_is_not_copied():
     slots = optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean()
     state = init_state(model, *slots, key=jax.random.key(0), images=IMAGES, num_examples=6)
     assert state.trainable["w"] is weight
+
+
+def of(masks=None, pruner=None, **given):
+    pruner = pruner or pruners.magnitude(Ramp(0.0, 0.9, 0, 4, 1))
+    return init_state(
+        MODEL, optax.sgd(0.1), pruner, budgets.none(), losses.clean(),
+        key=jax.random.key(0), images=IMAGES, num_examples=6, masks=masks, **given,
+    )  # fmt: skip
+
+
+def given_weights():
+    random = np.random.default_rng(3)
+    return jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), jnp.float32), tied(jax.random.key(0), IMAGES))
+
+
+def test_given_weights_and_statistics_are_begun_with_and_stay_the_users():
+    params = given_weights()
+    state = of(params=params)
+    jax.tree.map(np.testing.assert_array_equal, state.trainable, params)
+    assert not set(pointers(state)) & {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(params)}
+    assert jax.tree.structure(state) == jax.tree.structure(of())  # no compile besides that of new weights
+    seen = {"seen": jnp.float32(3), "again": jnp.float32(4)}
+    pruner, model = pruners.dense(), Model(stateful, MODEL.apply)
+    slots = model, optax.sgd(0.1), pruner, budgets.none(), losses.clean()
+    told = {"key": jax.random.key(0), "images": IMAGES, "num_examples": 6}
+    found = init_state(*slots, **told, model_state=seen)
+    assert found.model_state == seen
+    jax.tree.map(np.testing.assert_array_equal, found.trainable, init_state(*slots, **told).trainable)
+
+
+def test_given_masks_prune_the_first_weights_and_those_of_a_loss():
+    masks = {name: jnp.bool_(True) for name in ("encoder", "bias", "other", "out")} | {"decoder": jnp.eye(4, dtype=bool)}
+    state = of(masks, params=given_weights())
+    assert int((state.trainable["decoder"] != 0).sum()) == 4 and int((state.trainable["out"] == 0).sum()) == 0
+    assert state.prune.masks["decoder"].tolist() == jnp.eye(4, dtype=bool).tolist() and state.prune.masks["out"].shape == (4, 3)
+
+
+def test_what_does_not_fit_the_model_is_refused_by_its_first_leaf():
+    with pytest.raises(CheckpointError, match=r"params does not fit the model at bias: given is float32\[5\], expected"):
+        of(params=given_weights() | {"bias": jnp.zeros(5)})
+    with pytest.raises(CheckpointError, match="model_state does not fit the model at mean: given is float32"):
+        of(model_state={"mean": jnp.zeros(4)})
+    with pytest.raises(SettingError, match="masks/out = 'no mask'"):
+        of({name: jnp.bool_(True) for name in ("encoder", "bias", "other", "decoder")})
+
+
+def test_a_pruner_that_takes_no_masks_is_refused_only_where_there_are_some():
+    own = pruners.dense()._replace(init=lambda key, params: (params, pruners.DenseState(params)))
+    of(pruner=own)
+    with pytest.raises(SettingError, match=r"pruner = .*lambda.*: expected one that begins with given masks"):
+        of(jax.tree.map(lambda _: jnp.bool_(True), given_weights()), own)
