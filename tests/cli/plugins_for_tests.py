@@ -97,6 +97,12 @@ def own_pruner(settings, ramp, bounds):
     return bap.pruners.magnitude(bap.schedules.Ramp(0.0, settings.final_sparsity, 0, 2, 1))
 
 
+def no_masks(settings, ramp, bounds):
+    """A pruner as those were that could not begin with masks."""
+    pruner = bap.pruners.dense()
+    return pruner._replace(init=lambda key, params: pruner.init(key, params))
+
+
 def own_budget(settings, ramp, bounds):
     return bap.budgets.uniform(functools.partial(bap.pgd, norm="linf", num_steps=1), float(settings.epsilon or 0.05))
 

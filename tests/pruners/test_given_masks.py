@@ -71,7 +71,7 @@ def test_no_mask_of_a_whole_ramp_keeps_what_the_given_masks_prune(schedule, opti
 def test_a_layer_follows_the_ramp_from_its_own_sparsity():
     """The cubic of Zhu and Gupta between what each mask measures and the end, and the largest of what may be kept are kept."""
     bound, pruner = begun_with(), pruners.magnitude(Ramp(0.0, 0.8, 0, 10, 1))
-    for step, (_, state) in enumerate(itertools.islice(ramped(pruner, bound, 12), 1, None)):
+    for step, (_, state) in enumerate(itertools.islice(ramped(pruner, bound, 11), 1, None)):
         left = (1 - min(Fraction(step, 10), 1)) ** 3
         for name, shape in SHAPES.items():
             size, end = int(np.prod(shape)), Fraction(8, 10)
