@@ -110,11 +110,11 @@ def _of_file(settings: Settings, images: Source) -> Network:
     try:
         read = read_network(Path(source), settings, lambda: images, masks=_FILE_MASKS[settings.init_masks])
     except SettingError as error:
-        expected = error.expected.replace("--masks", "--init-masks")
-        if error.name == "--key":
-            expected = f"one set of weights in the file ({expected}); bap import --key makes a run of one, to start from"
-        elif error.name != "FILE":
+        if error.name != "FILE":
             raise
+        expected = error.expected.replace("--masks", "--init-masks")
+        if "--key" in expected:
+            expected += "; bap import takes it, and makes a run to start from"
         raise SettingError("--init-from", source, expected) from None
     return Network(read.network.params, read.network.masks, read.network.model_state)
 

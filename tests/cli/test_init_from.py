@@ -1,5 +1,6 @@
 """`bap train --init-from`: a network that is trained already, of a run or of a file, is pruned further or trained on."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from torch_files import checkpoint, torch_save
 
 from bap_jax.checkpoint import Checkpoints, restore_network
 from bap_jax.errors import CheckpointError, SettingError
+from bap_jax.export import read_tensors
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.runs.evaluate import evaluate_run
 from bap_jax.runs.loop import train
@@ -125,6 +128,16 @@ def test_a_file_begins_as_the_run_that_it_was_exported_from(sources, left, tmp_p
     assert one.config["init_digest"] == other.config["init_digest"]
 
 
+def test_a_file_of_pytorch_has_no_masks_but_its_zeros(sources, tmp_path):
+    file = torch_save(checkpoint("state_dict", read_tensors(sources / "half.safetensors")[0]), tmp_path / "half.pth")
+    begun = settings(init_from=str(file), init_masks="nonzero", final_sparsity=0.75, steps=4)
+    train(begun, tmp_path / "x")
+    same_bits(network_of(tmp_path / "x", 0), network_of(sources / "half"))
+    two = torch_save({"model": {}, "a": {"w": np.ones(2, np.float32)}, "b": {"w": np.ones(2, np.float32)}}, tmp_path / "two.pth")
+    with pytest.raises(SettingError, match=r"--init-from = .*two.pth': expected one dict of tensors .* bap import takes it"):
+        train(dataclasses.replace(begun, init_from=str(two)), tmp_path / "y")
+
+
 @pytest.mark.parametrize("after", [0, 1, 8])
 def test_a_killed_run_goes_on_without_its_source_to_the_same_bits(after, sources, left, tmp_path, monkeypatch):
     """Killed before the first step is saved, in the ramp, after it."""
@@ -180,7 +193,7 @@ def test_what_cannot_be_started_from_is_refused_and_leaves_no_folder(sources, re
         "the checkpoint of step 12 in": [*half, "--model", "mlp"],
         "does not fit at": [*half, "--model", "mlp"],
         f"--pruner = '{OWN}:no_masks': expected one that begins with given masks": [*half, "--pruner", f"{OWN}:no_masks"],
-        "a file of weights": ["--init-from", sources / "half" / "config.json"],
+        "expected a file with weights: neither safetensors nor": ["--init-from", sources / "half" / "config.json"],
     }
     for said, more in cases.items():
         assert said in refused(*given, *more), said
