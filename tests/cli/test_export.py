@@ -385,7 +385,8 @@ def test_a_card_that_says_less_is_enough(weights, bap, tmp_path):
 
 def test_batch_norm_is_that_of_the_layers(refused, tmp_path):
     """The user's own network with another epsilon: in the card, and not taken for one with PyTorch's."""
-    files, card = export_run(make_run(tmp_path / "x", model=f"{NETWORKS}:with_epsilon"), trust=Trust(everything=True))
+    own = f"{NETWORKS}:with_epsilon"
+    files, card = export_run(make_run(tmp_path / "x", model=own), trust=Trust(names=frozenset({own})))
     assert card["batch_norm"]["epsilon"] == 1e-3 and card["batch_norm"]["momentum"] == 0.01
     message = refused("import", files.weights, "--model", "resnet8", "--data", "digits", "--out", tmp_path / "y")
     assert "--model = 'resnet8'" in message and "batch_norm.epsilon 0.001, here it is 1e-05" in message
