@@ -2,8 +2,8 @@
 
 Command: ``python -m experiments.pretrained --out runs/pretrained``; CPU, no data to prepare.
 
-All training is blind. For every seed a dense network is trained, and pruned to 90 % from there (``--init-from``). Beside it one is
-pruned from random weights in as many steps as that pruning took, and one in as many as training and pruning took together.
+All training is blind. For every seed a dense network is trained, and pruned to 90 % from there (``--init-from``). Beside it one
+is pruned from random weights in as many steps as that pruning took, and one in as many as training and pruning took together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from bap_jax.checkpoint import CHECKPOINTS
 from bap_jax.data import Splits
 from bap_jax.runs.evaluate import evaluate_run
 from bap_jax.runs.loop import load_data, train
@@ -51,7 +50,7 @@ def main(out: Path, seeds: int = 3, steps: int = 600) -> None:
         folder = out / f"seed{seed}"
         for name, settings in runs_of(dataclasses.replace(DEMO.base, seed=seed), steps, folder).items():
             run = folder / name.replace(" ", "-").replace(",", "")
-            train(settings, run, splits=splits, resume=(run / CHECKPOINTS).is_dir())
+            train(settings, run, splits=splits, resume=True)
             found.setdefault(name, []).append(accuracies(run, splits))
     print(f"| {seeds} seeds, {steps} steps | " + " | ".join(f"ε = {radius}" for radius in EPSILON.split(",")) + " |")
     print("| --- |" + " --- |" * len(EPSILON.split(",")))

@@ -138,6 +138,11 @@ def test_a_file_of_pytorch_has_no_masks_but_its_zeros(sources, tmp_path):
         train(dataclasses.replace(begun, init_from=str(two)), tmp_path / "y")
 
 
+def test_several_devices_start_from_the_same_network(sources, tmp_path):
+    train(settings(init_from=str(sources / "half"), final_sparsity=0.75, steps=2), tmp_path / "x", devices=2)
+    same_bits(network_of(tmp_path / "x", 0), network_of(sources / "half"))
+
+
 @pytest.mark.parametrize("after", [0, 1, 8])
 def test_a_killed_run_goes_on_without_its_source_to_the_same_bits(after, sources, left, tmp_path, monkeypatch):
     """Killed before the first step is saved, in the ramp, after it."""
@@ -222,6 +227,10 @@ def test_a_sweep_starts_its_cells_from_a_network_together_and_alone(sources, tmp
     arms = [{"init_from": str(sources / name), "final_sparsity": 0.75} for name in ("half", "dense")]
     plan = AttackPlan(attack="fgsm", epsilon="0", controls=False)
     some = Sweep(base=BASE, arms=arms, processes=(Process(0.0, 0.5, 2),), seeds=(0, 1), plans=(plan,))
+    absent = dataclasses.replace(some, arms=({"init_from": "nowhere"},))
+    with pytest.raises(SettingError, match="--init-from = 'nowhere'"):
+        execute.run_sweep(absent, tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
     found = {}
     for together in ("vmap", "loop"):
         swept = execute.run_sweep(some, tmp_path / together, together=together)
