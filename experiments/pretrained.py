@@ -5,9 +5,9 @@ Command: ``python -m experiments.pretrained --out runs/pretrained``; CPU, no dat
 All training is blind. For every seed a dense network is trained, and pruned to 90 % from there (``--init-from``). Beside it one
 is pruned from random weights in as many steps as that pruning took, and one in as many as training and pruning took together.
 
-What it showed (three seeds, 600 steps, global, PGD-20 in linf): accuracy at ε = 0, 0.1, 0.2 is 97.3, 83.7, 49.8 % dense; 96.7, 83.6,
-52.5 % pruned from there; from random weights 94.6, 77.9, 41.2 %, and in twice the steps 96.7, 83.9, 51.7 %. A network that is there
-already saves its training; what it knows gains nothing over as many steps from random weights.
+What it showed (three seeds, 600 steps, global, PGD-20 in linf): accuracy at ε = 0, 0.1, 0.2 is 97.3, 83.7, 49.8 % dense;
+96.7, 83.6, 52.5 % pruned from there; from random weights 94.6, 77.9, 41.2 %, and in twice the steps 96.7, 83.9, 51.7 %. A network
+that is there already saves its training, and is no better than as many steps from random weights.
 """
 
 from __future__ import annotations
