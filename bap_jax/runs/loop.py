@@ -60,7 +60,7 @@ def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
     per_epoch = steps_per_epoch(len(splits.train), settings.batch_size)
     num_steps = settings.num_steps(per_epoch)
     model = model_of(settings.model, splits.train.num_classes)
-    slots = slots_of(settings, settings.ramp(num_steps), splits.train.bounds)
+    slots = slots_of(settings, settings.ramp(num_steps), splits.train.bounds, num_steps)
     return Run(settings, splits, model, slots, num_steps, mesh if mesh.size > 1 else None)
 
 

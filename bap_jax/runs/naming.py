@@ -17,7 +17,9 @@ OTHERS = {  # the name that a budget is known by, and the settings of its own
     "fat": ("FAT", ("epsilon", "tau_rises")),
 }
 UNRAMPED = ("dense", "imported")  # pruners that no ramp leads
-ALWAYS = ("loss", "beta", "label_smoothing", "optimizer", "learning_rate", "weight_decay", "augment")
+OPTIMIZER = ("optimizer", "momentum", "nesterov", "learning_rate", "weight_decay", "gradient_clip")
+RATE = ("rate_schedule", "rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles")
+ALWAYS = ("loss", "beta", "label_smoothing", *OPTIMIZER, *RATE, "augment")
 
 
 def arm_of(settings: Settings) -> str:

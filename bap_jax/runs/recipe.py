@@ -13,6 +13,7 @@ import optax
 from bap_jax import budgets, pruners
 from bap_jax.attacks import fgsm, pgd
 from bap_jax.budgets import BudgetAttack, parse_cutoff
+from bap_jax.runs.optimizer import optimizer_of
 from bap_jax.runs.settings import Settings, parse_fractions, schedule_of
 from bap_jax.data import augment, steps_per_epoch
 from bap_jax.checkpoint import Network
@@ -51,11 +52,12 @@ def _cached_model(name: str, num_classes: int) -> Model:
     return model._replace(init=jax.jit(model.init))
 
 
-def slots_of(settings: Settings, ramp: Ramp, bounds: Bounds) -> Slots:
+def slots_of(settings: Settings, ramp: Ramp, bounds: Bounds, num_steps: int | None = None) -> Slots:
     """Optimiser, pruner, budget and loss. A ``package.module:factory`` is called as ``factory(settings, ramp, bounds)``, with the
-    ramp in steps and the bounds of the images, and returns the slot."""
+    ramp in steps and the bounds of the images, and returns the slot. A schedule of the rate needs ``num_steps``, of all training.
+    """
     given = settings, ramp, bounds
-    return Slots(_optimizer(settings), _pruner(*given), _budget(*given), _loss(*given))
+    return Slots(_optimizer(*given, num_steps), _pruner(*given), _budget(*given), _loss(*given))
 
 
 def _own(slot: str, settings: Settings, ramp: Ramp, bounds: Bounds, kind: type[T]) -> T:
@@ -67,16 +69,10 @@ def _own(slot: str, settings: Settings, ramp: Ramp, bounds: Bounds, kind: type[T
     return made
 
 
-def _optimizer(settings: Settings) -> optax.GradientTransformation:
-    """Adam or SGD with the learning rate as a leaf of its state, so that runs at different rates share a compile."""
-    decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
-
-    def at(learning_rate: Array) -> optax.GradientTransformation:
-        if settings.optimizer == "sgd":
-            return optax.chain(*decay, optax.sgd(learning_rate, momentum=0.9))
-        return optax.chain(*decay, optax.adam(learning_rate))
-
-    return optax.inject_hyperparams(at)(learning_rate=settings.learning_rate)
+def _optimizer(settings: Settings, ramp: Ramp, bounds: Bounds, num_steps: int | None) -> optax.GradientTransformation:
+    own = is_import_path(settings.optimizer)
+    made = _own("optimizer", settings, ramp, bounds, optax.GradientTransformation) if own else None
+    return optimizer_of(settings, num_steps, made)
 
 
 def _pruner(settings: Settings, ramp: Ramp, bounds: Bounds) -> Pruner:
@@ -273,7 +269,7 @@ def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> 
 
 def traced_step(settings: Settings, num_classes: int, bounds: Bounds) -> Callable:
     """The train step before it is jitted, built from :meth:`Settings.traced` settings: what differs comes with the state."""
-    return _step(settings, slots_of(settings, settings.ramp(2), bounds), num_classes)
+    return _step(settings, slots_of(settings, settings.ramp(2), bounds, num_steps=2), num_classes)
 
 
 def _step(settings: Settings, slots: Slots, num_classes: int) -> Callable:

@@ -20,6 +20,7 @@ PLUGINS: dict[str, tuple[str, ...]] = {  # settings that may name the user's own
     "budget": ("cutoff-scale", "uniform", "mma", "iaat", "cat", "fat", "none"),
     "attack": ("pgd", "fgsm"),
     "pruner": ("magnitude", "dense"),
+    "optimizer": ("adam", "adamw", "sgd"),
     "loss": ("auto", "mix", "madry", "trades", "mart", "mma", "clean"),
 }
 WITH_RADIUS = ("uniform", "iaat", "fat")  # budgets that take an --epsilon
@@ -200,12 +201,30 @@ class Settings:
     """Training steps, instead of epochs."""
     batch_size: int = 128
     """Examples in a batch, over all devices."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """`adam`, or `sgd` with Nesterov-free momentum 0.9."""
+    optimizer: str = "adam"
+    """`adam`, `adamw`, `sgd`, or `package.module:factory`."""
+    momentum: float = 0.9
+    """Optimizer sgd: momentum; 0 is none."""
+    nesterov: bool = False
+    """Optimizer sgd: Nesterov's momentum."""
     learning_rate: float = 1e-3
-    """Learning rate, constant."""
+    """Learning rate: what a schedule is a part of, its largest value."""
     weight_decay: float = 0.0
-    """L2 weight decay, added to the gradient."""
+    """Weight decay: with adam and sgd L2, added to the gradient; with adamw decoupled from it."""
+    gradient_clip: float | None = None
+    """Largest L2 norm of the gradient of all weights together; a longer one is scaled down to it. By default unlimited."""
+    rate_schedule: Literal["constant", "linear", "cosine", "piecewise", "one-cycle", "cyclic"] = "constant"
+    """How the learning rate goes, step by step: linear and cosine fall to 0, piecewise falls at --rate-boundaries by --rate-factors,
+    one-cycle rises from 1/25 and falls to 1/250000 along cosines, cyclic rises from 0 and falls back, in straight lines."""
+    rate_warmup: float | None = None
+    """Fraction of training in which the learning rate rises, from 0 in a straight line: by default 0. With one-cycle, along its own
+    cosine: 0.3. With cyclic, the fraction of each cycle: 0.5."""
+    rate_boundaries: str = "1/2,3/4"
+    """Rate schedule piecewise: fractions of training at which the learning rate falls."""
+    rate_factors: str = "0.1"
+    """Rate schedule piecewise: what the learning rate is multiplied by, at every boundary or at each its own: 0.1,0.5."""
+    rate_cycles: int = 1
+    """Rate schedule cyclic: how often the learning rate rises and falls."""
     augment: bool = False
     """Shift by up to 10 % and flip training images at random, as the paper does on CIFAR."""
     seed: int = 0
@@ -249,6 +268,7 @@ class Settings:
             "validations",
             "log_every",
             "keep",
+            "rate_cycles",
         ]
         counts += [
             name for name in ("steps", "search_steps", "frequency", "limit", "image_size") if getattr(self, name) is not None
@@ -257,7 +277,7 @@ class Settings:
             _require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _require(self, "num_bisections", self.num_bisections >= 0, "a whole number of at least 0")
         _require(self, "seed", 0 <= self.seed < 2**31, "a whole number in [0, 2^31)")
-        optional = ("step_size", "epsilon_max", "epsilon_min", "epsilon_step")
+        optional = ("step_size", "epsilon_max", "epsilon_min", "epsilon_step", "gradient_clip")
         given = [name for name in optional if getattr(self, name) is not None]
         for name in ("learning_rate", "scale", *given):
             _require(self, name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
@@ -273,6 +293,7 @@ class Settings:
         parse_cutoff(self.cutoff)
         parse_wrong(self.wrong)
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
+        self._check_optimizer()
         self._check_budget()
         self._check_attack()
         self._check_init()
@@ -326,6 +347,27 @@ class Settings:
             _require(self, name, untold or self.init_from is not None, "nothing without --init-from")
         known = self.init_checkpoint in ("last", "best") or self.init_checkpoint.isdecimal()
         _require(self, "init_checkpoint", known, "last, best or a step")
+
+
+    def _check_optimizer(self) -> None:
+        default, told = Settings(), lambda name: getattr(self, name) != getattr(default, name)
+        _require(self, "momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
+        if self.optimizer in ("adam", "adamw"):
+            for name in ("momentum", "nesterov"):
+                _require(self, name, not told(name), f"nothing with --optimizer {self.optimizer}: it is a setting of sgd")
+        _require(self, "nesterov", not self.nesterov or self.momentum > 0, "a --momentum above 0 with it")
+        warmup = self.rate_warmup or 0.0
+        _require(self, "rate_warmup", 0 <= warmup < 1, "a number in [0, 1)")
+        for name, schedule in (("rate_boundaries", "piecewise"), ("rate_factors", "piecewise"), ("rate_cycles", "cyclic")):
+            fits = self.rate_schedule == schedule or not told(name)
+            _require(self, name, fits, f"nothing with --rate-schedule {self.rate_schedule}: it is a setting of {schedule}")
+        boundaries = parse_fractions("--rate-boundaries", self.rate_boundaries)
+        rise = boundaries and list(boundaries) == sorted(set(boundaries)) and 0 < boundaries[0] and boundaries[-1] < 1
+        _require(self, "rate_boundaries", bool(rise), "fractions of training in (0, 1), each above the one before")
+        if self.rate_schedule == "piecewise":
+            expected = f"boundaries not before the warm-up's end, --rate-warmup = {warmup:g}"
+            _require(self, "rate_boundaries", boundaries[0] >= warmup, expected)
+        rate_factors(self)
 
     def _check_search(self) -> None:
         default = Settings()
@@ -390,6 +432,10 @@ class Settings:
         """Whether a slot of the train step is the user's own."""
         return any(is_import_path(getattr(self, name)) for name in PLUGINS if name != "model")
 
+    def scheduled(self) -> bool:
+        """Whether the learning rate changes along training."""
+        return self.rate_schedule != "constant" or bool(self.rate_warmup)
+
     def traced(self) -> Settings:
         """The same settings with everything neutral that compiled code takes from the state or never sees.
 
@@ -421,7 +467,26 @@ class Settings:
         names += ["validation_limit", "validations", "log_every", "keep"]
         if self.epsilon is not None:
             names.append("epsilon")
-        return dataclasses.replace(self, **{name: getattr(neutral, name) for name in names})
+        names += ["rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles"]
+        found: dict[str, Any] = {name: getattr(neutral, name) for name in names}
+        found["rate_schedule"] = "cosine" if self.scheduled() else "constant"  # of the shape, the state says the rest
+        return dataclasses.replace(self, **found)
+
+
+def rate_factors(settings: Settings) -> tuple[float, ...]:
+    """What the learning rate is multiplied by at each of its boundaries.
+
+    Raises:
+      SettingError: factors outside [0, 1], or neither one nor as many as there are boundaries.
+
+    >>> rate_factors(Settings()), rate_factors(Settings(rate_factors="0.1,0.5"))
+    ((0.1, 0.1), (0.1, 0.5))
+    """
+    count = len(parse_fractions("--rate-boundaries", settings.rate_boundaries))
+    factors = tuple(parse_number("--rate-factors", part) for part in settings.rate_factors.split(","))
+    _require(settings, "rate_factors", all(0 <= factor <= 1 for factor in factors), "numbers in [0, 1]")
+    _require(settings, "rate_factors", len(factors) in (1, count), f"one, or one for each of {count} --rate-boundaries")
+    return factors if len(factors) == count else factors * count
 
 
 def schedule_of(name: str) -> Schedule:

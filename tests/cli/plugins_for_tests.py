@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import bap_jax as bap
 from bap_jax import data, models
@@ -151,3 +152,11 @@ def no_splits():
 
 
 not_callable = models
+
+
+def own_optimizer(settings, ramp, bounds):
+    return optax.chain(optax.trace(settings.momentum), optax.scale_by_learning_rate(settings.learning_rate))
+
+
+def no_optimizer(settings, ramp, bounds):
+    return settings.learning_rate

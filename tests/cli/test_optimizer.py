@@ -1,0 +1,224 @@
+"""Optimisers of runs: the shape of the rate, what a step does, and that runs share no schedule but their own."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bap_jax.errors import SettingError
+from bap_jax.runs import loop
+from bap_jax.runs.naming import arm_of
+from bap_jax.runs.optimizer import optimizer_of, rate_shape, shape_at
+from bap_jax.runs.recipe import compiled_step, slots_of
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.stored import settings_in
+from bap_jax.sweeps import vmapped
+from bap_jax.types import Bounds
+
+OWN = "plugins_for_tests"
+BASE = Settings(
+    data=f"{OWN}:blobs", model=f"{OWN}:small", budget="none", pruner="dense", optimizer="sgd", momentum=0.0,
+    learning_rate=0.1, batch_size=8, steps=4, rate_schedule="linear",
+)  # fmt: skip
+NEW = {
+    "momentum": 0.5, "nesterov": True, "gradient_clip": 1.0, "rate_schedule": "cosine", "rate_warmup": 0.1,
+    "rate_boundaries": "1/4", "rate_factors": "0.5", "rate_cycles": 3,
+}  # fmt: skip
+T = 40
+
+
+def triangles(cycles, top):
+    length = T // cycles
+    rise, fall = round(length * top), length - round(length * top)
+    turns = [optax.linear_schedule(0, 1, rise), optax.linear_schedule(1, 0, fall)] * cycles
+    return optax.join_schedules(turns, [at for cycle in range(cycles) for at in (cycle * length, cycle * length + rise)][1:])
+
+
+SHAPES = {
+    "warm-up": ({"rate_warmup": 0.2}, optax.warmup_constant_schedule(0, 1, 8)),
+    "linear": ({"rate_schedule": "linear"}, optax.linear_schedule(1, 0, T)),
+    "cosine": ({"rate_schedule": "cosine"}, optax.cosine_decay_schedule(1, T)),
+    "cosine after a warm-up": (
+        {"rate_schedule": "cosine", "rate_warmup": 0.1},
+        optax.warmup_cosine_decay_schedule(0, 1, 4, T),
+    ),
+    "piecewise": ({"rate_schedule": "piecewise"}, optax.piecewise_constant_schedule(1.0, {20: 0.1, 30: 0.1})),
+    "piecewise, each its own": (
+        {"rate_schedule": "piecewise", "rate_boundaries": "1/4,0.5,3/4", "rate_factors": "0.5,0.2,0"},
+        optax.piecewise_constant_schedule(1.0, {10: 0.5, 20: 0.2, 30: 0.0}),
+    ),
+    "one-cycle": ({"rate_schedule": "one-cycle"}, optax.cosine_onecycle_schedule(T, 1.0)),
+    "one-cycle, early": ({"rate_schedule": "one-cycle", "rate_warmup": 0.1}, optax.cosine_onecycle_schedule(T, 1.0, 0.1)),
+    "cyclic": ({"rate_schedule": "cyclic"}, triangles(1, 0.5)),
+    "cyclic, twice": ({"rate_schedule": "cyclic", "rate_cycles": 2, "rate_warmup": 0.4}, triangles(2, 0.4)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_is_optaxs_own_schedule_at_a_rate_of_one(name):
+    changes, schedule = SHAPES[name]
+    steps = jnp.arange(T + 1)
+    found = jax.vmap(lambda step: shape_at(shape, step))(steps) if (shape := rate_shape(Settings(**changes).check(), T)) else None
+    np.testing.assert_allclose(found, [schedule(step) for step in range(T + 1)], atol=2e-6)
+    assert 0 <= found.min() and found.max() == 1
+
+
+def after(optimizer, steps=5):
+    """Two weights after a few steps down a bowl that is steep in one of them."""
+    params = {"w": jnp.array([1.0, -2.0])}
+    state = optimizer.init(params)
+    for _ in range(steps):
+        gradients = jax.tree.map(lambda w: w * jnp.array([4.0, 0.5]), params)
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    return params["w"]
+
+
+RATE = optax.cosine_decay_schedule(0.1, 5)
+CLIP, DECAY = optax.clip_by_global_norm(0.7), optax.add_decayed_weights(0.05)
+BY_HAND = {
+    "momentum": ({"optimizer": "sgd", "momentum": 0.5}, optax.sgd(0.1, 0.5)),
+    "no momentum": ({"optimizer": "sgd", "momentum": 0.0}, optax.sgd(0.1)),
+    "nesterov": ({"optimizer": "sgd", "nesterov": True}, optax.sgd(0.1, 0.9, nesterov=True)),
+    "adamw": ({"optimizer": "adamw", "weight_decay": 0.05}, optax.adamw(0.1, weight_decay=0.05)),
+    "L2": ({"optimizer": "adam", "weight_decay": 0.05}, optax.chain(DECAY, optax.adam(0.1))),
+    "clip": ({"optimizer": "sgd", "gradient_clip": 0.7}, optax.chain(CLIP, optax.sgd(0.1, 0.9))),
+    "all": (
+        {"optimizer": "sgd", "gradient_clip": 0.7, "weight_decay": 0.05, "rate_schedule": "cosine"},
+        optax.chain(CLIP, DECAY, optax.sgd(RATE, 0.9)),
+    ),
+    "adamw, scheduled": (
+        {"optimizer": "adamw", "weight_decay": 0.05, "gradient_clip": 0.7, "rate_schedule": "cosine"},
+        optax.chain(CLIP, optax.adamw(RATE, weight_decay=0.05)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_an_optimiser_is_optaxs_run_by_hand(name):
+    changes, by_hand = BY_HAND[name]
+    found = after(optimizer_of(Settings(learning_rate=0.1, **changes).check(), 5, None))
+    np.testing.assert_allclose(found, after(by_hand), rtol=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_the_defaults_have_the_state_and_the_step_of_earlier_runs(name, decay):
+    def at(learning_rate):
+        base = optax.sgd(learning_rate, momentum=0.9) if name == "sgd" else optax.adam(learning_rate)
+        return optax.chain(*([optax.add_decayed_weights(decay)] if decay else []), base)
+
+    earlier = optax.inject_hyperparams(at)(learning_rate=1e-3)
+    settings, params = Settings(optimizer=name, weight_decay=decay), {"w": jnp.ones(2)}
+    for built in (settings, settings.traced()):
+        optimizer = slots_of(built, built.ramp(2), Bounds()).optimizer
+        states = optimizer.init(params), earlier.init(params)
+        assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+        programs = [str(jax.make_jaxpr(tx.update)(params, states[1], params)) for tx in (optimizer, earlier)]
+        assert programs[0] == programs[1]
+
+
+REFUSED = {
+    "--momentum": [{"momentum": 0.5}, {"momentum": 1.0, "optimizer": "sgd"}, {"momentum": 0.5, "optimizer": "adamw"}],
+    "--nesterov": [{"nesterov": True}, {"nesterov": True, "momentum": 0.0, "optimizer": "sgd"}],
+    "--optimizer": [{"optimizer": "rmsprop"}],
+    "--gradient-clip": [{"gradient_clip": 0.0}, {"gradient_clip": float("inf")}],
+    "--rate-warmup": [{"rate_warmup": 1.0}, {"rate_warmup": -0.1}, {"rate_warmup": float("nan")}],
+    "--rate-boundaries": [
+        {"rate_boundaries": "1/4"},
+        {"rate_schedule": "piecewise", "rate_boundaries": "0.5,0.5"},
+        {"rate_schedule": "piecewise", "rate_boundaries": "0.5,0.25"},
+        {"rate_schedule": "piecewise", "rate_boundaries": ""},
+        {"rate_schedule": "piecewise", "rate_boundaries": "0,0.5"},
+        {"rate_schedule": "piecewise", "rate_warmup": 0.6},
+    ],
+    "--rate-factors": [
+        {"rate_factors": "0.5"},
+        {"rate_schedule": "piecewise", "rate_factors": "0.1,0.1,0.1"},
+        {"rate_schedule": "piecewise", "rate_factors": "2"},
+        {"rate_schedule": "piecewise", "rate_factors": "x"},
+    ],
+    "--rate-cycles": [{"rate_cycles": 2}, {"rate_schedule": "cyclic", "rate_cycles": 0}],
+}
+
+
+@pytest.mark.parametrize(("name", "changes"), [(name, changes) for name, several in REFUSED.items() for changes in several])
+def test_what_makes_no_sense_is_refused_by_its_name(name, changes):
+    with pytest.raises(SettingError, match=f"^{name} = "):
+        Settings(**changes).check()
+
+
+def prepared(**changes):
+    settings = dataclasses.replace(BASE, **changes).check()
+    return loop.prepare(settings, loop.load_data(settings), 1)
+
+
+def test_runs_of_other_lengths_share_a_step_and_no_schedule():
+    runs = [prepared(steps=steps, rate_schedule=name) for steps, name in ((4, "linear"), (8, "linear"), (4, "cosine"))]
+    train = runs[0].splits.train
+    steps = [compiled_step(run.settings, run.slots, train.num_classes, train.bounds, None) for run in runs]
+    assert steps[0] is steps[1] is steps[2]
+    constant = prepared(rate_schedule="constant")
+    assert compiled_step(constant.settings, constant.slots, train.num_classes, train.bounds, None) is not steps[0]
+    batch = jax.tree.map(lambda leaf: leaf[0], next(vmapped.Lanes.of(runs[:1]).batches(runs[0], 0, 1)))
+    moved = []
+    for run, step in zip(runs, steps, strict=True):
+        first, _ = step(vmapped._first_state(run), batch)
+        weights = np.asarray(first.trainable["out"])
+        moved.append(np.asarray(step(first, batch)[0].trainable["out"]) - weights)
+    for change, factor in zip(moved, (3 / 4, 7 / 8, (1 + np.cos(np.pi / 4)) / 2), strict=True):
+        np.testing.assert_allclose(change / factor, moved[0] * 4 / 3, rtol=1e-3, atol=1e-6)
+    assert np.abs(moved[0]).max() > 1e-3
+
+
+def test_runs_in_one_group_follow_the_schedule_at_their_own_rates():
+    runs = [prepared(learning_rate=rate) for rate in (0.1, 0.2)]
+    assert vmapped.group_key(runs[0]) == vmapped.group_key(runs[1]) != vmapped.group_key(prepared(rate_schedule="cosine"))
+    lanes = vmapped.Lanes.of(runs)
+    batch, state = next(lanes.batches(runs[0], 0, 1)), vmapped.stack([vmapped._first_state(run) for run in runs])
+    step = vmapped.group_step(runs[0]).compiled(state, batch, lanes.which)
+    alone = compiled_step(runs[1].settings, runs[1].slots, 3, runs[1].splits.train.bounds, None)
+    own = vmapped._first_state(runs[1])
+    for _ in range(3):
+        state, _ = step(state, batch, lanes.which)
+        own, _ = alone(own, jax.tree.map(lambda leaf: leaf[0], batch))
+    np.testing.assert_allclose(state.trainable["out"][1], own.trainable["out"], rtol=1e-5, atol=1e-6)
+    assert np.abs(state.trainable["out"][0] - own.trainable["out"]).max() > 1e-3
+
+
+def test_a_schedule_without_a_length_is_an_error():
+    with pytest.raises(ValueError, match="number of steps"):
+        slots_of(BASE, BASE.ramp(2), Bounds())
+
+
+def test_arms_that_are_trained_by_other_optimisers_have_other_names():
+    runs = [dataclasses.replace(BASE, **{name: value}) for name, value in NEW.items()]
+    assert len({arm_of(run) for run in [BASE, *runs]}) == len(runs) + 1
+    assert arm_of(Settings(optimizer="sgd", learning_rate=0.1, weight_decay=1e-4)) == (
+        "blind, optimizer sgd, learning rate 0.1, weight decay 0.0001"
+    )
+
+
+def test_a_configuration_from_before_means_the_optimiser_of_then(tmp_path):
+    told = Settings(optimizer="sgd", weight_decay=1e-4)
+    config = {name: value for name, value in told.as_dict().items() if name not in NEW}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = settings_in(tmp_path / "config.json")
+    assert found == told and found.momentum == 0.9 and not found.scheduled()
+
+
+def test_a_run_with_the_users_own_optimiser_and_a_schedule_is_that_of_optax(bap, left, refused, tmp_path):
+    data = ("--data", f"{OWN}:blobs", "--model", f"{OWN}:small", "--batch-size", 8, "--steps", 6, "--log-every", 1)
+    own = (*data, "--budget", "none", "--learning-rate", 0.1, "--rate-schedule", "one-cycle", "--gradient-clip", 1)
+    ends = []
+    for name in (f"{OWN}:own_optimizer", "sgd"):
+        code, _, error = bap("train", *own, "--optimizer", name, "--out", tmp_path / name[-3:])
+        assert code == 0, error
+        ends.append(left(tmp_path / name[-3:]).metrics[-1])
+    assert ends[0]["loss"] == pytest.approx(ends[1]["loss"], rel=1e-4)  # momentum 0.9 is what both do
+    line = refused("train", *own, "--optimizer", f"{OWN}:no_optimizer", "--out", tmp_path / "no")
+    assert "--optimizer" in line and "returns a GradientTransformation" in line
