@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax import data as data_layer
-from bap_jax.data import Source, train_batches
+from bap_jax.data import Source, steps_per_epoch, train_batches
 from bap_jax.mathematics.schedules import Ramp
 from bap_jax.models import build
 from bap_jax.parallel import jit_step, replicate, shard_batch
@@ -45,7 +45,8 @@ class TimedStep:
     """A compiled train step that goes on from its own last state whenever it is timed."""
 
     def __init__(self, settings: Settings, source: Source, model: Model, ramp: Ramp, mesh=None):
-        self.slots: Slots = slots_of(settings, ramp, source.bounds)
+        num_steps = settings.num_steps(steps_per_epoch(len(source), settings.batch_size))
+        self.slots: Slots = slots_of(settings, ramp, source.bounds, num_steps)
         self.state = initial_state(model, self.slots, settings, source.image_shape, len(source))
         self.batches = [_resident(batch, mesh) for batch in _batches(settings, source)]
         if mesh is not None:

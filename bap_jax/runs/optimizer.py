@@ -31,7 +31,7 @@ class Shape(NamedTuple):
 class ShapeState(NamedTuple):
     """What :func:`scale_by_shape` carries."""
 
-    count: Array  # int32 scalar: updates made so far
+    step: Array  # int32 scalar: updates made so far
     shape: Shape
 
 
@@ -94,9 +94,9 @@ def scale_by_shape(shape: Shape) -> optax.GradientTransformation:
         return ShapeState(jnp.zeros([], jnp.int32), shape)
 
     def update(updates, state: ShapeState, params=None):
-        factor = shape_at(state.shape, state.count)
+        factor = shape_at(state.shape, state.step)
         scaled = jax.tree.map(lambda update: update * factor.astype(update.dtype), updates)
-        return scaled, ShapeState(optax.safe_increment(state.count), state.shape)
+        return scaled, ShapeState(optax.safe_increment(state.step), state.shape)
 
     return optax.GradientTransformation(init, update)
 
