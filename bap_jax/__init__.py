@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         measured_sparsity,
     )
     from bap_jax.mathematics.schedules import Ramp
-    from bap_jax.training import TrainState, init_state, make_train_step
+    from bap_jax.training import TrainState, init_state, make_train_step, with_average
     from bap_jax.types import (
         Adversarial,
         AttackResult,
@@ -108,6 +108,7 @@ __all__ = [
     "schedules",
     "training",
     "types",
+    "with_average",
 ]
 
 _PLACES = {  # module of this package -> what of it is offered here; modules themselves are not listed
@@ -116,7 +117,7 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "evaluation": "autoattack evaluate named_threat",
     "mathematics.masks": "apply_masks compression_ratio layer_sparsity magnitude_masks masks_from_scores measured_sparsity",
     "mathematics.schedules": "Ramp",
-    "training": "TrainState init_state make_train_step",
+    "training": "TrainState init_state make_train_step with_average",
     "types": "Adversarial AttackResult Batch Bounds Budget Loss Model Outputs Pruner Threat",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}

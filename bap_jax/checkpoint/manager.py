@@ -11,7 +11,8 @@ import re
 import shutil
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -129,6 +130,7 @@ class Checkpoints:
             temporary_path_class=_with_digests(ocp.path.atomicity_defaults.get_default_temporary_path_class(self.folder)),
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "network": ocp.StandardCheckpointHandler()}
+        handlers |= {"average": ocp.StandardCheckpointHandler()}
         try:
             return ocp.CheckpointManager(
                 self.folder, options=options, item_handlers=handlers | {"about": ocp.JsonCheckpointHandler()}
@@ -142,6 +144,7 @@ class Checkpoints:
         state: PyTree,
         *,
         network: Network | None = None,
+        average: Network | None = None,
         metric: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         stays: bool = False,
@@ -155,6 +158,7 @@ class Checkpoints:
           state: a pytree of arrays, typed random keys and Python numbers: NamedTuples, optax states and bool masks come back
             bit for bit.
           network: what :func:`restore_network` is to find; written besides the state, as it need not be a part of it.
+          average: the network of averaged weights, if there is one, besides.
           metric: the metric on validation data by which the best checkpoint is chosen; ``None`` for a checkpoint that cannot be
             the best, for instance before the final sparsity is reached.
           metadata: JSON values to find again with :meth:`metadata`, such as the number of the phase.
@@ -170,10 +174,11 @@ class Checkpoints:
         about: dict[str, Any] = {"step": step, "metric": metric, "leaves": list(describe(state).items()), "metadata": metadata}
         about |= {"stays": True} if stays else {}
         items = {"state": ocp.args.StandardSave(_savable(state)), "about": ocp.args.JsonSave(about)}
-        if network is not None:
-            tree = Network(*network)._asdict()
-            describe(tree, "network")
-            items["network"] = ocp.args.StandardSave(jax.tree.map(_as_array, tree))
+        for name, saved in (("network", network), ("average", average)):
+            if saved is not None:
+                tree = Network(*saved)._asdict()
+                describe(tree, name)
+                items[name] = ocp.args.StandardSave(jax.tree.map(_as_array, tree))
         self.wait()
         if step in self._orbax.all_steps():  # a folder that is no checkpoint
             self._orbax.delete(step)
@@ -218,19 +223,34 @@ class Checkpoints:
         target = as_target(target)
         check_layout(dict(self._about[step]["leaves"]), describe(target), f"the checkpoint of step {step} in {self.folder}")
         with self._reading(step, "state"):
-            return self._orbax.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
+            known, complete = self._known_fields(target, step)
+            return complete(self._orbax.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(known)))["state"])
 
-    def restore_network(self, step: int | None = None) -> Network:
-        """Restore the network alone, without knowing its structure: see :func:`restore_network`."""
+    def _known_fields(self, target: PyTree, step: int) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+        """The target without the fields that hold nothing and that were not known yet when the checkpoint was saved, for orbax
+        takes no other structure; and what puts them back."""
+        stored = dict(self._orbax.item_metadata(step))["state"].tree
+        fields = getattr(target, "_fields", ())
+        new = [name for name in fields if not jax.tree.leaves(getattr(target, name)) and name not in stored]
+        if not new:
+            return target, lambda found: found
+        names = [name for name in fields if name not in new]
+        earlier = namedtuple("earlier", names)(*(getattr(target, name) for name in names))  # type: ignore[misc]
+        return earlier, lambda found: target._replace(**found._asdict())
+
+    def restore_network(self, step: int | None = None, *, item: str = "network") -> Network:
+        """Restore the network alone, without knowing its structure: see :func:`restore_network`. ``item`` is ``network`` or
+        ``average``, that of averaged weights."""
         step = self._existing(step)
-        with self._reading(step, "network"):
-            stored = dict(self._orbax.item_metadata(step)).get("network")
+        with self._reading(step, item):
+            stored = dict(self._orbax.item_metadata(step)).get(item)
             if stored is None:
-                raise CheckpointError(f"the checkpoint of step {step} in {self.folder} was saved without a network")
+                what = {"network": "a network", "average": "an average of weights, which --ema keeps"}[item]
+                raise CheckpointError(f"the checkpoint of step {step} in {self.folder} was saved without {what}")
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored.tree)
-            args = ocp.args.Composite(network=ocp.args.StandardRestore(target))
-            return Network(**self._orbax.restore(step, args=args)["network"])
+            args = ocp.args.Composite(**{item: ocp.args.StandardRestore(target)})
+            return Network(**self._orbax.restore(step, args=args)[item])
 
     @contextlib.contextmanager
     def _reading(self, step: int, item: str) -> Iterator[None]:

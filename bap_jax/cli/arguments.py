@@ -103,7 +103,7 @@ class Export(_Stored):
     architecture: str | None = None
     """Whose names the layout torch takes, if the model is your own `package.module:factory`: e.g. `resnet18`."""
     checkpoint: str = "last"
-    """`last`, `best` (on validation data), or a step."""
+    """`last`, `best` (on validation data), a step, or `ema`: the averaged weights of the last, of a run with --ema."""
     out: Path | None = None
     """The file of the weights; masks and card go beside it. By default export/model.safetensors in the run folder."""
     data_dir: str | None = None

@@ -19,7 +19,7 @@ OTHERS = {  # the name that a budget is known by, and the settings of its own
 UNRAMPED = ("dense", "imported")  # pruners that no ramp leads
 OPTIMIZER = ("optimizer", "momentum", "nesterov", "learning_rate", "weight_decay", "gradient_clip")
 RATE = ("rate_schedule", "rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles")
-ALWAYS = ("loss", "beta", "label_smoothing", *OPTIMIZER, *RATE, "augment")
+ALWAYS = ("loss", "beta", "label_smoothing", *OPTIMIZER, *RATE, "ema", "augment")
 
 
 def arm_of(settings: Settings) -> str:

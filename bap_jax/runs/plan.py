@@ -16,6 +16,7 @@ NORMS = ("linf", "l2", "l1", "l0", "rms")
 AUTOATTACK = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
 CASCADE = "cascade:"
 PGD_STEPS = 20
+AVERAGE = "ema"  # the --checkpoint that means the averaged weights of the last
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class AttackPlan:
     split: str = "test"
     """`test` or `validation`."""
     checkpoint: str = "last"
-    """`last`, `best` (on validation data), or a step."""
+    """`last`, `best` (on validation data), a step, or `ema`: the averaged weights of the last, of a run with --ema."""
     seed: int = 0
     """Seed of random starts."""
     transfer_from: str | None = None
@@ -70,8 +71,8 @@ class AttackPlan:
                 raise SettingError(f"--{name}", value, "a whole number of at least 1")
         if self.step_size is not None and not parse_number("--step-size", self.step_size) > 0:
             raise SettingError("--step-size", self.step_size, "a fraction of epsilon above 0")
-        if self.checkpoint not in ("last", "best") and not self.checkpoint.isdigit():
-            raise SettingError("--checkpoint", self.checkpoint, "last, best or a step")
+        if self.checkpoint not in ("last", "best", AVERAGE) and not self.checkpoint.isdigit():
+            raise SettingError("--checkpoint", self.checkpoint, "last, best, ema or a step")
         self.epsilons()
         self.threats(Bounds())
         return self

@@ -23,7 +23,7 @@ from bap_jax.mathematics.schedules import Ramp
 from bap_jax.models import build as build_model
 from bap_jax.parallel import jit_step
 from bap_jax.plugins import import_object, is_import_path
-from bap_jax.training import TrainState, init_state, make_train_step
+from bap_jax.training import TrainState, init_state, make_train_step, with_average
 from bap_jax import losses
 from bap_jax.types import Array, Batch, Bounds, Budget, Loss, Model, Pruner
 
@@ -244,12 +244,13 @@ def initial_state(
         everything = jax.tree.map(lambda _: jnp.bool_(True), jax.eval_shape(model.init, key, images)[0])
         given["masks"] = everything if start is None else start.masks
     try:
-        return init_state(model, *slots, key=key, images=images, num_examples=num_examples, **given)
+        state = init_state(model, *slots, key=key, images=images, num_examples=num_examples, **given)
     except SettingError as error:
         if error.name != "pruner":
             raise
         expected = f"{error.expected}: --init-masks none"
         raise SettingError("--pruner", settings.pruner, expected) from None
+    return with_average(state, slots.pruner, settings.ema) if settings.ema else state
 
 
 def compiled_step(settings: Settings, slots: Slots, num_classes: int, bounds: Bounds, mesh) -> Callable:

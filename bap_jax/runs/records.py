@@ -14,11 +14,12 @@ import numpy as np
 from bap_jax.errors import RunWarning, SettingError
 from bap_jax.runs.migrations import config_of
 from bap_jax.runs.naming import arm_of
-from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.plan import AVERAGE, AttackPlan
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import read_evaluation
 
 FOLDER = "evaluations"
+NEWEST = ("last", AVERAGE)  # checkpoints that training overtakes
 
 
 def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] | None:
@@ -62,6 +63,11 @@ def distance_summary(distances: np.ndarray) -> dict[str, float | int | None]:
     return {**values, **counts}
 
 
+def which_of(record: dict[str, Any]) -> str:
+    """The ``--checkpoint`` that was evaluated, by its step where it has one of its own."""
+    return AVERAGE if record["plan"]["checkpoint"] == AVERAGE else str(record["step"])
+
+
 def arm_at(settings: Settings, checkpoint: str) -> str:
     """How the network of a checkpoint is called in tables."""
     return arm_of(settings) + ("" if checkpoint == "last" else f", checkpoint {checkpoint}")
@@ -79,12 +85,12 @@ def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
     records = _readable_evaluations(run_folder)
     if not records:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
-    newest = max((record["step"] for record in records if record["plan"]["checkpoint"] == "last"), default=None)
+    newest = max((record["step"] for record in records if record["plan"]["checkpoint"] in NEWEST), default=None)
     for record in records if known else ():
         arm = arm_at(Settings(**config), record["plan"]["checkpoint"])
         record["rows"] = [row | {"arm": arm} for row in record.get("rows", ())]
     # training went on after an earlier evaluation of its last checkpoint: that one is out of date
-    return [record for record in records if record["plan"]["checkpoint"] != "last" or record["step"] == newest]
+    return [record for record in records if record["plan"]["checkpoint"] not in NEWEST or record["step"] == newest]
 
 
 def _readable_evaluations(run_folder: Path) -> list[dict[str, Any]]:

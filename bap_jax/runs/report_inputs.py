@@ -13,7 +13,7 @@ import numpy as np
 
 from bap_jax.checkpoint import read_json, read_metrics
 from bap_jax.checkpoint.run_folder import VERSIONS
-from bap_jax.runs.records import FOLDER, plan_name
+from bap_jax.runs.records import FOLDER, plan_name, which_of
 from bap_jax.runs.restore import restore_checkpoint
 from bap_jax.runs.migrations import config_of
 from bap_jax.runs.naming import short_names
@@ -183,7 +183,7 @@ def layers_of(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     found = {}
     for arm, record in one_record_per_arm(records).items():
         try:
-            network, _, _ = restore_checkpoint(record["run"], str(record["step"]))
+            network, _, _ = restore_checkpoint(record["run"], which_of(record))
         except CheckpointError as error:
             warnings.warn(f"no layers of “{arm}”: {error}", RunWarning, stacklevel=2)
             continue

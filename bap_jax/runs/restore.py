@@ -20,6 +20,7 @@ from bap_jax.checkpoint import (
 )
 from bap_jax.checkpoint.run_folder import CONFIG
 from bap_jax.errors import CheckpointError, SettingError
+from bap_jax.runs.plan import AVERAGE
 from bap_jax.runs.recipe import model_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_in
@@ -47,6 +48,10 @@ def settings_of(run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CO
 def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[str, Any]]:
     """The network of a run, the step it was saved at, and what is known about it.
 
+    Args:
+      run: the run's folder.
+      which: ``last``, ``best``, a step, or ``ema``: the averaged weights of the last.
+
     Raises:
       SettingError: the run has no such checkpoint.
       CheckpointError: it is damaged; another one that is whole is named.
@@ -55,16 +60,24 @@ def restore_checkpoint(run: str | Path, which: str) -> tuple[Network, int, dict[
     if not folder.is_dir():
         raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has none yet")
     with Checkpoints(folder, read_only=True) as checkpoints:
-        step = {"last": checkpoints.latest_step, "best": checkpoints.best_step}.get(which, lambda: int(which))()
+        step = {"last": checkpoints.latest_step, AVERAGE: checkpoints.latest_step, "best": checkpoints.best_step}.get(
+            which, lambda: int(which)
+        )()
         if step is None:
             what = "no validated checkpoint yet, which the best one is chosen from" if checkpoints.steps() else "none yet"
             raise SettingError("--checkpoint", which, f"a checkpoint of {run}; it has {what}")
         if step not in checkpoints.steps():
-            raise SettingError("--checkpoint", which, f"one of {checkpoints.steps()}, last or best")
+            raise SettingError("--checkpoint", which, f"one of {checkpoints.steps()}, last, best or ema")
+        item = "average" if which == AVERAGE else "network"
         try:
-            return checkpoints.restore_network(step), step, checkpoints.metadata(step)
+            return checkpoints.restore_network(step, item=item), step, _about(checkpoints, step, which)
         except DamagedCheckpoint as error:
             raise CheckpointError(str(error) + (f": --checkpoint {error.whole}" if error.whole is not None else "")) from error
+
+
+def _about(checkpoints: Checkpoints, step: int, which: str) -> dict[str, Any]:
+    """What is known about a checkpoint; of its averaged weights no metric is, for they were not validated."""
+    return checkpoints.metadata(step) | ({"metric": None} if which == AVERAGE else {})
 
 
 @functools.lru_cache

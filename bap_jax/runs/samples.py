@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from bap_jax.runs.records import which_of
 from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
 from bap_jax.runs.plan import PGD_STEPS
 from bap_jax.runs.report_inputs import Record, attack_of, one_record_per_arm, stored_arrays
@@ -67,7 +68,7 @@ def _samples(arm: str, record: Record, count: int, data_dir: str | None, trust: 
     settings = settings_of(record["run"], trust, uses=NETWORK)
     dataset = _dataset(settings.data, record["plan"]["split"], data_dir or settings.data_dir, settings.image_size,
                        settings.train_split, settings.test_split)  # fmt: skip
-    network, step, _ = restore_checkpoint(record["run"], str(record["step"]))
+    network, step, _ = restore_checkpoint(record["run"], which_of(record))
     where = f"the checkpoint of step {step} in {record['run']}"
     network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
     predict = predictor(settings.model, dataset.num_classes)

@@ -199,6 +199,7 @@ class Session:
             step,
             state,
             network=Network(params, masks, state.model_state),
+            average=Network(state.average.params, masks, state.model_state) if state.average else None,
             metric=validation.mean if validation is not None and (last or self.is_best(validation)) else None,
             metadata={"finished": last, "phase": 0},
         )

@@ -225,6 +225,9 @@ class Settings:
     """Rate schedule piecewise: what the learning rate is multiplied by, at every boundary or at each its own: 0.1,0.5."""
     rate_cycles: int = 1
     """Rate schedule cyclic: how often the learning rate rises and falls."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the pruned weights, e.g. 0.999; 0 keeps none. Its network is saved besides:
+    --checkpoint ema."""
     augment: bool = False
     """Shift by up to 10 % and flip training images at random, as the paper does on CIFAR."""
     seed: int = 0
@@ -351,6 +354,7 @@ class Settings:
 
     def _check_optimizer(self) -> None:
         default, told = Settings(), lambda name: getattr(self, name) != getattr(default, name)
+        _require(self, "ema", 0 <= self.ema < 1, "a number in [0, 1)")
         _require(self, "momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
         if self.optimizer in ("adam", "adamw"):
             for name in ("momentum", "nesterov"):
@@ -467,7 +471,7 @@ class Settings:
         names += ["validation_limit", "validations", "log_every", "keep"]
         if self.epsilon is not None:
             names.append("epsilon")
-        names += ["rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles"]
+        names += ["ema", "rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles"]
         found: dict[str, Any] = {name: getattr(neutral, name) for name in names}
         found["rate_schedule"] = "cosine" if self.scheduled() else "constant"  # of the shape, the state says the rest
         return dataclasses.replace(self, **found)

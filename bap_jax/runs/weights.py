@@ -91,7 +91,7 @@ def export_run(
       file_format: ``safetensors``.
       layout: ``torch``, ``jax``, or ``auto``: torch where the architecture's names in PyTorch are known.
       architecture: whose names the layout torch takes; by default, the run's model.
-      checkpoint: ``last``, ``best`` or a step.
+      checkpoint: ``last``, ``best``, ``ema`` or a step.
       data_dir: where prepared data sets are, if not where the run found them; one example is read, for the images' shape.
       trust: which code the run's configuration may name.
 

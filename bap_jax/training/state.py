@@ -25,6 +25,7 @@ class TrainState(NamedTuple):
     budget: PyTree  # running cutoff, per-example table, or ()
     loss: PyTree  # a frozen teacher, or ()
     key: Array  # typed PRNG key; never changes, every step folds its number in
+    average: PyTree = ()  # of the effective weights, a bap_jax.training.Average, or ()
 
 
 def init_state(

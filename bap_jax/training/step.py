@@ -10,6 +10,7 @@ import optax
 
 from bap_jax.mathematics.padded import mean_of_real, quantile_of_real
 from bap_jax.threads import warn_of_few_threads
+from bap_jax.training.average import moved
 from bap_jax.training.state import TrainState
 from bap_jax.types import Apply, Array, Batch, Budget, Loss, Outputs, Pruner
 
@@ -127,7 +128,8 @@ def make_train_step(
 
         metrics = jax.tree.map(average, {"loss": value, **metrics}) | {"penalty": penalty}
         metrics |= budget_metrics(adversarial.epsilon, batch.weight, budget_state, gather)
-        new_state = TrainState(state.step + 1, trainable, model_state, opt_state, prune, budget_state, state.loss, state.key)
+        kept = (state.loss, state.key, moved(state.average, pruner, trainable, prune))
+        new_state = TrainState(state.step + 1, trainable, model_state, opt_state, prune, budget_state, *kept)
         return new_state, metrics
 
     return train_step

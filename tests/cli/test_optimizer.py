@@ -2,19 +2,23 @@
 
 import dataclasses
 import json
+from collections import namedtuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import load_file
 
-from bap_jax.errors import SettingError
+from bap_jax.checkpoint import Checkpoints, as_target
+from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.runs import loop
 from bap_jax.runs.loop import train
 from bap_jax.runs.naming import arm_of
 from bap_jax.runs.optimizer import optimizer_of, rate_shape, shape_at
 from bap_jax.runs.recipe import compiled_step, slots_of
+from bap_jax.runs.records import evaluations_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_in
 from bap_jax.sweeps import vmapped
@@ -29,6 +33,7 @@ BASE = Settings(
 NEW = {
     "momentum": 0.5, "nesterov": True, "gradient_clip": 1.0, "rate_schedule": "cosine", "rate_warmup": 0.1,
     "rate_boundaries": "1/4", "rate_factors": "0.5", "rate_cycles": 3,
+    "ema": 0.9,
 }  # fmt: skip
 T = 40
 
@@ -145,6 +150,7 @@ REFUSED = {
         {"rate_schedule": "piecewise", "rate_factors": "2"},
         {"rate_schedule": "piecewise", "rate_factors": "x"},
     ],
+    "--ema": [{"ema": 1.0}, {"ema": -0.1}],
     "--rate-cycles": [{"rate_cycles": 2}, {"rate_schedule": "cyclic", "rate_cycles": 0}],
 }
 
@@ -241,3 +247,76 @@ def test_a_run_with_the_users_own_optimiser_and_a_schedule_is_that_of_optax(bap,
     assert len(ends[0]) == 6 and ends[0] == pytest.approx(ends[1], rel=1e-4)  # both have momentum 0.9
     line = refused("train", *own, "--optimizer", f"{OWN}:no_optimizer", "--out", tmp_path / "no")
     assert "--optimizer" in line and "returns a GradientTransformation" in line
+
+
+def test_the_average_is_of_the_pruned_weights_and_is_evaluated_and_exported(bap, refused, left, tmp_path):
+    changes = {
+        "pruner": "magnitude",
+        "final_sparsity": 0.5,
+        "frequency": 1,
+        "steps": 7,
+        "ema": 0.8,
+        "ramp_end": 0.9,
+        "log_every": 1,
+    }
+    run = prepared(**changes)
+    train_set, state = run.splits.train, vmapped._first_state(run)
+    plain = prepared(**changes | {"ema": 0.0})
+    step = compiled_step(run.settings, run.slots, train_set.num_classes, train_set.bounds, None)
+    assert step is compiled_step(plain.settings, plain.slots, train_set.num_classes, train_set.bounds, None)
+    by_hand = np.asarray(state.trainable["hidden"])
+    for batch in vmapped.Lanes.of([run]).batches(run, 0, 7):
+        state, _ = step(state, jax.tree.map(lambda leaf: leaf[0], batch))
+        masks = np.asarray(state.prune.masks["hidden"])
+        by_hand = np.where(masks, 0.8 * by_hand + 0.2 * np.asarray(state.trainable["hidden"]), 0)
+    average = np.asarray(state.average.params["hidden"])
+    np.testing.assert_allclose(average, by_hand, rtol=1e-5, atol=1e-7)
+    assert (average == 0).mean() == pytest.approx(0.5, abs=0.01) and np.abs(average - state.trainable["hidden"]).max() > 1e-3
+
+    for name, one in (("run", run), ("plain", plain)):
+        train(one.settings, tmp_path / name, save_seconds=0.0)
+    assert left(tmp_path / "run").metrics == left(tmp_path / "plain").metrics
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        saved = checkpoints.restore_network(7, item="average")
+        assert checkpoints.restore_network(7).masks["hidden"].tolist() == saved.masks["hidden"].tolist() == masks.tolist()
+    np.testing.assert_allclose(saved.params["hidden"], average, rtol=1e-5, atol=1e-7)
+
+    attack = ("--attack", "fgsm", "--epsilon", "0,0.1", "--no-controls")
+    code, _, error = bap("evaluate", tmp_path / "run", "--checkpoint", "ema", *attack)
+    assert code == 0, error
+    assert {row["arm"] for record in evaluations_of(tmp_path / "run") for row in record["rows"]} == {
+        "clean, optimizer sgd, momentum 0.0, learning rate 0.1, rate schedule linear, ema 0.8, checkpoint ema"
+    }
+    out = tmp_path / "ema.safetensors"
+    code, _, error = bap("export", tmp_path / "run", "--checkpoint", "ema", "--layout", "jax", "--out", out)
+    assert code == 0, error
+    exported = load_file(out)
+    np.testing.assert_allclose(next(v for k, v in exported.items() if "hidden" in k), average, rtol=1e-5, atol=1e-7)
+    assert "was saved without an average" in refused("evaluate", tmp_path / "plain", "--checkpoint", "ema", *attack)
+
+
+def test_a_run_with_an_average_goes_on_to_the_same_end(left, tmp_path):
+    settings = dataclasses.replace(BASE, steps=8, ema=0.5, log_every=1)
+    train(settings, tmp_path / "whole", save_seconds=0.0)
+
+    def fail(done, total, metrics):
+        if done == 5:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(settings, tmp_path / "run", save_seconds=0.0, progress=fail)
+    train(settings, tmp_path / "run", resume=True, save_seconds=0.0)
+    left(tmp_path / "run").same_as(left(tmp_path / "whole"))
+
+
+def test_a_checkpoint_from_before_the_average_is_gone_on_from(tmp_path):
+    state = vmapped._first_state(prepared())
+    fields = {name: value for name, value in state._asdict().items() if name != "average"}
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(3, namedtuple("TrainState", fields)(**fields))
+        checkpoints.wait()
+        found = checkpoints.restore(as_target(state), 3)
+        assert type(found) is type(state) and found.average == ()
+        assert found.trainable["out"].tobytes() == state.trainable["out"].tobytes()
+        with pytest.raises(CheckpointError, match="average/decay: the checkpoint has no such leaf"):
+            checkpoints.restore(as_target(vmapped._first_state(prepared(ema=0.5))), 3)
