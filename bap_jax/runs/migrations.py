@@ -26,6 +26,20 @@ ADDED = (
         {"budget": "cutoff-scale", "search": "pgd"},
         {"path": "ray", "halving": "linear", "wrong": "zero", "cutoff_over": "all"},
     ),
+    Added(
+        {},  # every run: Adam or SGD at a constant rate
+        {
+            "momentum": 0.9,
+            "nesterov": False,
+            "gradient_clip": None,
+            "rate_schedule": "constant",
+            "rate_warmup": None,
+            "rate_boundaries": "1/2,3/4",
+            "rate_factors": "0.1",
+            "rate_cycles": 1,
+            "ema": 0.0,
+        },
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from bap_jax.checkpoint import Checkpoints, as_target
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.runs import loop
-from bap_jax.runs.loop import train
+from bap_jax.runs.loop import check_out, train
 from bap_jax.runs.naming import arm_of
 from bap_jax.runs.optimizer import optimizer_of, rate_shape, shape_at
 from bap_jax.runs.recipe import compiled_step, slots_of
@@ -171,6 +171,7 @@ def test_runs_of_other_lengths_share_a_step_and_no_schedule():
     train = runs[0].splits.train
     steps = [compiled_step(run.settings, run.slots, train.num_classes, train.bounds, None) for run in runs]
     assert steps[0] is steps[1] is steps[2]
+    assert vmapped.group_key(runs[0]) != vmapped.group_key(runs[2])
     constant = prepared(rate_schedule="constant")
     assert compiled_step(constant.settings, constant.slots, train.num_classes, train.bounds, None) is not steps[0]
     batch = jax.tree.map(lambda leaf: leaf[0], next(vmapped.Lanes.of(runs[:1]).batches(runs[0], 0, 1)))
@@ -185,8 +186,8 @@ def test_runs_of_other_lengths_share_a_step_and_no_schedule():
 
 
 def test_runs_in_one_group_follow_the_schedule_at_their_own_rates():
-    runs = [prepared(learning_rate=rate) for rate in (0.1, 0.2)]
-    assert vmapped.group_key(runs[0]) == vmapped.group_key(runs[1]) != vmapped.group_key(prepared(rate_schedule="cosine"))
+    runs = [prepared(learning_rate=rate, ema=0.5) for rate in (0.1, 0.2)]
+    assert vmapped.group_key(runs[0]) == vmapped.group_key(runs[1]) != vmapped.group_key(prepared())
     lanes = vmapped.Lanes.of(runs)
     batch, state = next(lanes.batches(runs[0], 0, 1)), vmapped.stack([vmapped._first_state(run) for run in runs])
     step = vmapped.group_step(runs[0]).compiled(state, batch, lanes.which)
@@ -196,6 +197,7 @@ def test_runs_in_one_group_follow_the_schedule_at_their_own_rates():
         state, _ = step(state, batch, lanes.which)
         own, _ = alone(own, jax.tree.map(lambda leaf: leaf[0], batch))
     np.testing.assert_allclose(state.trainable["out"][1], own.trainable["out"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state.average.params["out"][1], own.average.params["out"], rtol=1e-5, atol=1e-6)
     assert np.abs(state.trainable["out"][0] - own.trainable["out"]).max() > 1e-3
 
 
@@ -234,6 +236,9 @@ def test_a_configuration_from_before_means_the_optimiser_of_then(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = settings_in(tmp_path / "config.json")
     assert found == told and found.momentum == 0.9 and not found.scheduled()
+    check_out(told, tmp_path, resume=True)
+    with pytest.raises(SettingError, match=r"momentum = 0\.5"):
+        check_out(dataclasses.replace(told, momentum=0.5), tmp_path, resume=True)
 
 
 def test_a_run_with_the_users_own_optimiser_and_a_schedule_is_that_of_optax(bap, left, refused, tmp_path):
