@@ -82,7 +82,7 @@ BAD_PLANS = {
     "no_steps": (["--steps", 0], ["--steps = 0", "at least 1"]),
     "step_size_zero": (["--step-size", 0], ["--step-size = '0'", "above 0"]),
     "no_threat": (["--attack", f"{OWN}:no_model_threat"], [f"{OWN}:no_model_threat", "no 'no_model_threat'"]),
-    "checkpoint_no_step": (["--checkpoint", "latest"], ["--checkpoint = 'latest'", "last, best or a step"]),
+    "checkpoint_no_step": (["--checkpoint", "latest"], ["--checkpoint = 'latest'", "last, best, ema or a step"]),
     "no_run": ([], ["run folder", "config.json", "bap train"]),
 }
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bap_jax.report.rows import check_rows, scenes_of
+from bap_jax.runs.migrations import migrated
 from bap_jax.runs.report_inputs import attack_of, checks_of, notes_of, one_record_per_arm, rows_of, settings_table, versions_table
 
 
@@ -60,7 +61,8 @@ def test_settings_and_versions_tell_what_differs(runs):
     plans = [{"attack": "pgd", "epsilon": "0.1", "split": "test"}, {"attack": "fmn", "epsilon": "0.1", "split": "test"}]
     records = [record(row(), run=run, plan=plan) for run in (a, b) for plan in plans]
     table = settings_table(records)
-    assert table["training"] == {"runs": 2, "seed": "0, 1", "model": "mlp"}
+    lacking = {name: str(value) for name, value in migrated({}).items()}  # what these configurations are too old to say
+    assert table["training"] == {"runs": 2, "seed": "0, 1", "model": "mlp"} | lacking
     assert table["evaluation"] == {"epsilon": "0.1", "split": "test"}
     assert (table["evaluation 1"], table["evaluation 2"]) == ({"attack": "pgd"}, {"attack": "fmn"})
     assert versions_table(records) == {"jax": "1", "training": {"jax": "1, 2"}}
