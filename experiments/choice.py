@@ -143,7 +143,7 @@ class Arguments:
     split: Literal["validation", "test"] = "validation"
     """`validation`, or `test` to look at what was chosen; the rule is for validation data."""
     publish: bool = False
-    """Also replace the CSVs in experiments/results/, named as the folders are, by what the folders hold."""
+    """Also take what the folders hold into the CSVs in experiments/results/ that are named as the folders are."""
 
 
 def main() -> int:
@@ -151,7 +151,7 @@ def main() -> int:
     by_data: dict[str, dict[str, Standing]] = {}
     for sweep, everything in read(given.folders).items():
         if given.publish and given.folders:
-            write_csv(everything, published.RESULTS / f"{sweep}.csv")
+            write_csv(published.taken_in(sweep, everything), published.RESULTS / f"{sweep}.csv")
         rows = [row for row in everything if row["split"] == given.split]
         curves = curves_of(rows)
         name, reference = str(rows[0]["data"]), best_uniform(curves)

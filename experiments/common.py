@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +13,13 @@ import tyro
 from bap_jax.cli.process import set_up_process
 from bap_jax.cli.screen import console
 from bap_jax.cli.sweeping import carry_out
+from bap_jax.errors import SettingError
 from bap_jax.report import COLUMNS, write_csv
+from bap_jax.runs.naming import arm_of, process_of, short_names
 from bap_jax.runs.report_inputs import rows_of
+from bap_jax.runs.settings import Settings
 from bap_jax.sweeps.grid import Sweep, with_seeds
+from experiments import published
 from experiments.published import RESULTS
 
 SIZES = ("sparsity_measured", "compression_ratio", "nonzero", "bytes_dense", "bytes", "flops_dense", "flops_sparse")
@@ -38,8 +42,10 @@ class Arguments:
     """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
     devices: int | None = None
     """How many CPU devices to use; one by default."""
+    unpublished: bool = False
+    """Leave out arms whose cells all stand in the experiment's CSV in experiments/results/ already."""
     publish: bool = False
-    """Also replace the experiment's CSV in experiments/results/."""
+    """Also replace the experiment's CSV in experiments/results/; with --unpublished, --seeds or --seed, add to it."""
 
 
 def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 0.5) -> list[dict[str, Any]]:
@@ -47,8 +53,9 @@ def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 
     to. Ends with an error if a cell failed, or one has a clean accuracy below ``least_clean`` and so did not learn."""
     given = tyro.cli(Arguments, description=description)
     set_up_process(given.devices)
+    chosen = with_seeds(sweep, given.seeds) if given.seed is None else dataclasses.replace(sweep, seeds=(given.seed,))
     swept = carry_out(
-        with_seeds(sweep, given.seeds) if given.seed is None else dataclasses.replace(sweep, seeds=(given.seed,)),
+        unpublished(chosen, published.cells_in(name)) if given.unpublished else chosen,
         given.out / name,
         together=given.together,
         devices=given.devices or 1,
@@ -59,9 +66,34 @@ def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 
         sys.exit(1)
     if given.publish:
         RESULTS.mkdir(exist_ok=True)
-        write_csv(rows_of([stamped(record) for record in swept.records]), RESULTS / f"{name}.csv")
+        rows = rows_of([stamped(record) for record in swept.records])
+        partly = given.unpublished or given.seeds is not None or given.seed is not None
+        write_csv(published.taken_in(name, rows) if partly else rows, RESULTS / f"{name}.csv")
     check_learnt(swept.records, least_clean)
     return swept.records
+
+
+def unpublished(sweep: Sweep, done: Collection[tuple[str, ...]]) -> Sweep:
+    """The sweep without the arms of which every cell is among those in ``done``, as :func:`published.cell_of` names them.
+
+    Raises:
+      SettingError: nothing is left.
+    """
+    cells = sweep.cells()
+    short = short_names(arm_of(cell) for cell in cells)
+    open_arms = {arm_of(cell) for cell in cells if _cell_of(cell, short[arm_of(cell)]) not in done}
+    left = [
+        arm for arm in sweep.arms if any(arm_of(cell) in open_arms for cell in dataclasses.replace(sweep, arms=(arm,)).cells())
+    ]
+    if not left:
+        raise SettingError("--unpublished", True, "cells that are not published yet; all are")
+    return dataclasses.replace(sweep, arms=left)
+
+
+def _cell_of(cell: Settings, arm: str) -> tuple[str, ...]:
+    dense = cell.pruner == "dense"
+    row = {"data": cell.data, "model": cell.model, "arm": arm, "sparsity": 0.0 if dense else cell.final_sparsity}
+    return published.cell_of(row | {"process": process_of(cell), "seed": cell.seed})
 
 
 def stamped(record: dict[str, Any]) -> dict[str, Any]:
