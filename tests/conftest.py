@@ -18,6 +18,8 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+pytest_plugins = ("command_line",)  # tests/helpers, which every test may import from
+
 
 @pytest.fixture(scope="session", autouse=True)
 def remembered_trust(tmp_path_factory):

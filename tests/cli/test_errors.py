@@ -170,13 +170,9 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(tmp_path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """One small finished run (not to be changed)."""
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).parent))
     folder = tmp_path_factory.mktemp("trained") / "run"
     train(TINY, folder)
-    yield folder
-    sys.path.remove(str(Path(__file__).parent))
+    return folder
 
 
 def test_a_differing_setting_is_named_on_resume(trained, refused):

@@ -41,7 +41,6 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trusted") / "mine"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
-        patch.syspath_prepend(str(Path(__file__).parent))
         short = {"batch_size": 8, "steps": 4, "validations": 1, "validation_steps": 1, "log_every": 4}
         train(Settings(data=NAMES[1], model=NAMES[3], budget="none", **short), folder)
         evaluate_run(folder, AttackPlan(attack="fgsm", epsilon="0.1", controls=False))

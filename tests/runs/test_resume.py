@@ -10,11 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import train_in_steps
 
 from bap_jax.runs.loop import train
 from bap_jax.runs.settings import Settings
 
-HERE = Path(__file__).parent
 OWN = "plugins_for_tests"
 # 24 examples in batches of 8: an epoch is 3 steps, so that a checkpoint is due at almost any time
 BLIND = Settings(
@@ -71,7 +71,7 @@ def test_a_run_that_was_asked_to_stop(number, after_lines, bap, left, uninterrup
     run = tmp_path / "a run"
     command = [python, "-m", "bap_jax", "train", *arguments(BLIND), "--out", str(run)]
     process = subprocess.Popen(
-        command, env=environment, cwd=HERE.parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: (run / "checkpoints").is_dir() and lines_of(run / "metrics.jsonl") >= after_lines, process)
     time.sleep(0.3 if after_lines == 0 else 0.0)
@@ -90,8 +90,8 @@ def kill_often(settings: Settings, run: Path, kills: int, seed: int, environment
     """Kills a run at random instants and goes on with it; returns how many kills found it still at work."""
     chance, landed = random.Random(seed), 0
     for _ in range(kills):
-        command = [python, str(HERE / "train_in_steps.py"), json.dumps(settings.as_dict()), str(run)]
-        process = subprocess.Popen(command, env=environment, cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True)
+        command = [python, train_in_steps.__file__, json.dumps(settings.as_dict()), str(run)]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(chance.randrange(1, steps_between)):
             if not process.stdout.readline():
                 break

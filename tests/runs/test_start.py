@@ -39,12 +39,10 @@ def settings(**changes) -> Settings:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """A dense run, one at 50 %, and the files exported from it. Not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
-        folder = tmp_path_factory.mktemp("sources")
-        train(settings(pruner="dense", seed=3), folder / "dense")
-        train(settings(final_sparsity=0.5, seed=4), folder / "half")
-        export_run(folder / "half", out=folder / "half.safetensors", trust=TRUSTED)
+    folder = tmp_path_factory.mktemp("sources")
+    train(settings(pruner="dense", seed=3), folder / "dense")
+    train(settings(final_sparsity=0.5, seed=4), folder / "half")
+    export_run(folder / "half", out=folder / "half.safetensors", trust=TRUSTED)
     return folder
 
 

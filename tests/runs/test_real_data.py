@@ -6,20 +6,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import train_in_steps
 
 from bap_jax.checkpoint import read_metrics
 from bap_jax.runs.loop import load_data, train
 from bap_jax.runs.settings import Settings
 
 pytestmark = [pytest.mark.data, pytest.mark.soak]
-HERE = Path(__file__).parent
 LIGHT = Settings(attack_steps=2, validation_limit=32, validation_steps=2, validations=2, limit=128, log_every=1)
 
 
 def test_cifar_is_killed_and_resumed(left, test_data_dir, python, environment, tmp_path):
     cifar = {"data": "cifar10", "data_dir": test_data_dir, "model": "resnet8", "augment": True, "batch_size": 8}
     settings = Settings(**{**LIGHT.as_dict(), **cifar, "steps": 24, "ramp_end": 0.2})
-    command = [python, str(HERE / "train_in_steps.py"), json.dumps(settings.as_dict()), str(tmp_path / "killed")]
+    command = [python, train_in_steps.__file__, json.dumps(settings.as_dict()), str(tmp_path / "killed")]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     for _ in range(19):  # an epoch, and so a checkpoint, is 16 steps
         assert process.stdout.readline()

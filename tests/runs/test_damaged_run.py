@@ -34,12 +34,10 @@ EVALUATE = ("--epsilon", "0,0.1", "--steps", 2, "--no-controls")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A small finished run with two checkpoints and an evaluation (not to be changed)."""
-    sys.path.insert(0, str(Path(__file__).parent))
     folder = tmp_path_factory.mktemp("trained") / "run"
     train(TINY, folder, save_seconds=0.0)
     evaluate.evaluate_run(folder, PLAN)
-    yield folder
-    sys.path.remove(str(Path(__file__).parent))
+    return folder
 
 
 @pytest.fixture

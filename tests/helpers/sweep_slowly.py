@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+from sweeps_for_tests import KILLED
+
 from bap_jax.report import write_csv
 from bap_jax.runs.report_inputs import rows_of
 from bap_jax.sweeps import execute
@@ -15,9 +17,6 @@ def say(done, total, what):
 
 
 if __name__ == "__main__":
-    import plugins_for_tests  # noqa: F401  # importable by name
-    from test_sweep import KILLED
-
     execute.SAVE_SECONDS = 0.0
     swept = execute.run_sweep(KILLED, Path(sys.argv[2]), together=sys.argv[1], told=say)
     write_csv(rows_of(swept.records), Path(sys.argv[2]) / "results.csv")

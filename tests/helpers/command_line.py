@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import plugins_for_tests
 import pytest
 
 from bap_jax.checkpoint import Checkpoints, read_metrics
@@ -15,12 +16,9 @@ from bap_jax.cli.main import main
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(autouse=True)
-def plugins(monkeypatch):
-    """The module of small factories, importable by its name."""
-    monkeypatch.syspath_prepend(str(HERE))
-    import plugins_for_tests
-
+@pytest.fixture
+def plugins():
+    """The module of small factories, which a command names by its name."""
     return plugins_for_tests
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import sweep_slowly
+from sweeps_for_tests import BASE, BROKEN, OWN, SMALL
 
 from bap_jax.cli import sweeping
 from bap_jax.errors import NonFiniteError, SettingError
@@ -21,26 +23,6 @@ from bap_jax.runs.report_inputs import rows_of
 from bap_jax.runs.settings import Settings
 from bap_jax.sweeps import execute, vmapped
 from bap_jax.sweeps.grid import Process, Sweep, cell_name
-
-HERE = Path(__file__).parent
-OWN = "plugins_for_tests"
-BASE = Settings(
-    data=f"{OWN}:blobs", model=f"{OWN}:small", attack="fgsm", batch_size=8, steps=12, log_every=4, validations=3,
-    validation_epsilon="0,0.1", validation_steps=2,
-)  # fmt: skip
-OTHER = {"budget": "uniform", "epsilon": "0.2", "learning_rate": 1e-2, "final_sparsity": 0.8, "seed": 1}
-SMALL = Sweep(
-    base=BASE,
-    arms=(
-        {"budget": "uniform"},
-        {"budget": "uniform", "learning_rate": 1e-2, "epsilon": "0.2", "final_sparsity": 0.8, "seed": 1},
-    ),
-    epsilons=("0.1",),
-    sparsities=(0.5,),
-    processes=(Process(0.0, 0.25, 2), Process(0.0, 0.5, 2)),
-    plans=(AttackPlan(attack="fgsm", epsilon="0,0.1", controls=False),),
-)
-BROKEN = {"budget": "uniform", "epsilon": "0.3", "seed": 1, "learning_rate": 1e38}  # its weights overflow
 
 
 def names(some: Sweep) -> list[str]:
@@ -312,7 +294,7 @@ def test_the_command(bap, monkeypatch, tmp_path):
     file, out = tmp_path / "broken.py", tmp_path / "out"
     file.write_text(f"""
 import dataclasses
-from test_sweep import BROKEN, SMALL
+from sweeps_for_tests import BROKEN, SMALL
 SWEEP = dataclasses.replace(SMALL, arms=({BROKEN!r}, SMALL.arms[0]), processes=SMALL.processes[:1])
 """)
     code, output, error = bap("sweep", file, "--out", out, "--dry-run")
@@ -324,27 +306,17 @@ SWEEP = dataclasses.replace(SMALL, arms=({BROKEN!r}, SMALL.arms[0]), processes=S
     assert code == 0 and output.count("finished") == 1 and output.count("failed:") == 1
 
 
-KILLED = dataclasses.replace(
-    SMALL,
-    base=dataclasses.replace(BASE, steps=60, log_every=1, keep=1),
-    processes=SMALL.processes[:1],
-    seeds=(0, 1),
-)
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(1800)  # it starts a dozen processes
 @pytest.mark.parametrize("how", ["loop", "vmap"])
 def test_a_sweep_that_was_killed_often(how, environment, python, tmp_path):
     """At random moments; at the end nothing tells it from one that was left alone."""
-    chance, command = random.Random(0), [python, str(HERE / "sweep_slowly.py"), how]
+    chance, command = random.Random(0), [python, sweep_slowly.__file__, how]
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    subprocess.run([*command, str(undisturbed)], env=environment, cwd=HERE.parents[1], check=True, capture_output=True)
+    subprocess.run([*command, str(undisturbed)], env=environment, check=True, capture_output=True)
     kills = 0
     while kills < 4:
-        process = subprocess.Popen(
-            [*command, str(disturbed)], env=environment, cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([*command, str(disturbed)], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(chance.randrange(1, 60 if how == "loop" else 20)):  # together, the cells have 60 lines, not 60 each
             if not process.stdout.readline():
                 break
@@ -354,6 +326,6 @@ def test_a_sweep_that_was_killed_often(how, environment, python, tmp_path):
         if process.wait() == 0:
             break
         process.stdout.close()
-    subprocess.run([*command, str(disturbed)], env=environment, cwd=HERE.parents[1], check=True, capture_output=True)
+    subprocess.run([*command, str(disturbed)], env=environment, check=True, capture_output=True)
     assert kills > 2
     assert (disturbed / "results.csv").read_text() == (undisturbed / "results.csv").read_text()
