@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import tyro
 
+from bap_jax.cli.commands.sweep import run_and_report
 from bap_jax.cli.process import set_up_process
 from bap_jax.cli.screen import console
-from bap_jax.cli.sweeping import carry_out
 from bap_jax.errors import SettingError
 from bap_jax.report import COLUMNS, write_csv
 from bap_jax.runs.naming import arm_of, process_of, short_names
@@ -54,7 +54,7 @@ def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 
     given = tyro.cli(Arguments, description=description)
     set_up_process(given.devices)
     chosen = with_seeds(sweep, given.seeds) if given.seed is None else dataclasses.replace(sweep, seeds=(given.seed,))
-    swept = carry_out(
+    swept = run_and_report(
         unpublished(chosen, published.cells_in(name)) if given.unpublished else chosen,
         given.out / name,
         together=given.together,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bap_jax.checkpoint import read_config
-from bap_jax.cli import commands
+from bap_jax.cli.commands import train
 from bap_jax.runs.settings import Settings
 
 OWN = "plugins_for_tests"
@@ -37,7 +37,7 @@ def settings(monkeypatch, bap):
 
     def of(*arguments):
         found = []
-        monkeypatch.setattr(commands, "check_out", lambda settings, *_: found.append(settings) or exit(0))
+        monkeypatch.setattr(train, "check_out", lambda settings, *_: found.append(settings) or exit(0))
         code, output, error = bap("train", "--trust", *arguments)
         assert code == 0, error
         return found[0], " ".join(output.split())

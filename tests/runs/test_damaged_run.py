@@ -13,8 +13,9 @@ import pytest
 from rich.table import Table
 
 from bap_jax.checkpoint import run_folder
-from bap_jax.cli import commands, screen
+from bap_jax.cli import screen
 from bap_jax.cli import main as main_module
+from bap_jax.cli.commands.report import _left_out
 from bap_jax.errors import RunWarning, StorageError
 from bap_jax.runs import evaluate, loop, records, restore, session
 from bap_jax.runs.loop import saved_step, train
@@ -159,9 +160,9 @@ def test_an_evaluation_that_was_edited_is_named_and_left_out(name, run, noted, t
     shutil.copy(path.with_suffix(".npz"), path.with_name("another.npz"))
     spoil(path)
     with pytest.warns(RunWarning, match="left out"):
-        (record,) = commands.evaluations_of(run)
+        (record,) = records.evaluations_of(run)
     assert record["name"] == "another"
-    assert commands._left_out.__doc__ and "overtaken" not in " ".join(leave_out(run))
+    assert _left_out.__doc__ and "overtaken" not in " ".join(leave_out(run))
     with pytest.warns(RunWarning, match="the evaluation is made again"):
         assert records.stored_evaluation(run, PLAN, record["step"]) is None
     path.with_name("another.json").unlink()
@@ -173,8 +174,8 @@ def test_an_evaluation_that_was_edited_is_named_and_left_out(name, run, noted, t
 def leave_out(run):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)
-        records = commands.evaluations_of(run)
-        return commands._left_out([run], records, records)
+        found = records.evaluations_of(run)
+        return _left_out([run], found, found)
 
 
 def test_a_report_does_without_the_versions_and_the_layers_that_cannot_be_read(run, noted, tmp_path):

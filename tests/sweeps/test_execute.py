@@ -14,7 +14,7 @@ import pytest
 import sweep_slowly
 from sweeps_for_tests import BASE, BROKEN, OWN, SMALL
 
-from bap_jax.cli import sweeping
+from bap_jax.cli.commands import sweep as sweep_command
 from bap_jax.errors import NonFiniteError, SettingError
 from bap_jax.report import write_csv
 from bap_jax.runs import loop
@@ -290,7 +290,7 @@ def test_the_command(bap, monkeypatch, tmp_path):
     def rows_alone(records, out, **_):
         return dict.fromkeys(("report.html", "results.csv"), write_csv(rows_of(records), out / "results.csv"))
 
-    monkeypatch.setattr(sweeping, "write_runs_report", rows_alone)  # the pictures take their time, and have their own tests
+    monkeypatch.setattr(sweep_command, "write_runs_report", rows_alone)  # the pictures take their time, and have their own tests
     file, out = tmp_path / "broken.py", tmp_path / "out"
     file.write_text(f"""
 import dataclasses

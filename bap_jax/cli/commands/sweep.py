@@ -1,4 +1,4 @@
-"""`bap sweep`: a sweep on the command line, with progress, the report, and what failed."""
+"""`bap sweep` and `bap demo`: a sweep with progress, its report, and what failed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,39 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bap_jax.cli.arguments import Sweep as Command
+from bap_jax.cli import arguments as cli
 from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.report import print_report
 from bap_jax.runs.report import write_runs_report
 from bap_jax.runs.report_inputs import checks_of, rows_of
 from bap_jax.runs.trust import Trust
+from bap_jax.sweeps.demo import SWEEP
 from bap_jax.sweeps.execute import BOOK, Cell, Swept, Together, cells_of, run_sweep, state_of, trust_in
 from bap_jax.sweeps.file import load_sweep
 from bap_jax.sweeps.grid import Sweep, with_seeds
 
 
-def sweep(command: Command) -> int:
+def run_sweep_file(command: cli.Sweep, trust: Trust) -> int:
     """`bap sweep`: 1 if a cell failed."""
     loaded = with_seeds(load_sweep(command.file), command.seeds)
     screen = console()
     if command.dry_run:
         show_cells(cells_of(loaded, command.out, command.data_dir), screen)
         return 0
-    swept = carry_out(
+    swept = run_and_report(
         loaded, command.out, together=command.together, devices=devices_of(command), data_dir=command.data_dir, screen=screen
     )
     return 1 if swept.failed else 0
 
 
-def carry_out(
+def run_demo(command: cli.Demo, trust: Trust) -> int:
+    """`bap demo`: the main job on the embedded digits, from nothing to a report; 1 if a cell failed."""
+    swept = run_and_report(with_seeds(SWEEP, command.seeds), command.out, devices=command.devices or 1, screen=console())
+    return 1 if swept.failed else 0
+
+
+def run_and_report(
     loaded: Sweep,
     out: Path,
     *,

@@ -12,15 +12,16 @@ from bap_jax.atomic import json_text, write_atomic
 from bap_jax.bench.result import Row
 from bap_jax.bench.steps import device_count, time_steps
 from bap_jax.bench.sweep import time_sweep
-from bap_jax.cli.arguments import Bench
+from bap_jax.cli import arguments as cli
 from bap_jax.cli.screen import console, progress_bar
 from bap_jax.errors import SettingError
 from bap_jax.parallel import check_batch_size
 from bap_jax.runs.settings import Settings
+from bap_jax.runs.trust import Trust
 from bap_jax.timing import Ratio
 
 
-def bench(command: Bench) -> int:
+def run_bench(command: cli.Bench, trust: Trust) -> int:
     """Times the steps in turn, or a sweep, and prints the ratios; 1 if the step on several devices stalled."""
     settings = _settings(command)
     if command.sweep:
@@ -37,7 +38,7 @@ def bench(command: Bench) -> int:
     return 1 if record["stalled"] else 0
 
 
-def _bench_sweep(command: Bench, settings: Settings) -> int:
+def _bench_sweep(command: cli.Bench, settings: Settings) -> int:
     screen = console()
     with progress_bar("cells", None, screen) as update:
         record, rows, taken = time_sweep(settings, update)
@@ -54,7 +55,7 @@ def _bench_sweep(command: Bench, settings: Settings) -> int:
     return 0
 
 
-def _settings(command: Bench) -> Settings:
+def _settings(command: cli.Bench) -> Settings:
     for name in ("rounds", "sweep_steps", "devices"):
         value = getattr(command, name)
         if value is not None and value < 1:

@@ -1,0 +1,78 @@
+"""`bap evaluate`: attacks on a run's network, its accuracies and the checks as tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bap_jax.cli import arguments as cli
+from bap_jax.cli.process import devices_of
+from bap_jax.cli.screen import console, progress_bar, show_checks
+from bap_jax.evaluation import Progress
+from bap_jax.runs.evaluate import evaluate_run
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.trust import Trust
+
+
+def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
+    """`bap evaluate`."""
+    screen = console()
+    plan = AttackPlan(**{name: getattr(command, name) for name in AttackPlan.__dataclass_fields__})
+    with progress_bar("attacking, per cent", None, screen) as update:
+        record = evaluate_run(
+            command.run,
+            plan,
+            data_dir=command.data_dir,
+            batch_size=command.batch_size,
+            devices=devices_of(command),
+            save_examples=command.save_examples,
+            progress=lambda told: update(round(100 * told.fraction, 1), _attacking(told), 100),
+            trust=trust,
+        )
+    table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
+    for column in ("attack", "epsilon", "accuracy", "95 % interval", "examples"):
+        table.add_column(column, justify="left" if column == "attack" else "right")
+    for row in record["rows"]:
+        name = " ".join(part for part in (row["attack"], row["norm"]) if part)
+        interval = f"{100 * row['low']:.1f} – {100 * row['high']:.1f}"
+        table.add_row(name, f"{row['epsilon']:.4g}", f"{100 * row['accuracy']:.2f} %", interval, str(row["num_examples"]))
+    screen.print(table)
+    _show_stages(record["stages"], screen)
+    _show_distances(record["distances"], screen)
+    show_checks(record["checks"], screen)
+    if not record["finished"]:
+        screen.print("this run is not finished", style="yellow")
+    return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
+
+
+def _attacking(told: Progress) -> str:
+    at = "" if math.isinf(told.epsilon) else f" at epsilon {told.epsilon:.4g}"
+    return f"{told.threat}{at}: {told.done} of {told.total} examples, {100 * told.accuracy:.1f} % robust"
+
+
+def _show_stages(stages: dict[str, list[dict[str, Any]]], screen: Console) -> None:
+    """Robust accuracy after each attack of a cascade."""
+    for name, rows in stages.items():
+        table = Table(title=f"{name}, robust accuracy after each attack", title_justify="left")
+        for column in ("after", "epsilon", "accuracy"):
+            table.add_column(column, justify="left" if column == "after" else "right")
+        for row in sorted(rows, key=lambda row: row["epsilon"]):
+            table.add_row(row["stage"], f"{row['epsilon']:.4g}", f"{100 * row['accuracy']:.2f} %")
+        screen.print(table)
+
+
+def _show_distances(distances: dict[str, dict[str, Any]], screen: Console) -> None:
+    """Quartiles of minimal distances over the examples that were right."""
+    if not distances:
+        return
+    table = Table(title="smallest adversarial perturbations of correct examples", title_justify="left")
+    for column in ("attack", "25 %", "median", "75 %", "not found", "examples"):
+        table.add_column(column, justify="left" if column == "attack" else "right")
+    for name, found in distances.items():
+        quartiles = (found[which] for which in ("quarter", "median", "three_quarters"))
+        cells = ["none" if value is None else f"{value:.4g}" for value in quartiles]
+        table.add_row(name, *cells, str(found["not_found"]), str(found["attacked"]))
+    screen.print(table)

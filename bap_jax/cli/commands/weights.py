@@ -1,0 +1,70 @@
+"""`bap export` and `bap import`: a network to files, and files to a run folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bap_jax.cli import arguments as cli
+from bap_jax.cli.screen import console, show_notes, show_pairs
+from bap_jax.runs.trust import Trust
+from bap_jax.runs.weights import export_run, import_run
+
+
+def run_export(command: cli.Export, trust: Trust) -> int:
+    """`bap export`."""
+    screen = console()
+    files, card = export_run(
+        command.run,
+        out=command.out,
+        file_format=command.format,
+        layout=command.layout,
+        architecture=command.architecture,
+        checkpoint=command.checkpoint,
+        data_dir=command.data_dir,
+        trust=trust,
+    )
+    weights, images = card["weights"], card["input"]
+    pairs = [
+        ("network", f"{card['architecture']}, {card['num_classes']} classes, step {card['step']}"),
+        ("layout", f"{card['layout']}, images {images['axes']} {'×'.join(map(str, images['shape']))}"),
+        ("normalisation", _normalisation(card["normalisation"])),
+        ("parameters", f"{weights['parameters']:,}, {weights['nonzero']:,} not zero"),
+        ("sparsity", f"{weights['sparsity']:.4f}"),
+    ]
+    show_pairs("exported", pairs, screen)
+    for name, path in files._asdict().items():
+        screen.print(f"{name}: {path} ({path.stat().st_size / 1e3:,.0f} kB)", highlight=False, soft_wrap=True)
+    return 0
+
+
+def run_import(command: cli.Import, trust: Trust) -> int:
+    """`bap import`."""
+    screen = console()
+    given = {
+        name: getattr(command, name)
+        for name in ("model", "data", "out", "data_dir", "image_size", "layout", "architecture", "masks", "key")
+    }
+    imported = import_run(command.file, **given)
+    pairs = [
+        ("layout", imported.layout),
+        ("normalisation", _normalisation(imported.normalisation)),
+        ("parameters", f"{imported.num_parameters:,}"),
+        ("masks", imported.masks),
+        ("sparsity", f"{imported.sparsity:.4f}"),
+    ]
+    show_pairs("imported", pairs, screen)
+    for dtype in dict.fromkeys(imported.converted.values()):
+        count = sum(other == dtype for other in imported.converted.values())
+        screen.print(f"{count} tensors were {dtype} and are float32 now", style="yellow", highlight=False)
+    show_notes(imported.notes, screen)
+    screen.print(f"next: bap evaluate {imported.run}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _normalisation(normalisation: dict[str, Any] | None) -> str:
+    if normalisation is None:
+        return "not known: the model's own"
+    mean, std = normalisation["mean"], normalisation["std"]
+    if not any(mean) and all(value == 1 for value in std):
+        return "none: the network takes pixels as they are"
+    return f"inside the network, mean {mean}, std {std}"
