@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bap_jax.evaluation import checks
 from bap_jax.evaluation.checks import Check
 from bap_jax.evaluation.compiled import NORMS
+from bap_jax.evaluation.controls import Control
 from bap_jax.evaluation.jobs import Job
 
 Table = Mapping[str, np.ndarray]
-
-
-class Control(NamedTuple):
-    """One batch tried otherwise: what should change nothing, or break everything."""
-
-    kind: Literal["stronger", "unbounded", "noise", "shrunk"]
-    name: str  # the threat's, or the norm's
-    epsilon: float
-    broken: int
-    tried: int
-    kept: float = 1.0  # of kind shrunk: the median of the distance afterwards / before
 
 
 class Evidence(NamedTuple):

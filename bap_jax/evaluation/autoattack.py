@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from bap_jax.attacks import apgd, apgd_targeted, fab, fab_targeted, square
 from bap_jax.errors import SettingError
+from bap_jax.evaluation.bound import BoundAttack
 from bap_jax.evaluation.cascade import Cascade, Stage
 from bap_jax.mathematics.objectives import dlr
-from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, comparable
+from bap_jax.types import Bounds, Norm
 
 Version = Literal["standard", "plus", "rand"]
 _STEPS, _QUERIES, _EOT_SAMPLES = 100, 5000, 20
@@ -92,50 +91,21 @@ def _stages(norm: Norm, version: Version, bounds: Bounds, randomized: bool, num_
     ascent += (("random_logits", True), ("eot_samples", _EOT_SAMPLES)) if randomized and version == "rand" else ()
     targets = 5 if norm == "l1" else 9
     single = (("num_targets", 1),)
-    return {
-        "apgd-ce": Stage("apgd-ce", Numbered(apgd, ascent, "first_restart"), runs, cost=num_steps),
-        "apgd-dlr": Stage(
-            "apgd-dlr", Numbered(apgd, (*ascent, ("objective", dlr)), "first_restart"), runs, cost=num_steps, least_classes=3
-        ),
-        "apgd-t": Stage(
-            "apgd-t",
-            Numbered(apgd_targeted, ascent + single, "first_target", 1),
-            targets,
-            cost=num_steps,
-            least_classes=4,
-            targets=True,
-        ),
-        "fab": Stage("fab", Numbered(fab, common, "first_restart"), runs, cost=9.0 * num_steps, anywhere=True),
-        "fab-t": Stage(
-            "fab-t", Numbered(fab_targeted, common + single, "first_target", 1), 9, cost=num_steps, targets=True, anywhere=True
-        ),
-        "square": Stage(
-            "square", Numbered(square, (*box, ("num_queries", num_queries)), "first_restart"), 1, True, cost=0.4 * num_queries
-        ),
+    ranked, queries = (*ascent, ("objective", dlr)), (*box, ("num_queries", num_queries))
+    attempt = {
+        "apgd-ce": BoundAttack(apgd, ascent, number="first_restart"),
+        "apgd-dlr": BoundAttack(apgd, ranked, number="first_restart"),
+        "apgd-t": BoundAttack(apgd_targeted, ascent + single, number="first_target", first=1),
+        "fab": BoundAttack(fab, common, number="first_restart"),
+        "fab-t": BoundAttack(fab_targeted, common + single, number="first_target", first=1),
+        "square": BoundAttack(square, queries, number="first_restart"),
     }
-
-
-@dataclass(frozen=True, eq=False)
-class Numbered:
-    """An attack with its settings, whose argument ``number`` takes the attempt, counted from ``first``."""
-
-    function: Callable[..., AttackResult]
-    settings: tuple[tuple[str, Any], ...]
-    number: str
-    first: int = 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Numbered) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    @property
-    def _key(self) -> tuple[Any, ...]:
-        return comparable((self.function, self.settings, self.number, self.first))
-
-    def __call__(
-        self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array, attempt: Array
-    ) -> AttackResult:
-        own = dict(self.settings) | {"epsilon": epsilon, self.number: attempt + self.first}
-        return self.function(logits_fn, keys, images, labels, **own)
+    stages = (
+        Stage("apgd-ce", attempt["apgd-ce"], runs, cost=num_steps),
+        Stage("apgd-dlr", attempt["apgd-dlr"], runs, cost=num_steps, least_classes=3),
+        Stage("apgd-t", attempt["apgd-t"], targets, cost=num_steps, least_classes=4, targets=True),
+        Stage("fab", attempt["fab"], runs, cost=9.0 * num_steps, anywhere=True),
+        Stage("fab-t", attempt["fab-t"], 9, cost=num_steps, targets=True, anywhere=True),
+        Stage("square", attempt["square"], 1, True, cost=0.4 * num_queries),
+    )
+    return {stage.name: stage for stage in stages}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from bap_jax.errors import SettingError
+from bap_jax.evaluation.bound import Once
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat
 
 Attempt = Callable[[LogitsFn, Array, Array, Array, Array, Array], AttackResult]
@@ -73,15 +73,3 @@ def cascade(name: str, threats: list[Threat]) -> Cascade:
     if len({(threat.norm, threat.bounds) for threat in threats}) != 1:
         raise SettingError("threats", [(threat.name, threat.norm) for threat in threats], "attacks of one norm and one box")
     return Cascade(name, threats[0].norm, threats[0].bounds, tuple(stage_of(threat) for threat in threats))
-
-
-@dataclass(frozen=True)
-class Once:
-    """An attack that pays no heed to the number of the attempt."""
-
-    attack: Callable[[LogitsFn, Array, Array, Array, Array], AttackResult]
-
-    def __call__(
-        self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array, attempt: Array
-    ) -> AttackResult:
-        return self.attack(logits_fn, keys, images, labels, epsilon)

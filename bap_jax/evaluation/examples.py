@@ -10,7 +10,7 @@ import numpy as np
 from bap_jax.types import Batch
 
 
-class Pool(NamedTuple):
+class Examples(NamedTuple):
     """N examples on the host, padding left out."""
 
     images: np.ndarray  # [N, ...]
@@ -22,14 +22,14 @@ class Pool(NamedTuple):
         """The chosen rows in batches of ``batch_size``; the last is padded, by copies of its first row with weight 0.
 
         Args:
-          rows: [R] positions in the pool.
+          rows: [R] positions among the examples.
 
         Returns:
           Pairs of the rows in a batch (at most ``batch_size``) and the batch, whose first rows they are.
 
         Example:
-          >>> pool = Pool(np.zeros((5, 2), np.float32), np.arange(5), np.arange(5), 2)
-          >>> [(part.tolist(), batch.weight.tolist()) for part, batch in pool.batches(np.array([0, 3, 4]))]
+          >>> examples = Examples(np.zeros((5, 2), np.float32), np.arange(5), np.arange(5), 2)
+          >>> [(part.tolist(), batch.weight.tolist()) for part, batch in examples.batches(np.array([0, 3, 4]))]
           [([0, 3], [1.0, 1.0]), ([4], [1.0, 0.0])]
         """
         for start in range(0, len(rows), self.batch_size):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation.autoattack import Numbered
+from bap_jax.evaluation.bound import BoundAttack
 from bap_jax.evaluation.cascade import Cascade, Stage, stage_of
 from bap_jax.evaluation.compiled import Predict
 from bap_jax.evaluation.given import radii_of
@@ -114,7 +114,7 @@ def _instead(threat: Threat | Cascade, num_classes: int) -> str:
     names = [stage.name for stage in threat.stages if stage.least_classes <= num_classes]
     if num_classes == 3 and "apgd-ce" in names and "apgd-dlr" not in names:  # which has no targets and one class less to rank
         names.insert(names.index("apgd-ce") + 1, "apgd-dlr")
-    if "apgd-ce" in names and all(isinstance(stage.attack, Numbered) for stage in threat.stages):
+    if "apgd-ce" in names and all(isinstance(stage.attack, BoundAttack) for stage in threat.stages):
         return f"run autoattack(attacks={tuple(names)}) instead, or --attack cascade:{'+'.join(names)}"
     return f"run {', '.join(names) or 'apgd-ce'} instead"
 

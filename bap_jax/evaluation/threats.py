@@ -1,15 +1,10 @@
-"""Attacks with their settings, as evaluation takes them.
-
-The attacks made here compare equal when their settings do, so that evaluating again with newly made threats compiles nothing
-anew.
-"""
+"""Attacks with their settings, as evaluation takes them."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -37,9 +32,10 @@ from bap_jax.attacks import (
 from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
+from bap_jax.evaluation.bound import BoundAttack
 from bap_jax.evaluation.truncated import Truncated
 from bap_jax.mathematics.objectives import cross_entropy, dlr
-from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat, comparable
+from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat
 
 
 def pgd_threat(
@@ -197,15 +193,15 @@ def named_threat(
     repeats = settings.get("restarts", settings.get("num_targets", kind.repeats))
     grows = not (kind.minimal or kind.black_box or kind.truncated) and kind.default_steps > 1
     label = attack + (f"-{steps}" if kind.steps in settings else "") + (f"-x{repeats}" if settings.get("restarts", 1) > 1 else "")
-    settled = Settled(kind.function, tuple(fixed.items()), kind.radius)
+    bound = BoundAttack(kind.function, tuple(fixed.items()), kind.radius)
     return Threat(
         name or f"{label}-{norm}",
         norm,
         bounds,
         kind.minimal,
-        settled if kind.truncated is None else Truncated(settled, norm, bounds, minimal=kind.truncated == "nearest"),
+        bound if kind.truncated is None else Truncated(bound, norm, bounds, minimal=kind.truncated == "nearest"),
         black_box=kind.black_box,
-        stronger=Settled(kind.function, tuple((fixed | {kind.steps: 2 * steps}).items()), kind.radius) if grows else None,
+        stronger=BoundAttack(kind.function, tuple((fixed | {kind.steps: 2 * steps}).items()), kind.radius) if grows else None,
         cost=steps * kind.cost * repeats,
     )
 
@@ -221,34 +217,6 @@ def settings_of(attack: str) -> tuple[str, ...]:
     given = {"logits_fn", "keys", "images", "labels", "norm", "bounds", "epsilon", "num_pixels", "keep", "settings"}
     names = [*inspect.signature(kind.function).parameters, *(inspect.signature(pgd).parameters if attack == "pgd" else ())]
     return tuple(name for name in dict.fromkeys(names) if name not in given)
-
-
-@dataclass(frozen=True, eq=False)
-class Settled:
-    """An attack with all its settings but the radius, equal to another one if its settings are, arrays among them by value."""
-
-    function: Callable[..., AttackResult]
-    settings: tuple[tuple[str, Any], ...]
-    radius: str | None = "epsilon"  # the keyword that takes the radius; None: a minimal-norm attack
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Settled) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    @property
-    def _key(self) -> tuple[Any, ...]:
-        return comparable((self.function, self.settings, self.radius))
-
-    @property
-    def least_classes(self) -> int:
-        """With fewer classes the attack is not defined."""
-        return 4 if self.function is apgd_targeted else 3 if dict(self.settings).get("objective") is dlr else 2
-
-    def __call__(self, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, epsilon: Array) -> AttackResult:
-        radius = {} if self.radius is None else {self.radius: epsilon}
-        return self.function(logits_fn, keys, images, labels, **dict(self.settings), **radius)
 
 
 class Kind(NamedTuple):

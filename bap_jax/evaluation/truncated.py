@@ -47,7 +47,7 @@ class Truncated:
     right class.
     """
 
-    attack: Callable[[LogitsFn, Array, Array, Array, Array], AttackResult]  # pays no heed to epsilon
+    attack: Callable[[LogitsFn, Array, Array, Array, Array], AttackResult]  # whatever the epsilon
     norm: Norm
     bounds: Bounds
     minimal: bool  # whether the uncut point is meant to be a near one, so that its distance says something

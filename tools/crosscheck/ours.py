@@ -110,11 +110,11 @@ class Ours:
         self, case: Case, epsilon: float, seed: int, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, None]:
         from bap_jax.evaluation import autoattack, evaluate
-        from bap_jax.evaluation.examples import Pool
+        from bap_jax.evaluation.examples import Examples
 
         threat = _cascade(autoattack, case.norm, int(case.settings["num_steps"]))
-        pool = Pool(images, labels, np.asarray(rows, np.int32), _BATCH)
-        batches = [batch for _, batch in pool.batches(np.arange(len(rows)))]
+        examples = Examples(images, labels, np.asarray(rows, np.int32), _BATCH)
+        batches = [batch for _, batch in examples.batches(np.arange(len(rows)))]
         settings: dict[str, Any] = {"controls": False, "keep_examples": True}
         settings["put"] = functools.partial(shard_batch, self.mesh)
         result = evaluate(self.predict, self.weights, batches, [threat], [epsilon], jax.random.key(seed), **settings)
