@@ -19,6 +19,7 @@ Params = PyTree  # a pytree of arrays: weights
 ModelState = PyTree  # whatever a forward pass carries besides weights, e.g. BatchNorm statistics; () or {} if nothing
 Norm = Literal["linf", "l2", "l1", "l0", "rms"]
 LogitsFn = Callable[[Array], Array]  # images [B, ...] -> logits [B, K]
+Status = Literal["passed", "warned", "failed"]
 Gather = Callable[[Array], Array]  # [B_local, ...] -> [B_global, ...]; the identity under jit and a mesh
 
 
@@ -132,6 +133,15 @@ class Threat(NamedTuple):
     black_box: bool = False
     stronger: Callable[[LogitsFn, Array, Array, Array, Array], AttackResult] | None = None
     cost: float = 1.0
+
+
+class Check(NamedTuple):
+    """One check on an evaluation: what was looked at, how it came out, the value found, and what to do about it."""
+
+    name: str
+    status: Status
+    value: str
+    advice: str
 
 
 class Adversarial(NamedTuple):

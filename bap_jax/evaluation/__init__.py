@@ -3,12 +3,13 @@
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy, wilson_interval
 from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.cascade import Cascade, Stage, cascade
-from bap_jax.evaluation.checks import Check, check_distances, check_margins, check_sparsity
+from bap_jax.evaluation.checks import check_distances, check_margins, check_sparsity
 from bap_jax.evaluation.evaluate import evaluate
 from bap_jax.evaluation.jobs import Source
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
 from bap_jax.evaluation.threats import ATTACKS, deepfool_threat, fgsm_threat, named_threat, pgd_threat, settings_of
+from bap_jax.types import Check
 
 __all__ = [
     "ATTACKS",

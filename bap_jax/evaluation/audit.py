@@ -9,23 +9,22 @@ from typing import NamedTuple
 import numpy as np
 
 from bap_jax.evaluation import checks
-from bap_jax.evaluation.checks import Check
 from bap_jax.evaluation.compiled import NORMS
 from bap_jax.evaluation.controls import Control
 from bap_jax.evaluation.jobs import Job
-
-Table = Mapping[str, np.ndarray]
+from bap_jax.evaluation.tables import Rows
+from bap_jax.types import Check
 
 
 class Evidence(NamedTuple):
     """All that the checks look at."""
 
-    clean: Table  # columns [N] of the clean images
+    clean: Rows  # columns [N] of the clean images
     difference: float  # the largest between predictions of the same images
     scale: float  # the largest logit
     neighbours: tuple[float, int, int] | None  # in another order and beside others: largest difference, changed, of how many
     jobs: Sequence[Job]
-    tables: Mapping[tuple[str, float], Table]  # (threat, budget) -> columns [N]
+    tables: Mapping[tuple[str, float], Rows]  # (threat, budget) -> columns [N]
     after: Mapping[tuple[str, float], Sequence[float]]  # (cascade, budget) -> robust accuracy after each stage
     success: Mapping[str, np.ndarray]  # threat -> [E, N]
     accuracy: Mapping[str, np.ndarray]  # threat -> [E]

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-Status = Literal["passed", "warned", "failed"]
-
-
-class Check(NamedTuple):
-    """One check: what was looked at, how it came out, the value found, and what to do about it."""
-
-    name: str
-    status: Status
-    value: str
-    advice: str
+from bap_jax.types import Check, Status
 
 
 def check_logits(probability_rows: int, num_examples: int) -> Check:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bap_jax.evaluation.checks import Check
-from bap_jax.types import Norm
+from bap_jax.types import Check, Norm
 
 
 class Progress(NamedTuple):
