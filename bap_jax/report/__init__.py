@@ -5,6 +5,7 @@ Importing this package does not load matplotlib; :mod:`bap_jax.report.figures` a
 
 from bap_jax.report.csv import read_csv, write_csv
 from bap_jax.report.distances import Distances
+from bap_jax.report.inputs import ReportInput
 from bap_jax.report.measures import (
     ArmMeasures,
     Grid,
@@ -34,6 +35,7 @@ __all__ = [
     "Distances",
     "Grid",
     "Interval",
+    "ReportInput",
     "Scene",
     "Table",
     "aer_difference",

@@ -5,42 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from bap_jax.report import figures
 from bap_jax.report import measures as measures_layer
 from bap_jax.report.cascades import stage_tables
+from bap_jax.report.checks import as_checks, checks_sentence, checks_table
 from bap_jax.report.distances import Distances, distances_table
+from bap_jax.report.inputs import History, ReportInput
 from bap_jax.report.measures import ArmMeasures, Grid, make_grid
-from bap_jax.report.page import (
-    DEFINITIONS,
-    MAX_SUMMARIES,
-    Check,
-    Picture,
-    Report,
-    Section,
-    as_checks,
+from bap_jax.report.page import DEFINITIONS, MAX_SUMMARIES, Picture, Report, Section, known_arms, scene_names
+from bap_jax.report.rows import Row, check_rows, in_order, scenes_of
+from bap_jax.report.sentences import images_sentence, results, shown_sentence
+from bap_jax.report.style import Style, arm_styles
+from bap_jax.report.table import Cell, Table
+from bap_jax.report.tables import (
     cell_tables,
-    checks_sentence,
-    checks_table,
-    images_sentence,
-    known_arms,
     overview_table,
     pairs_table,
-    results,
-    scene_names,
     scores_table,
     shown_arms,
-    shown_sentence,
     shown_sparsities,
     sizes_of,
     sizes_table,
 )
-from bap_jax.report.rows import Row, check_rows, in_order, scenes_of
-from bap_jax.report.style import Style, arm_styles
-from bap_jax.report.table import Cell, Table
+from bap_jax.types import Check
 
-History = Sequence[Mapping[str, Any]]
 MAX_MAPS, MAX_CURVES, MAX_BARS, MAX_PANELS = 12, 8, 40, 12  # arms per heat map, curves and bars; sparsities per set of curves
 MAX_LINES = 40  # of the table of all attacks
 BUDGETS = "the budgets ε that images got (quantiles over the batch) with the cutoff, "
@@ -53,42 +42,29 @@ SAMPLES = (
 MAX_CELL_TABLES, MAX_TABLES, MAX_PASSED = 6, 18, 12  # of one scene, of all, and of all checks; the others stand in the details
 
 
-def build_report(
-    rows: Sequence[Row],
-    *,
-    title: str,
-    settings: Mapping[str, Any] | None = None,
-    versions: Mapping[str, Any] | None = None,
-    checks: Sequence[Mapping[str, Any]] | None = None,
-    notes: Sequence[str] | None = None,
-    histories: Mapping[str, History] | None = None,
-    layers: Mapping[str, Mapping[str, float]] | None = None,
-    samples: Sequence[figures.Samples] | None = None,
-    stages: Sequence[Mapping[str, Any]] | None = None,
-    distances: Sequence[Distances] | None = None,
-    num_resamples: int = 1000,
-) -> Report:
-    """A report's content; the arguments are those of :func:`bap_jax.report.write.write_report`."""
+def build_report(given: ReportInput) -> Report:
+    """A report's content."""
+    rows, distances = given.rows, given.distances
     check_rows(rows)
-    named = as_checks(checks)
+    named = as_checks(given.checks)
     grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
-    sentences, measures = results(rows, grids, num_resamples)
-    styles = arm_styles(known_arms(rows, histories, layers, {one.arm: None for one in distances or ()}))
+    sentences, measures = results(rows, grids, given.num_resamples)
+    styles = arm_styles(known_arms(rows, given.histories, given.layers, {one.arm: None for one in distances}))
     several, many = len(grids) > MAX_SUMMARIES, sum(len(grid.sparsities) for grid in grids) > MAX_TABLES
     sections = [_overview_section(rows, grids, measures)] if len(grids) > 1 else []
     sections += [
         _scene_section(rows, grid, m, name, styles, said if several else (), 0 if several and many else MAX_CELL_TABLES)
         for grid, m, name, said in zip(grids, measures, scene_names(grids), sentences, strict=True)
     ]
-    sections += _distance_sections(distances or (), styles)
-    sections += [Section("Cascades, attack by attack", lead=tuple(stage_tables(stages)))] if stages else []
+    sections += _distance_sections(distances, styles)
+    sections += [Section("Cascades, attack by attack", lead=tuple(stage_tables(given.stages)))] if given.stages else []
     size = sizes_table(rows)
     sections += [Section("Efficiency", tables=(size,))] if size else []
-    sections += _training_sections(histories, layers, styles) + _sample_sections(samples)
+    sections += _training_sections(given.histories, given.layers, styles) + _sample_sections(given.samples)
     sections += [_checks_section(named)] if named else []
-    sections += [Section("Notes and warnings", tuple(str(note) for note in notes))] if notes else []
-    sections += [Section("Settings", tables=(pairs_table("", settings),))] if settings else []
-    sections += [Section("Versions", tables=(pairs_table("", versions),))] if versions else []
+    sections += [Section("Notes and warnings", tuple(str(note) for note in given.notes))] if given.notes else []
+    sections += [Section("Settings", tables=(pairs_table("", given.settings),))] if given.settings else []
+    sections += [Section("Versions", tables=(pairs_table("", given.versions),))] if given.versions else []
     cut = {"Cut points": measures_layer.DEFINITIONS["Cut points"]} if any(grid.scene.is_cut for grid in grids) else {}
     defined = tuple((Cell(name), Cell(text)) for name, text in (DEFINITIONS | cut).items())
     sections.append(Section("What the numbers mean", tables=(Table("", ("name", "definition"), defined, num_labels=2),)))
@@ -97,7 +73,7 @@ def build_report(
     first = [said[0] for said in sentences[:MAX_SUMMARIES]] if several else [text for said in sentences for text in said]
     rest = [f"The findings under all {len(grids)} attacks, data sets and models stand in their sections."] if several else []
     summary = [trust, *first, *rest] if failed else [*first, *rest, trust]
-    return Report(title, tuple(text for text in summary if text), named, tuple(sections))
+    return Report(given.title, tuple(text for text in summary if text), named, tuple(sections))
 
 
 def _overview_section(rows: Sequence[Row], grids: Sequence[Grid], measures: Sequence[Mapping[str, ArmMeasures]]) -> Section:
@@ -226,7 +202,7 @@ def _training_sections(
     return [Section("Training and layers", tuple(paragraphs), pictures=tuple(pictures))] if pictures else []
 
 
-def _sample_sections(samples: Sequence[figures.Samples] | None) -> list[Section]:
+def _sample_sections(samples: Sequence[figures.Samples]) -> list[Section]:
     pictures = [
         Picture(
             "samples" if i == 0 else f"samples-{i + 1}",
@@ -234,6 +210,6 @@ def _sample_sections(samples: Sequence[figures.Samples] | None) -> list[Section]
             f"Clean images, adversarial images and their amplified differences: {sample.title}.",
             partial(figures.samples_figure, sample),
         )
-        for i, sample in enumerate(samples or ())
+        for i, sample in enumerate(samples)
     ]
     return [Section("Sample images", (SAMPLES,), pictures=tuple(pictures))] if pictures else []

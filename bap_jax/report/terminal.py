@@ -11,9 +11,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from bap_jax.report.checks import as_checks, checks_sentence
 from bap_jax.report.measures import ArmMeasures, Grid, cell_means, make_grid
-from bap_jax.report.page import MAX_SUMMARIES, as_checks, checks_sentence, results
+from bap_jax.report.page import MAX_SUMMARIES
 from bap_jax.report.rows import Row, check_rows, format_epsilon, format_sparsity, scenes_of
+from bap_jax.report.sentences import results
 from bap_jax.report.table import Cell, Table, percent, to_rich
 
 GAP = 2  # between columns

@@ -3,58 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bap_jax.atomic import write_atomic
 from bap_jax.errors import SettingError
 from bap_jax.report.csv import write_csv
 from bap_jax.report.html import report_html
+from bap_jax.report.inputs import ReportInput
 from bap_jax.report.markdown import report_markdown
-from bap_jax.report.rows import Row
-
-if TYPE_CHECKING:
-    from bap_jax.report.distances import Distances
-    from bap_jax.report.figures import Samples
 
 
-def write_report(
-    rows: Sequence[Row],
-    out_dir: str | Path,
-    *,
-    title: str,
-    settings: Mapping[str, Any] | None = None,
-    versions: Mapping[str, Any] | None = None,
-    checks: Sequence[Mapping[str, Any]] | None = None,
-    notes: Sequence[str] | None = None,
-    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    layers: Mapping[str, Mapping[str, float]] | None = None,
-    samples: Sequence[Samples] | None = None,
-    stages: Sequence[Mapping[str, Any]] | None = None,
-    distances: Sequence[Distances] | None = None,
-    num_resamples: int = 1000,
-) -> dict[str, Path]:
+def write_report(given: ReportInput, out_dir: str | Path) -> dict[str, Path]:
     """Write a report: one HTML page, the same as Markdown, the rows as CSV, and every picture as PNG and SVG.
 
-    Each file is written atomically; files of an earlier report with the same names are replaced. Runs named like an arm in
-    ``histories`` and ``layers`` have that arm's colour. However many rows there are, the page stays below about 3 MB: what does
-    not fit is left out of it, and it says what and where that is (:data:`bap_jax.report.html.PAGE_BYTES`).
+    Each file is written atomically; files of an earlier report with the same names are replaced. However many rows there are, the
+    page stays below about 3 MB: what does not fit is left out of it, and it says what and where that is
+    (:data:`bap_jax.report.html.PAGE_BYTES`).
 
     Args:
-      rows: long-form rows, see :mod:`bap_jax.report.rows`.
+      given: the rows, and what else the report shows.
       out_dir: the folder, made if it is not there.
-      title: the report's title.
-      settings: what was set, nested if one likes.
-      versions: package → version, and whatever else says where the numbers come from.
-      checks: dicts with name, status (passed, warned, failed), value and advice.
-      notes: warnings and remarks in words.
-      histories: run → rows over training, see :func:`bap_jax.report.figures.training_figure`.
-      layers: run → layer → sparsity.
-      samples: adversarial images to show.
-      stages: robust accuracy after each attack of a cascade, see :func:`bap_jax.report.cascades.stage_tables`.
-      distances: what minimal-norm attacks found.
-      num_resamples: draws of the bootstrap.
 
     Returns:
       File name → path, e.g. ``paths["report.html"]``.
@@ -65,10 +33,7 @@ def write_report(
     from bap_jax.report.build import build_report  # matplotlib takes its time: only who draws waits for it
     from bap_jax.report.figures import render
 
-    report = build_report(
-        rows, title=title, settings=settings, versions=versions, checks=checks, notes=notes, histories=histories, layers=layers,
-        samples=samples, stages=stages, distances=distances, num_resamples=num_resamples,
-    )  # fmt: skip
+    report = build_report(given)
     folder = _writable(out_dir)
     files: dict[str, bytes | str] = {}
     for picture in [picture for section in report.sections for picture in section.pictures]:
@@ -79,7 +44,7 @@ def write_report(
     files["report.md"] = report_markdown(report)
     files["report.html"] = report_html(report, images)
     paths = {name: write_atomic(folder / name, content) for name, content in files.items()}
-    return {**paths, "results.csv": write_csv(rows, folder / "results.csv")}
+    return {**paths, "results.csv": write_csv(given.rows, folder / "results.csv")}
 
 
 def _writable(out_dir: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bap_jax import report as report_layer
+from bap_jax.report import ReportInput, write_report
 from bap_jax.runs.report_inputs import (
     checks_of,
     distances_of,
@@ -46,10 +46,9 @@ def write_runs_report(
       File name → path.
     """
     pictures, missing = samples_of(records, samples, data_dir=data_dir, trust=trust)
-    return report_layer.write_report(
+    given = ReportInput(
         rows_of(records),
-        out,
-        title=title,
+        title,
         settings=settings_table(records),
         versions=versions_table(records),
         checks=checks_of(records),
@@ -60,3 +59,4 @@ def write_runs_report(
         stages=stages_of(records),
         distances=distances_of(records),
     )
+    return write_report(given, out)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bap_jax.errors import SettingError
-from bap_jax.report import figures
+from bap_jax.report import ReportInput, figures
 from bap_jax.report.build import build_report
 from bap_jax.report.cascades import stage_tables
 from bap_jax.report.distances import POINTS, Distances, distances_table, quantile, survival
@@ -51,7 +51,7 @@ def test_a_median_that_was_not_reached_is_no_number():
 
 def test_every_attack_has_a_picture_of_its_own(make_rows):
     found = [one(data="digits", model="mlp", norm=norm, arm=arm) for norm in ("l2", "linf") for arm in ("blind", "clean")]
-    report = build_report(make_rows(seeds=(0,)), title="t", distances=found, num_resamples=5)
+    report = build_report(ReportInput(make_rows(seeds=(0,)), title="t", distances=found, num_resamples=5))
     section = next(section for section in report.sections if section.title == "Minimal distances")
     assert [picture.name for picture in section.pictures] == ["distances", "distances-2"]
     assert "fmn (L2)" in section.pictures[0].alt and "fmn (L∞)" in section.pictures[1].alt

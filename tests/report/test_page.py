@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from bap_jax.report import ReportInput
 from bap_jax.report.build import build_report
 from bap_jax.report.html import SCRIPT, STYLE, report_html
 from bap_jax.report.page import Picture, Report, Section
@@ -54,7 +55,7 @@ def images_of(report, svg=SVG):
 def reported(make_rows):
     rows = make_rows()
     rows = [row for row in rows if (row["arm"], row["sparsity"], row["epsilon"]) != ("blind", 0.97, 0.3)]
-    report = build_report(rows, title="t", num_resamples=20)
+    report = build_report(ReportInput(rows, title="t", num_resamples=20))
     return rows, report_html(report, images_of(report))
 
 
@@ -120,7 +121,7 @@ def test_a_page_has_a_size_and_says_what_it_leaves_out():
 def test_many_arms_sparsities_and_attacks_are_folded_with_a_word(make_rows):
     rows = make_rows({f"arm {i:02d}": (0.9, 0.01 * i) for i in range(14)}, tuple(i / 20 for i in range(14)), ("p",), (0,))
     attacks = [row | {"attack": name} for name in ("b", "c", "d") for row in rows if row["epsilon"]]
-    report = build_report(rows + attacks, title="t", num_resamples=5)
+    report = build_report(ReportInput(rows + attacks, title="t", num_resamples=5))
     overview, scene = report.sections[:2]
     assert [len(table.rows) for table in (*overview.lead, *overview.more)] == [4, 4 * 14]
     assert {row[3].text for row in overview.lead[0].rows} == {"arm 13"}
@@ -135,7 +136,7 @@ def test_many_arms_sparsities_and_attacks_are_folded_with_a_word(make_rows):
 
 def test_checks_that_passed_are_folded_where_there_are_many(make_rows):
     checks = [{"name": f"c{i}", "status": "passed"} for i in range(20)] + [{"name": "bad", "status": "warned"}]
-    report = build_report(make_rows(seeds=(0,)), title="t", checks=checks, num_resamples=5)
+    report = build_report(ReportInput(make_rows(seeds=(0,)), title="t", checks=checks, num_resamples=5))
     section = next(section for section in report.sections if section.title == "Checks")
     assert "20 of 21 checks passed" in section.paragraphs[0]
     assert [len(table.rows) for table in (*section.tables, *section.more)] == [1, 20]

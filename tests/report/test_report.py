@@ -17,11 +17,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bap_jax.errors import SettingError
-from bap_jax.report import figures, print_report, read_csv, write_report
+from bap_jax.report import ReportInput, figures, print_report, read_csv, write_report
 from bap_jax.report.build import build_report
+from bap_jax.report.checks import as_checks, checks_sentence
 from bap_jax.report.html import report_html
 from bap_jax.report.measures import make_grid, measure
-from bap_jax.report.page import as_checks, checks_sentence
 from bap_jax.report.rows import scenes_of
 from bap_jax.report.style import arm_styles
 
@@ -39,10 +39,9 @@ def written(tmp_path_factory, make_rows):
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 1))
     rows = make_rows(nonzero=1000)
     folder = tmp_path_factory.mktemp("report")
-    paths = write_report(
+    given = ReportInput(
         rows,
-        folder,
-        title=NASTY,
+        NASTY,
         settings={"attack": {"name": NASTY, "num_steps": 20}},
         versions={"jax": "0.10.2"},
         checks=[
@@ -55,6 +54,7 @@ def written(tmp_path_factory, make_rows):
         samples=[figures.Samples(NASTY, images, np.clip(images + 0.1, 0, 1), "0123", "4567")],
         num_resamples=50,
     )
+    paths = write_report(given, folder)
     return rows, folder, paths
 
 
@@ -146,7 +146,7 @@ def test_markdown_links_pictures_that_exist(written):
 
 
 def test_the_summary_names_the_best_arm_the_attack_and_the_distance(rows):
-    summary = " ".join(build_report(rows, title="t", num_resamples=50).summary).replace("\u00a0", " ")
+    summary = " ".join(build_report(ReportInput(rows, title="t", num_resamples=50)).summary).replace("\u00a0", " ")
     grid = make_grid(rows, scenes_of(rows)[0])
     found = {arm: measured.aer_score.value for arm, measured in measure(grid, num_resamples=50).items()}
     first, second = sorted(found, key=lambda arm: -found[arm])[:2]
@@ -157,7 +157,7 @@ def test_the_summary_names_the_best_arm_the_attack_and_the_distance(rows):
 
 def test_one_seed_says_no_interval_and_shows_dashes(tmp_path, make_rows):
     rows = make_rows(seeds=(0,), processes=("fast",))
-    write_report(rows, tmp_path, title="one", num_resamples=20)
+    write_report(ReportInput(rows, title="one", num_resamples=20), tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "1 seed: no interval" in text and "one seed has no interval" in text and "<td>–</td>" in text
     assert "0.0 to 0.0" not in text
@@ -165,25 +165,25 @@ def test_one_seed_says_no_interval_and_shows_dashes(tmp_path, make_rows):
 
 def test_missing_cells_are_said_and_shown(tmp_path, make_rows):
     rows = [row for row in make_rows() if not (row["arm"] == "blind" and row["sparsity"] == 0.97 and row["epsilon"] == 0.3)]
-    report = build_report(rows, title="t", num_resamples=20)
+    report = build_report(ReportInput(rows, title="t", num_resamples=20))
     assert any(
         "1 of 8 cells (sparsity × ε) were not measured for every arm; scores are over the other 7." in s for s in report.summary
     )
-    write_report(rows, tmp_path, title="t", num_resamples=20)
+    write_report(ReportInput(rows, title="t", num_resamples=20), tmp_path)
     blind = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| blind ")]
     assert sum("| – |" in line for line in blind) == 1
 
 
 def test_arms_without_a_common_cell_are_not_scored(make_rows):
     rows = make_rows({"a": (0.9, 0.1)}, sparsities=(0.5,)) + make_rows({"b": (0.9, 0.1)}, sparsities=(0.9,))
-    report = build_report(rows, title="t", num_resamples=20)
+    report = build_report(ReportInput(rows, title="t", num_resamples=20))
     assert any("cannot be compared" in sentence for sentence in report.summary)
 
 
 def test_an_arm_that_failed_checks_stands_first(make_rows):
     rows = make_rows(seeds=(0,))
     checks = [{"name": "logits", "status": "failed", "value": "softmax", "advice": "return logits"}]
-    report = build_report(rows, title="t", checks=checks, num_resamples=20)
+    report = build_report(ReportInput(rows, title="t", checks=checks, num_resamples=20))
     assert report.summary[0] == "Do not rely on these numbers yet: 1 check failed (logits)."
     images = {picture.name: b"<svg/>" for section in report.sections for picture in section.pictures}
     page = report_html(report, images)
@@ -199,16 +199,18 @@ def test_checks_in_words():
 
 def test_the_number_of_images_is_said(make_rows):
     rows = [row | {"num_examples": 10_000 if row["attack"] == "clean" else 1000} for row in make_rows(seeds=(0,))]
-    section = build_report(rows, title="t", num_resamples=20).sections[0]
+    section = build_report(ReportInput(rows, title="t", num_resamples=20)).sections[0]
     assert section.paragraphs == ("Images per accuracy: clean 10,000, pgd-20 (L∞) 1,000.",)
 
 
 def test_several_attacks_and_clean_only_rows(tmp_path, make_rows):
     second = [row | {"attack": "fgsm"} for row in make_rows() if row["epsilon"] > 0]
-    paths = write_report(make_rows() + second, tmp_path / "two", title="two", num_resamples=20)
+    paths = write_report(ReportInput(make_rows() + second, title="two", num_resamples=20), tmp_path / "two")
     assert {"aer.png", "aer-2-digits-mlp-fgsm-linf.png"} <= set(paths)
     clean = make_rows({"only": (0.9, 0.1)}, sparsities=(0.5,), epsilons=(0.0,), seeds=(0,), processes=("p",))
-    assert {"aer.png", "security.png"} <= set(write_report(clean, tmp_path / "clean", title="clean", num_resamples=20))
+    assert {"aer.png", "security.png"} <= set(
+        write_report(ReportInput(clean, title="clean", num_resamples=20), tmp_path / "clean")
+    )
 
 
 @pytest.mark.parametrize("arms, sparsities, epsilons", [(1, 1, 1), (9, 2, 3), (3, 17, 6), (2, 2, 25)])
@@ -300,9 +302,9 @@ def test_numbers_on_the_screen_are_the_measures(make_rows):
 def test_an_unfit_folder_is_refused_by_name(tmp_path, make_rows):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingError, match="out_dir"):
-        write_report(make_rows(seeds=(0,)), tmp_path / "file" / "x", title="t", num_resamples=10)
+        write_report(ReportInput(make_rows(seeds=(0,)), title="t", num_resamples=10), tmp_path / "file" / "x")
     with pytest.raises(SettingError, match="rows"):
-        write_report([], tmp_path, title="t")
+        write_report(ReportInput([], title="t"), tmp_path)
 
 
 def test_threads_may_draw_at_once_and_matplotlib_is_left_as_it_was(rows):

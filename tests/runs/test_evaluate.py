@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from bap_jax.checkpoint.journal import Journal
 from bap_jax.errors import SettingError
-from bap_jax.report.page import SIZE_COLUMNS
+from bap_jax.report.tables import SIZE_COLUMNS
 from bap_jax.runs.evaluate import evaluate_run
 from bap_jax.runs.loop import train
 from bap_jax.runs.plan import AttackPlan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bap_jax.data import digits
-from bap_jax.report.page import sizes_table
+from bap_jax.report.tables import sizes_table
 from bap_jax.runs.loop import train
 from bap_jax.runs.settings import Settings
 

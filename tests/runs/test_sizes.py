@@ -8,7 +8,7 @@ import pytest
 from bap_jax.checkpoint import Network
 from bap_jax.mathematics.masks import apply_masks, magnitude_masks
 from bap_jax.models import build
-from bap_jax.report.page import SIZE_COLUMNS
+from bap_jax.report.tables import SIZE_COLUMNS
 from bap_jax.runs.sizes import COUNTED, sizes_of
 
 SHAPE = (8, 8, 1)

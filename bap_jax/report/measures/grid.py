@@ -1,0 +1,123 @@
+"""The accuracies of one scene as one array, and means over what is there."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bap_jax.errors import SettingError
+from bap_jax.report.measures.intervals import NAN
+from bap_jax.report.rows import CLEAN, Row, Scene, accuracy_of, arms_of, epsilon_of, in_order, sparsity_of
+
+
+class Grid(NamedTuple):
+    """The accuracies of one scene: ``accuracy [arms, sparsities, epsilons, processes, seeds]``, NaN = missing."""
+
+    scene: Scene
+    arms: tuple[str, ...]
+    sparsities: tuple[float, ...]
+    epsilons: tuple[float, ...]
+    processes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    accuracy: np.ndarray
+
+
+def make_grid(rows: Sequence[Row], scene: Scene) -> Grid:
+    """The accuracies of one scene as one array.
+
+    Args:
+      rows: long-form rows; those of other scenes are ignored. Clean rows are the point ε = 0 unless the attack has its own.
+      scene: data set, model, attack and norm.
+
+    Returns:
+      A :class:`Grid`: axes sorted (arms and processes in order of first appearance), NaN where nothing was measured.
+
+    Raises:
+      SettingError: no row belongs to the scene.
+
+    Example:
+      >>> row = dict(data="d", model="m", arm="blind", process="fast", sparsity=0.9, seed=0, attack="pgd", norm="linf")
+      >>> grid = make_grid([row | dict(epsilon=0.1, accuracy=0.5)], Scene("d", "m", "pgd", "linf"))
+      >>> grid.accuracy.shape, float(grid.accuracy[0, 0, 0, 0, 0])
+      ((1, 1, 1, 1, 1), 0.5)
+    """
+    clean = [row for row in rows if _matches(row, scene._replace(attack=CLEAN))]
+    attacked = [row for row in rows if scene.attack != CLEAN and _matches(row, scene)]
+    mine = clean + attacked  # an attack's own ε = 0 comes later and so wins
+    if not mine:
+        raise SettingError("scene", scene.label, "one that the rows hold")
+    axes = (
+        [arm for arm in arms_of(rows) if any(str(row["arm"]) == arm for row in mine)],
+        sorted({sparsity_of(row) for row in mine}),
+        sorted({epsilon_of(row) for row in mine}),
+        in_order(str(row["process"]) for row in mine),
+        sorted({int(row["seed"]) for row in mine}),
+    )
+    places = [{value: i for i, value in enumerate(axis)} for axis in axes]
+    accuracy = np.full([len(axis) for axis in axes], NAN)
+    for row in mine:
+        key = (str(row["arm"]), sparsity_of(row), epsilon_of(row), str(row["process"]), int(row["seed"]))
+        value = accuracy_of(row)
+        if not math.isnan(value):
+            accuracy[tuple(place[part] for place, part in zip(places, key, strict=True))] = value
+    arms, sparsities, epsilons, processes, seeds = (tuple(axis) for axis in axes)
+    return Grid(scene, arms, sparsities, epsilons, processes, seeds, accuracy)
+
+
+def _matches(row: Row, scene: Scene) -> bool:
+    same = str(row["data"]) == scene.data and str(row["model"]) == scene.model and str(row["attack"]) == scene.attack
+    return same and (scene.attack == CLEAN or str(row["norm"] or "") == scene.norm)
+
+
+def mean(values: np.ndarray, axis: int | tuple[int, ...] = -1) -> np.ndarray:
+    """The mean over what is there; NaN where nothing is."""
+    there = ~np.isnan(values)
+    count = there.sum(axis)
+    total = np.where(there, values, 0.0).sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), NAN)
+
+
+def mean_over_cells(values: np.ndarray, cells: np.ndarray | None) -> np.ndarray:
+    """[..., S, E] -> [...]: the mean over the chosen cells; NaN if one of them is missing or none was chosen."""
+    chosen = np.ones(values.shape[-2:], bool) if cells is None else np.asarray(cells, bool)
+    picked = values[..., chosen]
+    return picked.mean(-1) if picked.shape[-1] else np.full(values.shape[:-2], NAN)
+
+
+def cell_means(accuracy: np.ndarray) -> np.ndarray:
+    """The mean over processes of the mean over seeds: ``[..., processes, seeds] -> [...]``.
+
+    Example:
+      >>> cell_means(np.array([[0.2, 0.4], [0.9, np.nan]]))  # processes weigh the same, however many seeds they have
+      array(0.6)
+    """
+    return mean(mean(accuracy))
+
+
+def common_cells(grid: Grid) -> np.ndarray:
+    """``[sparsities, epsilons]`` bool: the cells that every arm has."""
+    return ~np.isnan(cell_means(grid.accuracy)).any(0)
+
+
+def uniform_arms(rows: Sequence[Row]) -> list[str]:
+    """The arms that train with a prescribed uniform budget.
+
+    An arm is one if its rows have a column ``budget`` that says ``uniform``; without that column, if its name begins with the
+    word "uniform" or "AP".
+
+    Example:
+      >>> uniform_arms([{"arm": "uniform 0.2"}, {"arm": "AP-PGD 0.1"}, {"arm": "blind"}])
+      ['uniform 0.2', 'AP-PGD 0.1']
+    """
+
+    def is_uniform(row: Row) -> bool:
+        budget = row.get("budget")
+        if budget:
+            return str(budget) == "uniform"
+        return re.match(r"(uniform|ap)(?![a-z])", str(row["arm"]).lower()) is not None
+
+    return in_order(str(row["arm"]) for row in rows if is_uniform(row))

@@ -1,0 +1,196 @@
+"""The tables of a report: scores, cells, sizes and settings, and which arms a table or picture shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bap_jax.report.measures import (
+    ArmMeasures,
+    Grid,
+    Interval,
+    aer_score,
+    bootstrap,
+    cell_interval,
+    common_cells,
+)
+from bap_jax.report.rows import Row, format_epsilon, format_sparsity, sparsity_of
+from bap_jax.report.sentences import counted, image_counts
+from bap_jax.report.table import MISSING, Cell, Table, interval_text, percent_cell
+
+SIZE_COLUMNS = {
+    "num_parameters": "parameters",
+    "nonzero": "non-zero parameters",
+    "compression_ratio": "compression ratio",
+    "bytes_dense": "bytes on disk, dense",
+    "bytes": "bytes on disk, packed",
+    "flops_dense": "FLOPs, dense",
+    "flops_sparse": "FLOPs, sparse",
+}
+
+
+def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
+    """One line per arm: AER score, its interval, clean and robust accuracy, area, stability."""
+    columns = (
+        "arm",
+        "AER score, %",
+        "95 % interval",
+        "clean, %",
+        "mean over ε > 0, %",
+        "area, %",
+        "stability, points",
+        "interval",
+    )
+    values = [measures[arm] for arm in grid.arms]
+    kinds = ("aer_score", "clean", "robust", "security_area", "stability")
+    signs = (1, 1, 1, 1, -1)
+    best = [_best([sign * getattr(m, kind).value for m in values]) for kind, sign in zip(kinds, signs, strict=True)]
+    rows = []
+    for i, (arm, m) in enumerate(zip(grid.arms, values, strict=True)):
+        score, clean, robust, area, steady = (
+            percent_cell(interval, strong=i in chosen)._replace(detail="")
+            for interval, chosen in zip((m.aer_score, m.clean, m.robust, m.security_area, m.stability), best, strict=True)
+        )
+        rows.append((Cell(arm), score, _interval_cell(m.aer_score), clean, robust, area, steady, _interval_cell(m.stability)))
+    note = "Accuracies in per cent, higher is better; stability in points, lower is steadier. Bold: best of its column."
+    return Table(f"Scores, {grid.scene.label}", columns, tuple(rows), note)
+
+
+def overview_table(
+    rows: Sequence[Row], grids: Sequence[Grid], measures: Sequence[Mapping[str, ArmMeasures]], *, best_only: bool = False
+) -> Table:
+    """One line per attack and arm, so that attacks can be compared; none is averaged with another.
+
+    Args:
+      rows: of which the numbers of images are told.
+      grids: the scenes.
+      measures: of the arms of each.
+      best_only: of each scene only the arm with the best AER score.
+    """
+    lines = []
+    for grid, measured in zip(grids, measures, strict=True):
+        scene, counts = grid.scene, image_counts(rows, grid.scene)[1]
+        budgets = [format_epsilon(epsilon) for epsilon in grid.epsilons]
+        said = ", ".join(budgets) if len(budgets) < 5 else f"{len(budgets)} from {budgets[0]} to {budgets[-1]}"
+        for arm in shown_arms(grid, measured, 1).arms if best_only else grid.arms:
+            m = measured[arm]
+            numbers = (percent_cell(value) for value in (m.clean, m.robust, m.security_area, m.aer_score))
+            lines.append(
+                (Cell(scene.attack_label), Cell(scene.data), Cell(scene.model), Cell(arm), Cell(said), Cell(counts), *numbers)
+            )
+    columns = ("attack", "data", "model", "arm", "ε", "images", "clean, %", "mean over ε > 0, %", "area, %", "AER score, %")
+    note = "Each line is one attack alone. Means are over different ε where the attacks were run at different ones."
+    title = "The arm with the best AER score under each attack" if best_only else "Scores by attack"
+    return Table(title, columns, tuple(lines), note, num_labels=6)
+
+
+def _interval_cell(interval: Interval) -> Cell:
+    return Cell(interval_text(interval), interval.low if interval.known else None)
+
+
+def _best(values: Sequence[float]) -> set[int]:
+    there = [value for value in values if not math.isnan(value)]
+    return {i for i, value in enumerate(values) if value == max(there)} if len(there) > 1 else set()
+
+
+def cell_tables(grid: Grid) -> list[Table]:
+    """One table per sparsity: arms × budgets, each cell with its interval over seeds, and the mean of the row."""
+    tables = []
+    for s, sparsity in enumerate(grid.sparsities):
+        chosen = common_cells(grid)[s : s + 1]
+        cells = [[cell_interval(cell) for cell in accuracy[s]] for accuracy in grid.accuracy]
+        means = [bootstrap(accuracy[s : s + 1], lambda x, chosen=chosen: aer_score(x, chosen)) for accuracy in grid.accuracy]  # type: ignore[misc]
+        lines = [[*line, mean] for line, mean in zip(cells, means, strict=True)]
+        best = [_best([line[i].value for line in lines]) for i in range(len(lines[0]))]
+        rows = tuple(
+            (Cell(arm), *(percent_cell(cell, strong=i in best[j]) for j, cell in enumerate(line)))
+            for i, (arm, line) in enumerate(zip(grid.arms, lines, strict=True))
+        )
+        columns = ("arm", *("clean" if e == 0 else f"ε = {format_epsilon(e)}" for e in grid.epsilons), "mean")
+        tables.append(
+            Table(
+                f"{format_sparsity(sparsity)} sparse: accuracy under {grid.scene.attack_label}, %",
+                columns,
+                rows,
+                _cell_note(grid) + ("" if chosen.all() else " The last column is over the ε that every arm has."),
+            )
+        )
+    return tables
+
+
+def _cell_note(grid: Grid) -> str:
+    average = f"Mean over {counted(len(grid.processes), 'pruning process')} and {counted(len(grid.seeds), 'seed')}"
+    return average + ("; small: 95 % bootstrap interval over seeds." if len(grid.seeds) > 1 else "; one seed has no interval.")
+
+
+def sizes_of(rows: Sequence[Row], grid: Grid) -> dict[tuple[str, float], float] | None:
+    """(arm, sparsity) → mean number of non-zero parameters, or None if some arm does not say."""
+    mine = [r for r in rows if str(r["data"]) == grid.scene.data and str(r["model"]) == grid.scene.model]
+    if not mine or any(r.get("nonzero") is None for r in mine):
+        return None
+    found: dict[tuple[str, float], list[float]] = {}
+    for row in mine:
+        found.setdefault((str(row["arm"]), sparsity_of(row)), []).append(row["nonzero"])
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def sizes_table(rows: Sequence[Row]) -> Table | None:
+    """Efficiency in real numbers, from whichever columns of :data:`SIZE_COLUMNS` the rows have; None if they have none."""
+    names = [name for name in SIZE_COLUMNS if any(row.get(name) is not None for row in rows)]
+    if not names:
+        return None
+    groups: dict[tuple[str, str, str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((str(row["data"]), str(row["model"]), str(row["arm"]), sparsity_of(row)), []).append(row)
+    lines = []
+    for (data, model, arm, sparsity), group in groups.items():
+        labels = (Cell(data), Cell(model), Cell(arm), Cell(format_sparsity(sparsity), sparsity))
+        lines.append((*labels, *(_size_cell([row[name] for row in group if row.get(name) is not None]) for name in names)))
+    columns = ("data", "model", "arm", "sparsity", *(SIZE_COLUMNS[name] for name in names))
+    return Table("Size", columns, tuple(lines), "Means over processes and seeds.", num_labels=4)
+
+
+def _size_cell(values: Sequence[float]) -> Cell:
+    values = [value for value in values if math.isfinite(value)]  # nothing kept: no ratio
+    if not values:
+        return Cell(MISSING)
+    mean = float(np.mean(values))
+    return Cell(f"{mean:,.2f}".rstrip("0").rstrip(".") if mean < 1000 else f"{mean:,.0f}", mean)
+
+
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names with their values as text.
+
+    Example:
+      >>> dotted({"attack": {"num_steps": 20}, "seed": 0})
+      [('attack.num_steps', '20'), ('seed', '0')]
+    """
+    pairs: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            pairs += dotted(value, f"{prefix}{name}.")
+        else:
+            pairs.append((f"{prefix}{name}", str(value)))
+    return pairs
+
+
+def pairs_table(title: str, pairs: Mapping[str, Any]) -> Table:
+    """Names and values, both as text."""
+    return Table(title, ("name", "value"), tuple((Cell(name), Cell(value)) for name, value in dotted(pairs)), num_labels=2)
+
+
+def shown_arms(grid: Grid, measures: Mapping[str, ArmMeasures], most: int) -> Grid:
+    """The grid of the arms that a picture shows: all of them, or the ``most`` with the best AER scores, in the grid's order."""
+    score = {arm: measures[arm].aer_score.value for arm in grid.arms}
+    ranked = sorted(grid.arms, key=lambda arm: math.inf if math.isnan(score[arm]) else -score[arm])
+    chosen = [i for i, arm in enumerate(grid.arms) if arm in ranked[:most]]
+    return grid._replace(arms=tuple(grid.arms[i] for i in chosen), accuracy=grid.accuracy[chosen])
+
+
+def shown_sparsities(grid: Grid, most: int) -> Grid:
+    """The grid of the sparsities that a picture shows: all of them, or ``most`` evenly spread, the first and last included."""
+    chosen = np.unique(np.linspace(0, len(grid.sparsities) - 1, min(most, len(grid.sparsities))).round().astype(int))
+    return grid._replace(sparsities=tuple(grid.sparsities[i] for i in chosen), accuracy=grid.accuracy[:, chosen])
