@@ -13,9 +13,9 @@ import pytest
 from rich.table import Table
 
 from bap_jax.checkpoint import run_folder
-from bap_jax.cli import screen
 from bap_jax.cli import main as main_module
-from bap_jax.cli.commands.report import _left_out
+from bap_jax.cli import screen
+from bap_jax.cli.commands import report as report_command
 from bap_jax.errors import RunWarning, StorageError
 from bap_jax.runs import evaluate, loop, records, restore, session
 from bap_jax.runs.loop import saved_step, train
@@ -55,7 +55,7 @@ def noted(bap):
     def of(*arguments):
         with warnings.catch_warnings():
             warnings.simplefilter("default", RunWarning)
-            for module in (commands, evaluate, records, restore, loop, execute, sys.modules["bap_jax.checkpoint.manager"]):
+            for module in (report_command, evaluate, records, restore, loop, execute, sys.modules["bap_jax.checkpoint.manager"]):
                 getattr(module, "__warningregistry__", {}).clear()
             code, output, error = bap(*arguments)
         return code, output, [line for line in error.splitlines() if not line.startswith("set ")]
@@ -162,7 +162,7 @@ def test_an_evaluation_that_was_edited_is_named_and_left_out(name, run, noted, t
     with pytest.warns(RunWarning, match="left out"):
         (record,) = records.evaluations_of(run)
     assert record["name"] == "another"
-    assert _left_out.__doc__ and "overtaken" not in " ".join(leave_out(run))
+    assert report_command._left_out.__doc__ and "overtaken" not in " ".join(leave_out(run))
     with pytest.warns(RunWarning, match="the evaluation is made again"):
         assert records.stored_evaluation(run, PLAN, record["step"]) is None
     path.with_name("another.json").unlink()
@@ -175,7 +175,7 @@ def leave_out(run):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)
         found = records.evaluations_of(run)
-        return _left_out([run], found, found)
+        return report_command._left_out([run], found, found)
 
 
 def test_a_report_does_without_the_versions_and_the_layers_that_cannot_be_read(run, noted, tmp_path):

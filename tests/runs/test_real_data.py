@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 import train_in_steps

@@ -70,9 +70,7 @@ def test_a_run_that_was_asked_to_stop(number, after_lines, bap, left, uninterrup
     """With no line logged yet, the first step is still being compiled."""
     run = tmp_path / "a run"
     command = [python, "-m", "bap_jax", "train", *arguments(BLIND), "--out", str(run)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: (run / "checkpoints").is_dir() and lines_of(run / "metrics.jsonl") >= after_lines, process)
     time.sleep(0.3 if after_lines == 0 else 0.0)
     process.send_signal(number)

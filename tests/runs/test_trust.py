@@ -7,7 +7,6 @@ import shutil
 import sys
 import types
 import warnings
-from pathlib import Path
 
 import pytest
 
