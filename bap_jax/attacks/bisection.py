@@ -15,7 +15,7 @@ from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import margin_loss, successful
 from bap_jax.mathematics.per_example import expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.mathematics.sparse import project_l0
+from bap_jax.mathematics.top_k import project_l0
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 

@@ -15,7 +15,7 @@ from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import dual_norm, normalize, per_example_norm
 from bap_jax.mathematics.objectives import dlr, margin_loss, successful
 from bap_jax.mathematics.projections import clip_to_bounds, project_ball
-from bap_jax.mathematics.sparse import project_l0
+from bap_jax.mathematics.top_k import project_l0
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 FmnNorm = Literal["linf", "l2", "l1", "l0"]

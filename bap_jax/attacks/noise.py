@@ -11,11 +11,11 @@ from bap_jax.attacks._inputs import admit, check_keys
 from bap_jax.attacks.pgd import Objective
 from bap_jax.attacks.pgd0 import check_finite_box
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.masks import top_k
 from bap_jax.mathematics.norms import check_norm
 from bap_jax.mathematics.objectives import margin_loss, successful
 from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds, uniform_in_ball
+from bap_jax.mathematics.top_k import top_k
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
 
 

@@ -13,11 +13,11 @@ from bap_jax.attacks._inputs import admit, check_keys
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.inputs import concrete
-from bap_jax.mathematics.masks import top_k
 from bap_jax.mathematics.norms import normalize
 from bap_jax.mathematics.objectives import cross_entropy, successful
 from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import check_radius, clip_to_bounds
+from bap_jax.mathematics.top_k import top_k
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
 
 

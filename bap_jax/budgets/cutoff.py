@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.padded import mean_of_real, quantile_of_real
-from bap_jax.mathematics.per_example import expand
+from bap_jax.mathematics.per_example import expand, mean_of_real, quantile_of_real
 from bap_jax.types import Array, Norm
 
 CutoffKind = Literal["mean", "quantile", "running-mean", "constant", "off"]

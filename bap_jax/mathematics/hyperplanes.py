@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.projections import clip_to_bounds
+from bap_jax.mathematics.top_k import bits_of, highest
 from bap_jax.types import Array, Bounds, Norm
 
 _NEWTON_STEPS = 12
@@ -87,15 +88,9 @@ def _multiplier(rates: Array, gains: Array, needed: Array) -> Array:
 
 def _largest_slopes_first(slopes: Array, gains: Array, needed: Array) -> Array:
     """Moves [B, D] that spend ``needed`` on the features of the largest slopes, whole gains on all but the last ones."""
-    # Non-negative floats are ordered as their bits: build the largest threshold whose features suffice, bit by bit.
-    bits = jax.lax.bitcast_convert_type(slopes.astype(jnp.float32), jnp.int32)
-
-    def set_bit(position: int, threshold: Array) -> Array:
-        trial = threshold | jax.lax.shift_left(jnp.int32(1), jnp.int32(29 - position))  # slopes ≤ 1: bit 30 is never set
-        enough = jnp.sum(jnp.where(bits >= trial[:, None], gains, 0), axis=1) >= needed
-        return jnp.where(enough, trial, threshold)
-
-    threshold = jax.lax.fori_loop(0, 30, set_bit, bits[:, 0] * 0)[:, None]
+    bits = bits_of(slopes)
+    enough = lambda trial: jnp.sum(jnp.where(bits >= trial[:, None], gains, 0), axis=1) >= needed  # noqa: E731
+    threshold = highest(enough, bits[:, 0] * 0, 30)[:, None]  # slopes ≤ 1: bit 30 is never set
     whole = jnp.where(bits > threshold, gains, 0)
     last = jnp.where(bits == threshold, gains, 0)
     total = jnp.sum(last, axis=1)

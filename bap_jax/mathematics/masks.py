@@ -6,15 +6,15 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.distributions import erk_counts
-from bap_jax.mathematics.sparsity import kept_count
+from bap_jax.mathematics.sparsity import erk_counts, kept_count
+from bap_jax.mathematics.top_k import top_k
 from bap_jax.types import Array, Params, PyTree
 
 Prunable = Callable[[str, Array], bool]
@@ -121,72 +121,6 @@ def fitted_masks(params: Params, masks: PyTree) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(given[path]) for path in wanted])
 
 
-def top_k(scores: Sequence[Array], k: int | Array) -> list[Array]:
-    """Masks of the ``k`` largest entries among all arrays together; ties go to the earlier array and the lower flat index.
-
-    The k-th largest value is found by bisection on the bit pattern of the floats, 32 counting passes whatever the distribution,
-    and ties by bisection on the index. Entries are counted, never sorted or concatenated.
-
-    Args:
-      scores: arrays of any shapes, floating point; NaN counts as larger than everything.
-      k: how many to keep in all, clipped to [0, total size]; may be traced.
-
-    Returns:
-      Bool arrays of the same shapes with ``k`` entries True in all.
-
-    >>> import jax.numpy as jnp
-    >>> [mask.tolist() for mask in top_k([jnp.array([3.0, 1.0]), jnp.array([2.0, 3.0])], 2)]
-    [[True, False], [False, True]]
-    """
-    if sum(score.size for score in scores) >= 2**31:
-        raise SettingError("scores", sum(score.size for score in scores), "fewer than 2^31 entries in all")
-    ordered = [_ordered_bits(score) for score in scores]
-    k = jnp.asarray(k, jnp.int32)
-
-    def count(threshold: Array) -> Array:
-        return sum((jnp.sum(bits >= threshold, dtype=jnp.int32) for bits in ordered), jnp.int32(0))
-
-    # the largest threshold that at least k entries reach, bit by bit from the top
-    def refine(i: Array, threshold: Array) -> Array:
-        trial = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
-        return jnp.where(count(trial) >= k, trial, threshold)
-
-    threshold = jax.lax.fori_loop(0, 32, refine, jnp.uint32(0))
-    above = [bits > threshold for bits in ordered]
-    tied = [bits == threshold for bits in ordered]
-    room = k - sum((jnp.sum(mask, dtype=jnp.int32) for mask in above), jnp.int32(0))
-    masks = []
-    for more, ties in zip(above, tied, strict=True):
-        num_ties = jnp.sum(ties, dtype=jnp.int32)
-        masks.append(more | _first(ties, num_ties, room))
-        room = room - jnp.clip(num_ties, 0, jnp.maximum(room, 0))
-    return masks
-
-
-def _ordered_bits(score: Array) -> Array:
-    """uint32 that order as the floats do (negative floats reversed, -0 equal to +0)."""
-    bits = jax.lax.bitcast_convert_type(score.astype(jnp.float32), jnp.uint32)
-    bits = jnp.where(bits == jnp.uint32(2**31), jnp.uint32(0), bits)
-    return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(2**31))
-
-
-def _first(mask: Array, num_true: Array, n: Array) -> Array:
-    """Keeps the first ``n`` of the ``num_true`` True entries, in flat order."""
-    index = jnp.arange(mask.size, dtype=jnp.int32).reshape(mask.shape)
-    num_bits = max(mask.size.bit_length(), 1)
-
-    def cut() -> Array:
-        # the largest end such that at most n ties lie before it
-        def refine(i: Array, end: Array) -> Array:
-            trial = end | (jnp.int32(1) << (num_bits - 1 - i))
-            return jnp.where(jnp.sum(mask & (index < trial), dtype=jnp.int32) <= n, trial, end)
-
-        end = jax.lax.fori_loop(0, num_bits, refine, jnp.int32(0))
-        return mask & (index < end)
-
-    return jax.lax.cond(n >= num_true, lambda: mask, lambda: jax.lax.cond(n <= 0, lambda: jnp.zeros_like(mask), cut))
-
-
 def masks_from_scores(
     scores: Params,
     sparsity: float | Array,
@@ -204,7 +138,7 @@ def masks_from_scores(
         of one for every prunable leaf.
       scope: ``"global"`` compares all prunable leaves together; ``"layer"`` gives every leaf its own count.
       distribution: with ``scope="layer"``: ``"uniform"``, the same sparsity everywhere, or ``"erk"``, see
-        :func:`bap_jax.mathematics.distributions.erk_counts`.
+        :func:`bap_jax.mathematics.sparsity.erk_counts`.
       prunable: ``(path, leaf) -> bool``.
       within: a mask tree (:func:`masks_like`): what it prunes is not kept, however high its score; scores are above -infinity.
 

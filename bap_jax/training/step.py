@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.mathematics.padded import mean_of_real, quantile_of_real
+from bap_jax.mathematics.per_example import mean_of_real, quantile_of_real
 from bap_jax.threads import warn_of_few_threads
 from bap_jax.training.average import moved
 from bap_jax.training.state import TrainState

@@ -9,7 +9,7 @@ import pytest
 
 from bap_jax import losses
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.padded import mean_of_real
+from bap_jax.mathematics.per_example import mean_of_real
 from bap_jax.types import Adversarial, Batch, Outputs
 
 B, K = 6, 5

@@ -2,9 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import (
@@ -18,37 +15,8 @@ from bap_jax.mathematics.masks import (
     magnitude_masks,
     masks_from_scores,
     measured_sparsity,
-    top_k,
 )
 from bap_jax.mathematics.sparsity import kept_count
-
-
-def reference_top_k(flat, k):
-    """A stable sort: the k largest, the lower index among equals."""
-    mask = np.zeros(flat.size, bool)
-    mask[np.argsort(-flat, kind="stable")[:k]] = True
-    return mask
-
-
-jitted_top_k = jax.jit(lambda a, b, k: top_k([a, b], k))
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    arrays(
-        np.float32,
-        (5, 7),
-        elements=st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0]), st.floats(-(2.0**90), 2.0**90, width=32)),
-    ),
-    arrays(np.float32, (11,), elements=st.sampled_from([0.0, 1.0, 2.0, 1e-40, -1e-40])),
-    st.integers(-1, 47),
-)
-def test_top_k_is_a_stable_sort(a, b, k):
-    masks = jitted_top_k(a, b, k)
-    together = np.concatenate([np.ravel(a), b]) + 0.0
-    expected = reference_top_k(together, np.clip(k, 0, together.size))
-    np.testing.assert_array_equal(np.concatenate([np.ravel(m) for m in masks]), expected)
-
 
 PARAMS = {
     "conv": {"kernel": jnp.arange(16.0).reshape(4, 4) - 8, "bias": jnp.ones(4)},
