@@ -43,23 +43,31 @@ if TYPE_CHECKING:
         measured_sparsity,
     )
     from bap_jax.mathematics.schedules import Ramp
+    from bap_jax.runs.info import run_info
     from bap_jax.training import TrainState, init_state, make_train_step, with_average
     from bap_jax.types import (
+        About,
         Adversarial,
         AttackResult,
         Batch,
         Bounds,
         Budget,
         Loss,
+        Method,
         Model,
+        Network,
         Outputs,
+        Phase,
         Pruner,
+        Recipe,
+        RunInfo,
         Threat,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "About",
     "Adversarial",
     "AttackResult",
     "Batch",
@@ -68,11 +76,16 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "Loss",
+    "Method",
     "Model",
+    "Network",
     "NonFiniteError",
     "Outputs",
+    "Phase",
     "Pruner",
     "Ramp",
+    "Recipe",
+    "RunInfo",
     "SettingError",
     "Threat",
     "TrainState",
@@ -105,6 +118,7 @@ __all__ = [
     "pgd",
     "pruners",
     "report",
+    "run_info",
     "schedules",
     "training",
     "types",
@@ -118,7 +132,9 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "mathematics.masks": "apply_masks compression_ratio layer_sparsity magnitude_masks masks_from_scores measured_sparsity",
     "mathematics.schedules": "Ramp",
     "training": "TrainState init_state make_train_step with_average",
-    "types": "Adversarial AttackResult Batch Bounds Budget Loss Model Outputs Pruner Threat",
+    "runs.info": "run_info",
+    "types": "About Adversarial AttackResult Batch Bounds Budget Loss Method Model Network Outputs "
+    "Phase Pruner Recipe RunInfo Threat",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 _MODULES = {"schedules": "mathematics.schedules"}  # by another name than their own

@@ -7,11 +7,15 @@ for pictures). Every per-example array has its batch dimension first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    import optax
 
 Array = jax.Array
 PyTree = Any
@@ -96,8 +100,18 @@ class Apply(Protocol):
     ) -> tuple[Outputs, ModelState]: ...
 
 
+class About(NamedTuple):
+    """What is known of a network besides its two functions; None where it is not."""
+
+    mean: tuple[float, ...] | None = None  # subtracted from each channel of the images, inside the network
+    std: tuple[float, ...] | None = None  # each channel is divided by it, inside the network
+    batch_norm_epsilon: float | None = None  # added to the variance by BatchNorm; None also where there is no BatchNorm
+    num_classes: int | None = None
+    channel_groups: PyTree | None = None  # which channels of which leaves belong together: what a structured pruner may remove
+
+
 class Model(NamedTuple):
-    """A network as two pure functions.
+    """A network as two pure functions, and what is known of it.
 
     ``init(key, images) -> (params, model_state)`` takes an example batch of images (only its shape and dtype matter);
     ``apply`` is described by :class:`Apply`.
@@ -105,6 +119,15 @@ class Model(NamedTuple):
 
     init: Callable[[Array, Array], tuple[Params, ModelState]]
     apply: Apply
+    about: About | None = None
+
+
+class Network(NamedTuple):
+    """What is deployed: enough to compute logits with."""
+
+    params: Params  # what the network computes with, pruned weights being zero
+    masks: PyTree  # bool, the structure of params, True = kept
+    model_state: ModelState
 
 
 class AttackResult(NamedTuple):
@@ -153,48 +176,133 @@ class Adversarial(NamedTuple):
     weight: Array  # [B]
 
 
-class Budget(NamedTuple):
-    """Which adversarial examples training sees: a pair of pure functions over an explicit state (the optax idea).
+class RunInfo(NamedTuple):
+    """What the slots of a phase are told about it: the factory of a slot, :attr:`Budget.init` and :attr:`Loss.init`.
 
-    ``init(num_examples) -> state``;
-    ``perturb(keys, logits_fn, batch, state, *, step, gather) -> (Adversarial, state)`` with one key per row in ``keys``.
+    :func:`bap_jax.run_info` makes one from a model and a data set. A number that nobody knows is 0.
     """
 
-    init: Callable[[int], PyTree]
+    apply: Apply  # of the model: a teacher's forward pass is this one
+    num_classes: int
+    bounds: Bounds
+    image_shape: tuple[int, ...]
+    num_examples: int  # size of the training set
+    steps_per_epoch: int
+    num_steps: int  # of this phase
+    networks: Mapping[str, Network] = MappingProxyType({})  # "start", and each finished phase's by the phase's name
+
+
+class Budget(NamedTuple):
+    """Which adversarial examples training sees: pure functions over an explicit state (the optax idea).
+
+    ``init(info) -> state`` with the :class:`RunInfo` of the phase;
+    ``perturb(keys, logits_fn, batch, state, *, step, gather) -> (Adversarial, state)`` with one key per row in ``keys``;
+    ``axes(state)``: see :class:`Pruner`.
+    """
+
+    init: Callable[[RunInfo], PyTree]
     perturb: Callable[..., tuple[Adversarial, PyTree]]
+    axes: Callable[[PyTree], PyTree] | None = None
 
 
 class Pruner(NamedTuple):
     """A pruning method: pure functions over an explicit state whose ``masks`` have the structure of ``params``.
 
     ``init(key, params) -> (trainable, state)``; one that can begin with a network that is pruned already takes
-    ``init(key, params, masks=None)``, masks being an upper bound: no later mask keeps a weight that they prune;
+    ``init(key, params, masks=None)``, masks being an upper bound: no later mask keeps a weight that they prune. What is trainable
+    is the weights themselves, or a dict with some of the keys ``weights``, ``scores`` and ``rates``
+    (:func:`bap_jax.training.by_part` gives each an optimiser of its own);
     ``effective(trainable, state) -> params`` what the network computes with;
     ``penalty(step, trainable, state) -> scalar`` added to the loss;
     ``due(step, state) -> bool`` whether the masks change now;
-    ``update(key, step, trainable, dense_grads, state) -> (trainable, state)`` the change, run under ``lax.cond``;
+    ``update(key, step, trainable, dense_grads, state) -> (trainable, state)`` the change, run under ``lax.cond``; with ``resets``
+    it returns a third, bools of the structure of ``trainable``, each a scalar or of its leaf's shape;
     ``project(trainable, state) -> trainable`` run after every optimiser step, e.g. set pruned weights to zero again;
     ``finish(trainable, state) -> (params, masks)`` the pruned network.
+
+    What follows may be left out, and then costs nothing:
+
+    ``resets``: whether ``update`` says which entries of the optimiser's state (moments, momentum) begin at zero again;
+    ``settled(step, state) -> bool`` whether the network that ``step`` steps have left has the sparsity asked for: only then may a
+    checkpoint be the best. Without it, always;
+    ``observe(state, measures) -> state`` on the host, after a validation and before its checkpoint, with what was measured by
+    name; it keeps shapes and dtypes;
+    ``ascend(trainable, gradients, state) -> trainable`` where the gradient is taken a second time, given the first (for methods
+    that look for a flat minimum). The second gradient moves the unshifted ``trainable``;
+    ``axes(state)``: the ``in_axes`` of ``jax.vmap`` over copies of the state, 0 or None for each leaf or for a whole subtree:
+    None where all copies share it. What ``due`` reads has to be shared, or masks are computed at every step. Without it, 0
+    everywhere.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
     effective: Callable[[PyTree, PyTree], Params]
     penalty: Callable[[Array, PyTree, PyTree], Array]
     due: Callable[[Array, PyTree], Array]
-    update: Callable[[Array, Array, PyTree, Params, PyTree], tuple[PyTree, PyTree]]
+    update: Callable[[Array, Array, PyTree, Params, PyTree], tuple[PyTree, ...]]
     project: Callable[[PyTree, PyTree], PyTree]
     finish: Callable[[PyTree, PyTree], tuple[Params, PyTree]]
+    resets: bool = False
+    settled: Callable[[Array, PyTree], Array] | None = None
+    observe: Callable[[PyTree, Mapping[str, float]], PyTree] | None = None
+    ascend: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
+    axes: Callable[[PyTree], PyTree] | None = None
 
 
 class Loss(NamedTuple):
     """What training minimises.
 
-    ``init(params, model_state) -> state`` (a frozen teacher lives there, or ``()``);
-    ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``.
+    ``init(params, model_state, info) -> state`` with the :class:`RunInfo` of the phase (a frozen teacher lives there: one of
+    ``info.networks``; its forward pass is ``info.apply``, which the loss' factory closes over; or ``()``);
+    ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``;
+    ``axes(state)``: see :class:`Pruner`.
     ``forward(*images) -> (Outputs, ...)`` is one training-mode pass over the concatenation.
     ``mean(values [B], weight [B]) -> scalar`` is this device's share of the mean over the whole batch: shares averaged over
     devices give the mean. The returned scalar and metrics are shares in the same sense.
     """
 
-    init: Callable[[Params, ModelState], PyTree]
+    init: Callable[[Params, ModelState, RunInfo], PyTree]
     value: Callable[..., tuple[Array, dict[str, Array]]]
+    axes: Callable[[PyTree], PyTree] | None = None
+
+
+class Recipe(NamedTuple):
+    """The filled slots of one phase: what the one train step is made of. ``*recipe`` passes them on in this order."""
+
+    optimizer: optax.GradientTransformation
+    pruner: Pruner
+    budget: Budget
+    loss: Loss
+
+
+class Length(NamedTuple):
+    """How long a phase is: so many epochs or so many steps, one of the two."""
+
+    epochs: float | None = None
+    steps: int | None = None
+
+
+class Phase(NamedTuple):
+    """One phase of a method, as data: what of it is left out is as the run says.
+
+    A phase begins with the weights, the BatchNorm statistics and the masks of one before; its optimiser starts anew; ``step``,
+    ramps, schedules and :attr:`RunInfo.num_steps` count within it.
+    """
+
+    name: str  # e.g. pretrain, prune, finetune
+    slots: Mapping[str, tuple[str, Mapping[str, Any]]]  # "optimizer", "pruner", "budget", "loss": (its name, its options)
+    length: Length | None = None
+    until: Callable[[PyTree], bool] | None = None  # of the pruner's state, asked at the end of an epoch: the phase ends there
+    # (info, network, batches, key) -> masks, before the first step, handed to Pruner.init
+    score: Callable[[RunInfo, Network, Any, Array], PyTree] | None = None
+    weights: Literal["last", "best", "start"] = "last"  # of the phase before, or what the run started from
+    masks: Literal["last", "best", "start"] = "last"
+
+
+class Method(NamedTuple):
+    """A published method: its settings with their published defaults, and the phases that they make."""
+
+    name: str
+    settings: type  # a dataclass
+    phases: Callable[[Any], tuple[Phase, ...]]  # of an instance of ``settings``
+    taxonomy: Mapping[str, str]  # its place in the table of methods: column -> entry
+    reference: str

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from told import told
 
 from bap_jax import budgets, losses, models, parallel, pruners, threads
 from bap_jax.training import init_state, make_train_step
@@ -86,7 +87,7 @@ def pieces(axis_name=None):
     )
     slots = optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean()
     images = jnp.ones((8, 4))
-    state = init_state(model, *slots, key=jax.random.key(0), images=images, num_examples=8)
+    state = init_state(model, *slots, key=jax.random.key(0), images=images, info=told(8))
     batch = Batch(images, jnp.arange(8) % 3, jnp.arange(8), jnp.ones(8))
     return make_train_step(model.apply, *slots, axis_name=axis_name), state, batch
 

@@ -109,7 +109,7 @@ def _main() -> None:
     chosen = Settings(**settings)
     source = read_data(chosen)
     mesh = data_mesh(devices) if devices > 1 else None
-    step = TimedStep(chosen, source, network(chosen, source), chosen.ramp(RAMP_STEPS), mesh)
+    step = TimedStep(chosen, source, network(chosen, source), RAMP_STEPS, mesh)
     for _ in sys.stdin:
         print(_MARK + json.dumps(step.time()._asdict(), allow_nan=False), flush=True)
 

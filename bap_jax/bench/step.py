@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax import data as data_layer
-from bap_jax.data import Source, steps_per_epoch, train_batches
-from bap_jax.mathematics.schedules import Ramp
+from bap_jax.data import Source, train_batches
 from bap_jax.models import build
 from bap_jax.parallel import jit_step, replicate, shard_batch
-from bap_jax.runs.recipe import Slots, initial_state, slots_of
+from bap_jax.runs.info import run_info
+from bap_jax.runs.recipe import initial_state, recipe_of
 from bap_jax.runs.settings import Settings
 from bap_jax.timing import Sample, Timed, calls_for, sample
 from bap_jax.training import TrainState, make_train_step
-from bap_jax.types import Array, Batch, Model
+from bap_jax.types import Array, Batch, Model, Pruner
 
 BATCHES = 8
 SAMPLE_SECONDS = 0.2
@@ -44,14 +44,14 @@ def network(settings: Settings, source: Source, **options: Any) -> Model:
 class TimedStep:
     """A compiled train step that goes on from its own last state whenever it is timed."""
 
-    def __init__(self, settings: Settings, source: Source, model: Model, ramp: Ramp, mesh=None):
-        num_steps = settings.num_steps(steps_per_epoch(len(source), settings.batch_size))
-        self.slots: Slots = slots_of(settings, ramp, source.bounds, num_steps)
-        self.state = initial_state(model, self.slots, settings, source.image_shape, len(source))
+    def __init__(self, settings: Settings, source: Source, model: Model, num_steps: int, mesh=None):
+        info = run_info(model, source, num_steps=num_steps, batch_size=settings.batch_size)
+        self.recipe = recipe_of(settings, info)
+        self.state = initial_state(model, self.recipe, settings, info)
         self.batches = [_resident(batch, mesh) for batch in _batches(settings, source)]
         if mesh is not None:
             self.state = replicate(mesh, self.state)
-        step: Any = jit_step(make_train_step(model.apply, *self.slots), mesh)
+        step: Any = jit_step(make_train_step(model.apply, *self.recipe), mesh)
         began = time.perf_counter()
         self._step = step.lower(self.state, self.batches[0]).compile()
         self.compile_seconds = time.perf_counter() - began
@@ -82,13 +82,12 @@ def _resident(batch: Batch, mesh) -> Batch:
     return jax.device_put(own) if mesh is None else shard_batch(mesh, own)
 
 
-def mask_work(slots: Slots, state: TrainState) -> Callable[[int], Timed]:
+def mask_work(pruner: Pruner, state: TrainState) -> Callable[[int], Timed]:
     """What pruning adds to the step of a number: masked weights, the schedule, the masks if due, pruned weights to 0.
 
     It is timed on its own, within a whole step it drowns in the noise; and repeated inside one program, so that starting the
     program, which a step does anyway, hardly counts.
     """
-    pruner = slots.pruner
 
     def once(number: Array, trainable, prune):
         effective = pruner.effective(trainable, prune)

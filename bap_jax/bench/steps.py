@@ -77,7 +77,7 @@ def _arms(settings: Settings, ramp: Ramp) -> Arms:
     fast_is_default = jax.default_backend() == "cpu"
 
     def step(chosen: Settings, **options: Any) -> TimedStep:
-        return TimedStep(chosen, source, network(settings, source, **options), ramp)
+        return TimedStep(chosen, source, network(settings, source, **options), RAMP_STEPS)
 
     steps = {UNIFORM: step(dataclasses.replace(settings, budget="uniform", epsilon="0.2")), BLIND: step(settings)}
     if has_convolutions(steps[BLIND]):
@@ -85,7 +85,7 @@ def _arms(settings: Settings, ramp: Ramp) -> Arms:
         steps[other] = step(settings, conv=kind)
     if not fast_is_default and settings.model in NETWORKS:
         steps[BFLOAT16] = step(settings, dtype=jnp.bfloat16)
-    work = mask_work(steps[BLIND].slots, steps[BLIND].state)
+    work = mask_work(steps[BLIND].recipe.pruner, steps[BLIND].state)
     masks = {QUIET: work(int(ramp.begin_step) + 1), UPDATE: work(int(ramp.end_step))}
     return Arms(steps, masks)
 
@@ -119,10 +119,10 @@ def _accelerators(devices: int | None, settings: Settings) -> dict[str, Timed]:
     if mesh.size == 1:
         return {}
     source = read_data(settings)
-    ramp, model = settings.ramp(RAMP_STEPS), network(settings, source)
+    model = network(settings, source)
     return {
-        device_arm(1): TimedStep(settings, source, model, ramp).time,
-        device_arm(mesh.size): TimedStep(settings, source, model, ramp, mesh).time,
+        device_arm(1): TimedStep(settings, source, model, RAMP_STEPS).time,
+        device_arm(mesh.size): TimedStep(settings, source, model, RAMP_STEPS, mesh).time,
     }
 
 

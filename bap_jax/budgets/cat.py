@@ -13,7 +13,7 @@ from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import misclassified
-from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn
+from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn, RunInfo
 
 
 class CATState(NamedTuple):
@@ -47,7 +47,9 @@ def cat(attack: BudgetAttack, *, epsilon_step: float = 0.005, epsilon_max: float
 
     >>> from functools import partial
     >>> from bap_jax.attacks import pgd
-    >>> cat(partial(pgd, num_steps=10, random_start=False)).init(100).epsilons.shape
+    >>> from bap_jax.types import Bounds
+    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
+    >>> cat(partial(pgd, num_steps=10, random_start=False)).init(info).epsilons.shape
     (100,)
 
     References:
@@ -61,9 +63,9 @@ def cat(attack: BudgetAttack, *, epsilon_step: float = 0.005, epsilon_max: float
     if not 0 <= label_factor * epsilon_max <= 1 + 1e-6:
         raise SettingError("label_factor", label_factor, f"a number in [0, 1 / epsilon_max = {1 / epsilon_max:g}]")
 
-    def init(num_examples: int) -> CATState:
+    def init(info: RunInfo) -> CATState:
         numbers = (jnp.float32(value) for value in (epsilon_step, epsilon_max, label_factor))
-        return CATState(jnp.zeros(num_examples, jnp.float32), *numbers)
+        return CATState(jnp.zeros(info.num_examples, jnp.float32), *numbers)
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CATState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels

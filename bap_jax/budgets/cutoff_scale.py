@@ -28,7 +28,7 @@ from bap_jax.inputs import require_radius
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.per_example import expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, Norm
+from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, Norm, RunInfo
 
 PathName = Literal["ball", "ray"]
 Over = Literal["all", "right"]
@@ -187,7 +187,7 @@ def cutoff_scale(
       SettingError: an unknown norm, cutoff, ``wrong`` or ``over``, a scale or epsilon_max that is not positive or not given where
         it has to be, a radius wider than the box, a floor where nothing is cut.
 
-    >>> state = cutoff_scale(pgd_search(), None, scale=1.0).init(100)
+    >>> state = cutoff_scale(pgd_search(), None, scale=1.0).init(None)
     >>> float(state.epsilon_max), float(state.cutoff), float(state.wrong)
     (1.0, 0.0, 1.0)
 
@@ -214,7 +214,7 @@ def cutoff_scale(
     if cutoff.kind == "constant":
         require_radius(cutoff.value, norm, bounds, name="cutoff")
 
-    def init(num_examples: int) -> CutoffScaleState:
+    def init(info: RunInfo) -> CutoffScaleState:
         known = jnp.float32(scale), jnp.float32(epsilon_max), jnp.float32(0.0)
         return CutoffScaleState(*known, RunningMean.empty(), jnp.float32(share))
 

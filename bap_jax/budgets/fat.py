@@ -9,12 +9,13 @@ import jax.numpy as jnp
 
 from bap_jax.attacks.friendly_pgd import friendly_pgd
 from bap_jax.attacks.pgd import Objective
+from bap_jax.budgets._parts import check_part, in_steps
 from bap_jax.budgets.none import targets_of
 from bap_jax.errors import SettingError
 from bap_jax.inputs import require_radius
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import cross_entropy
-from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, Norm
+from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, Norm, RunInfo
 
 
 class FATState(NamedTuple):
@@ -27,7 +28,8 @@ class FATState(NamedTuple):
 
 def fat(
     *,
-    tau_steps: Sequence[int],
+    tau_rises: Sequence[float] = (50 / 120, 90 / 120),
+    tau_steps: Sequence[int] | None = None,
     epsilon: float = 0.031,
     num_steps: int = 10,
     relative_step_size: float = 7 / 31,
@@ -42,8 +44,9 @@ def fat(
     tau is the number of ``tau_steps`` that have been reached.
 
     Args:
-      tau_steps: training steps at which tau goes up by one, not falling; () keeps it 0. The authors' are the ends of epochs 50
-        and 90 of 120.
+      tau_rises: parts of training after which tau goes up by one, in [0, 1] and not falling; () keeps it 0. By default the
+        authors', the ends of epochs 50 and 90 of 120.
+      tau_steps: the same in training steps, in place of ``tau_rises``.
       epsilon: radius of the ball, in ``norm``, at least 0.
       num_steps, relative_step_size, norm, bounds, objective, noise: see :func:`bap_jax.attacks.friendly_pgd.friendly_pgd`;
         ``"kl"`` is the form for TRADES.
@@ -55,7 +58,8 @@ def fat(
       SettingError: a radius that is negative or not finite, steps that fall or are negative; when called, what
         :func:`bap_jax.attacks.friendly_pgd.friendly_pgd` refuses.
 
-    >>> fat(tau_steps=(500, 900)).init(100).tau_steps.tolist()
+    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1200)
+    >>> fat().init(info).tau_steps.tolist()
     [500, 900]
 
     References:
@@ -65,11 +69,17 @@ def fat(
     if not 0 <= epsilon < float("inf"):
         raise SettingError("epsilon", epsilon, "a finite number of at least 0")
     require_radius(epsilon, norm, bounds)
-    steps = tuple(tau_steps)
-    if any(number < 0 for number in steps) or list(steps) != sorted(steps):
-        raise SettingError("tau_steps", steps, "training steps of at least 0 that do not fall")
+    rises = tuple(tau_rises)
+    for rise in rises:
+        check_part("tau_rises", rise)
+    if list(rises) != sorted(rises):
+        raise SettingError("tau_rises", rises, "parts of training that do not fall")
+    given = None if tau_steps is None else tuple(tau_steps)
+    if given is not None and (any(number < 0 for number in given) or list(given) != sorted(given)):
+        raise SettingError("tau_steps", given, "training steps of at least 0 that do not fall")
 
-    def init(num_examples: int) -> FATState:
+    def init(info: RunInfo) -> FATState:
+        steps = [in_steps("tau_rises", rise, info) for rise in rises] if given is None else given
         return FATState(jnp.float32(epsilon), jnp.array(steps, jnp.int32), jnp.int32(0))
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: FATState, *, step: Array, gather: Gather):

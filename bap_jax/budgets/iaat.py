@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import AnyRadius
+from bap_jax.budgets._parts import check_part, in_steps
 from bap_jax.budgets._per_example import read_table, write_table
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import misclassified
-from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn
+from bap_jax.types import Adversarial, Array, Batch, Budget, Gather, LogitsFn, RunInfo
 
 
 class IAATState(NamedTuple):
@@ -29,10 +30,11 @@ class IAATState(NamedTuple):
 def iaat(
     attack: BudgetAttack,
     *,
-    warmup_steps: int,
     epsilon: float = 8 / 255,
     epsilon_step: float = 1.9 / 255,
     rate: float = 0.1,
+    warmup: float = 10 / 110,
+    warmup_steps: int | None = None,
 ) -> Budget:
     """The budget of instance-adaptive adversarial training (IAAT).
 
@@ -45,10 +47,11 @@ def iaat(
     Args:
       attack: a :class:`bap_jax.budgets.uniform.BudgetAttack`, for all three. The authors' has 10 steps of max(epsilon_i / 5,
         2/255).
-      warmup_steps: training steps before budgets adapt, at least 0; the authors' are 10 of 110 epochs.
       epsilon: radius of the warm-up, in the attack's norm, at least 0.
       epsilon_step: gamma, above 0.
       rate: beta, in (0, 1].
+      warmup: the part of training before budgets adapt, in [0, 1]; by default the authors', 10 of 110 epochs.
+      warmup_steps: the same in training steps, at least 0, in place of ``warmup``.
 
     Returns:
       A :class:`bap_jax.types.Budget` whose state is an :class:`IAATState`. A step costs three attacks after the warm-up.
@@ -58,15 +61,18 @@ def iaat(
 
     >>> from functools import partial
     >>> from bap_jax.attacks import pgd
-    >>> int(iaat(partial(pgd, num_steps=10), warmup_steps=500).init(100).warmup_steps)
-    500
+    >>> from bap_jax.types import Bounds
+    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
+    >>> int(iaat(partial(pgd, num_steps=10)).init(info).warmup_steps)
+    100
 
     References:
       Balaji, Goldstein and Hoffman 2019, "Instance adaptive adversarial training: Improved accuracy tradeoffs in neural nets",
       arXiv 1910.08051; public repository yogeshbalaji/Instance_Adaptive_Adversarial_Training, which attacks in training mode:
       here, as everywhere, the network is in evaluation mode.
     """
-    if warmup_steps < 0:
+    check_part("warmup", warmup)
+    if warmup_steps is not None and warmup_steps < 0:
         raise SettingError("warmup_steps", warmup_steps, "a whole number of at least 0")
     if not 0 <= epsilon < float("inf"):
         raise SettingError("epsilon", epsilon, "a finite number of at least 0")
@@ -76,13 +82,14 @@ def iaat(
     if not 0 < rate <= 1:
         raise SettingError("rate", rate, "a number in (0, 1]")
 
-    def init(num_examples: int) -> IAATState:
+    def init(info: RunInfo) -> IAATState:
+        steps = in_steps("warmup", warmup, info) if warmup_steps is None else warmup_steps
         return IAATState(
-            epsilons=jnp.zeros(num_examples, jnp.float32),
+            epsilons=jnp.zeros(info.num_examples, jnp.float32),
             epsilon=jnp.float32(epsilon),
             epsilon_step=jnp.float32(epsilon_step),
             rate=jnp.float32(rate),
-            warmup_steps=jnp.int32(warmup_steps),
+            warmup_steps=jnp.int32(steps),
         )
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: IAATState, *, step: Array, gather: Gather):

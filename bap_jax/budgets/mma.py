@@ -15,7 +15,7 @@ from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import soft_margin_loss
 from bap_jax.mathematics.per_example import choose, expand
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn
+from bap_jax.types import Adversarial, Array, Batch, Bounds, Budget, Gather, LogitsFn, RunInfo
 
 REACH = 1.05  # the search goes this much beyond d_max, so that a margin of d_max is told from one beyond
 
@@ -62,7 +62,8 @@ def mma(
 
     >>> from functools import partial
     >>> from bap_jax.attacks import pgd
-    >>> state = mma(partial(pgd, num_steps=10, objective=soft_margin_loss), epsilon_max=0.45).init(100)
+    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
+    >>> state = mma(partial(pgd, num_steps=10, objective=soft_margin_loss), epsilon_max=0.45).init(info)
     >>> state.epsilons.shape, round(float(state.epsilon_max), 2)
     ((100,), 0.45)
 
@@ -79,8 +80,8 @@ def mma(
     if num_bisections < 1:
         raise SettingError("num_bisections", num_bisections, "an integer of at least 1")
 
-    def init(num_examples: int) -> MMAState:
-        return MMAState(jnp.zeros(num_examples, jnp.float32), jnp.float32(epsilon_min), jnp.float32(epsilon_max))
+    def init(info: RunInfo) -> MMAState:
+        return MMAState(jnp.zeros(info.num_examples, jnp.float32), jnp.float32(epsilon_min), jnp.float32(epsilon_max))
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: MMAState, *, step: Array, gather: Gather):
         images, labels = batch.images, batch.labels

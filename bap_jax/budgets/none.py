@@ -24,7 +24,7 @@ def targets_of(logits_fn: LogitsFn, images: Array, labels: Array) -> Array:
 def none() -> Budget:
     """Every budget is 0 and the adversarial half has no weight.
 
-    >>> none().init(100)
+    >>> none().init(None)
     ()
     """
 
@@ -32,4 +32,4 @@ def none() -> Budget:
         zeros = jnp.zeros(batch.labels.shape, jnp.float32)
         return Adversarial(batch.images, zeros, targets_of(logits_fn, batch.images, batch.labels), zeros), state
 
-    return Budget(init=lambda num_examples: (), perturb=perturb)
+    return Budget(init=lambda info: (), perturb=perturb)

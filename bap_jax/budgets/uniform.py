@@ -60,7 +60,7 @@ def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
 
     >>> from functools import partial
     >>> from bap_jax.attacks import pgd
-    >>> float(uniform(partial(pgd, num_steps=7), 0.5).init(100).epsilon)
+    >>> float(uniform(partial(pgd, num_steps=7), 0.5).init(None).epsilon)
     0.5
     """
     if not 0 <= epsilon < float("inf"):
@@ -72,4 +72,4 @@ def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
         budgets = jnp.broadcast_to(state.epsilon, batch.labels.shape)
         return Adversarial(images, budgets, targets_of(logits_fn, batch.images, batch.labels), batch.weight), state
 
-    return Budget(init=lambda num_examples: UniformState(jnp.float32(epsilon)), perturb=perturb)
+    return Budget(init=lambda info: UniformState(jnp.float32(epsilon)), perturb=perturb)

@@ -6,12 +6,12 @@ from bap_jax.checkpoint.manager import (
     CHECKPOINTS,
     Checkpoints,
     DamagedCheckpoint,
-    Network,
     check_readable,
     restore_network,
 )
 from bap_jax.checkpoint.run_folder import RunFolder, check_run, lock_folder, open_run, read_config, read_metrics, versions
 from bap_jax.checkpoint.save_interval import SaveInterval
+from bap_jax.types import Network
 
 __all__ = [
     "CHECKPOINTS",

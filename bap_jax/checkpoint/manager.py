@@ -13,7 +13,7 @@ import textwrap
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -25,20 +25,12 @@ from bap_jax.checkpoint.json_file import check_json, read_json
 from bap_jax.checkpoint.leaves import as_target, check_layout, describe
 from bap_jax.checkpoint.paths import absolute
 from bap_jax.errors import CheckpointError, RunWarning, SettingError, StorageError
-from bap_jax.types import ModelState, Params, PyTree
+from bap_jax.types import Network, PyTree
 
 CHECKPOINTS = "checkpoints"  # the folder inside a run folder
 _DELETED = "deleted"  # old checkpoints are renamed into it before their files go, so that half of one is never met
 _PROBE = ".probe"
 _ABOUT = ("about", "metadata")  # the file that says what a checkpoint is
-
-
-class Network(NamedTuple):
-    """The part of a checkpoint that is enough to compute logits with."""
-
-    params: Params  # what the network computes with, pruned weights being zero
-    masks: PyTree  # bool, the structure of params, True = kept
-    model_state: ModelState
 
 
 class DamagedCheckpoint(CheckpointError):

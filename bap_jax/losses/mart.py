@@ -35,7 +35,7 @@ def mart(*, beta: float = 6.0, label_smoothing: float = 0.0) -> Loss:
     Raises:
       SettingError: a number outside its range.
 
-    >>> float(mart().init(None, None).beta)
+    >>> float(mart().init(None, None, None).beta)
     6.0
 
     References:
@@ -61,4 +61,4 @@ def mart(*, beta: float = 6.0, label_smoothing: float = 0.0) -> Loss:
         }
         return loss + state.beta * divergence, metrics
 
-    return Loss(lambda params, model_state: MARTState(jnp.float32(beta)), value)
+    return Loss(lambda params, model_state, info: MARTState(jnp.float32(beta)), value)

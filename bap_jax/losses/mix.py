@@ -18,7 +18,7 @@ def clean(*, label_smoothing: float = 0.1) -> Loss:
     Returns:
       A :class:`bap_jax.types.Loss` without state. Its metrics: ``clean_accuracy``.
 
-    >>> clean().init(None, None)
+    >>> clean().init(None, None, None)
     ()
     """
     check_fraction("label_smoothing", label_smoothing)
@@ -29,7 +29,7 @@ def clean(*, label_smoothing: float = 0.1) -> Loss:
         loss = mean(smoothed_cross_entropy(outputs.logits, targets, label_smoothing), batch.weight)
         return loss, {"clean_accuracy": mean(correct(outputs.logits, batch.labels), batch.weight)}
 
-    return Loss(lambda params, model_state: (), value)
+    return Loss(lambda params, model_state, info: (), value)
 
 
 def mix(*, adversarial_weight: float = 0.5, label_smoothing: float = 0.1) -> Loss:
@@ -49,7 +49,7 @@ def mix(*, adversarial_weight: float = 0.5, label_smoothing: float = 0.1) -> Los
       A :class:`bap_jax.types.Loss` without state. Its metrics: ``adversarial_loss``, ``adversarial_accuracy`` (of the examples
       with a weight), and for a < 1 ``clean_loss`` and ``clean_accuracy``.
 
-    >>> mix(adversarial_weight=1.0).init(None, None)
+    >>> mix(adversarial_weight=1.0).init(None, None, None)
     ()
 
     References:
@@ -78,7 +78,7 @@ def mix(*, adversarial_weight: float = 0.5, label_smoothing: float = 0.1) -> Los
         }
         return (1 - adversarial_weight) * clean_loss + adversarial_weight * adversarial_loss, metrics
 
-    return Loss(lambda params, model_state: (), value)
+    return Loss(lambda params, model_state, info: (), value)
 
 
 def madry(*, label_smoothing: float = 0.0) -> Loss:
@@ -90,7 +90,7 @@ def madry(*, label_smoothing: float = 0.0) -> Loss:
     Returns:
       A :class:`bap_jax.types.Loss`, see :func:`mix`.
 
-    >>> madry().init(None, None)
+    >>> madry().init(None, None, None)
     ()
 
     References:
@@ -112,7 +112,7 @@ def mma(*, label_smoothing: float = 0.0) -> Loss:
     Returns:
       A :class:`bap_jax.types.Loss`, see :func:`mix`.
 
-    >>> mma().init(None, None)
+    >>> mma().init(None, None, None)
     ()
 
     References:

@@ -34,7 +34,7 @@ def trades(*, beta: float = 6.0, label_smoothing: float = 0.0) -> Loss:
     Raises:
       SettingError: a number outside its range.
 
-    >>> float(trades().init(None, None).beta)
+    >>> float(trades().init(None, None, None).beta)
     6.0
 
     References:
@@ -57,4 +57,4 @@ def trades(*, beta: float = 6.0, label_smoothing: float = 0.0) -> Loss:
         }
         return clean_loss + state.beta * divergence, metrics
 
-    return Loss(lambda params, model_state: TRADESState(jnp.float32(beta)), value)
+    return Loss(lambda params, model_state, info: TRADESState(jnp.float32(beta)), value)

@@ -25,8 +25,9 @@ from bap_jax.checkpoint import (
 from bap_jax.data import Splits, steps_per_epoch
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.parallel import check_batch_size, data_mesh, replicate
+from bap_jax.runs.info import run_info
 from bap_jax.runs.migrations import migrated, restored
-from bap_jax.runs.recipe import initial_state, model_of, slots_of
+from bap_jax.runs.recipe import initial_state, model_of, recipe_of
 from bap_jax.runs.session import Progress, Run, Session, Trained
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import stop_signals
@@ -57,11 +58,10 @@ def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
     settings.check_radii(splits.train.bounds, splits.train.image_shape)
     mesh = data_mesh(devices)
     check_batch_size(settings.batch_size, mesh, "--batch-size")
-    per_epoch = steps_per_epoch(len(splits.train), settings.batch_size)
-    num_steps = settings.num_steps(per_epoch)
+    num_steps = settings.num_steps(steps_per_epoch(len(splits.train), settings.batch_size))
     model = model_of(settings.model, splits.train.num_classes)
-    slots = slots_of(settings, settings.ramp(num_steps), splits.train.bounds, num_steps)
-    return Run(settings, splits, model, slots, num_steps, mesh if mesh.size > 1 else None)
+    info = run_info(model, splits.train, num_steps=num_steps, batch_size=settings.batch_size)
+    return Run(settings, splits, model, info, recipe_of(settings, info), num_steps, mesh if mesh.size > 1 else None)
 
 
 def load_data(settings: Settings, progress=None) -> Splits:
@@ -132,7 +132,7 @@ def opened(
     settings, begun = run.settings, run.settings.init_from is not None and saved_step(out)[0] is not None
     start = None if begun else start_of(settings, run.splits.train)
     network = None if start is None else start.network
-    state = initial_state(run.model, run.slots, settings, run.splits.train.image_shape, len(run.splits.train), network)
+    state = initial_state(run.model, run.recipe, settings, run.info, network)
     if start is not None:
         settings = dataclasses.replace(settings, init_digest=start.digest)
     _check_model(run, state)  # before the folder is made, so that a corrected command finds it as it was
@@ -209,7 +209,7 @@ def _check_model(run: Run, state: TrainState) -> None:
     """Refuses a network whose shapes do not fit or whose outputs look like probabilities."""
     images, _ = run.splits.train.read(np.arange(min(32, len(run.splits.train))))
     scale = 255.0 if images.dtype == np.uint8 else 1.0
-    params = run.slots.pruner.effective(state.trainable, state.prune)
+    params = run.recipe.pruner.effective(state.trainable, state.prune)
     outputs, _ = run.model.apply(params, state.model_state, jnp.asarray(images, jnp.float32) / scale, train=False)
     logits, classes = np.asarray(outputs.logits), run.splits.train.num_classes
     if logits.shape != (len(images), classes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,7 @@ from bap_jax.attacks import fgsm, pgd
 from bap_jax.budgets import BudgetAttack, parse_cutoff
 from bap_jax.runs.optimizer import optimizer_of
 from bap_jax.runs.settings import Settings, parse_fractions, schedule_of
-from bap_jax.data import augment, steps_per_epoch
-from bap_jax.checkpoint import Network
+from bap_jax.data import augment
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
 from bap_jax.mathematics.schedules import Ramp
@@ -25,20 +24,11 @@ from bap_jax.parallel import jit_step
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.training import TrainState, init_state, make_train_step, with_average
 from bap_jax import losses
-from bap_jax.types import Array, Batch, Bounds, Budget, Loss, Model, Pruner
+from bap_jax.types import Array, Batch, Bounds, Budget, Loss, Model, Network, Pruner, Recipe, RunInfo
 
 T = TypeVar("T")
 OBJECTIVES = {"cross-entropy": cross_entropy, "soft-margin": soft_margin_loss}
 AUGMENT_STREAM = 2**31 - 1  # folded into the run's key, a number that no step has
-
-
-class Slots(NamedTuple):
-    """What fills the one train step."""
-
-    optimizer: optax.GradientTransformation
-    pruner: Pruner
-    budget: Budget
-    loss: Loss
 
 
 def model_of(name: str, num_classes: int) -> Model:
@@ -52,12 +42,12 @@ def _cached_model(name: str, num_classes: int) -> Model:
     return model._replace(init=jax.jit(model.init))
 
 
-def slots_of(settings: Settings, ramp: Ramp, bounds: Bounds, num_steps: int | None = None) -> Slots:
+def recipe_of(settings: Settings, info: RunInfo) -> Recipe:
     """Optimiser, pruner, budget and loss. A ``package.module:factory`` is called as ``factory(settings, ramp, bounds)``, with the
-    ramp in steps and the bounds of the images, and returns the slot. A schedule of the rate needs ``num_steps``, of all training.
+    ramp in steps and the bounds of the images, and returns the slot.
     """
-    given = settings, ramp, bounds
-    return Slots(_optimizer(*given, num_steps), _pruner(*given), _budget(*given), _loss(*given))
+    given = settings, settings.ramp(info.num_steps), info.bounds
+    return Recipe(_optimizer(*given, info.num_steps or None), _pruner(*given), _budget(*given), _loss(*given))
 
 
 def _own(slot: str, settings: Settings, ramp: Ramp, bounds: Bounds, kind: type[T]) -> T:
@@ -192,26 +182,13 @@ def _iaat(settings: Settings, ramp: Ramp, bounds: Bounds) -> Budget:
     attack = _attack(settings, ramp, bounds, step_size=published if settings.norm == "linf" else None)
     given = _given(epsilon=settings.radius() if settings.epsilon else None, epsilon_step=settings.epsilon_step)
 
-    def of_length(num_steps: int) -> Budget:
-        warmup = round(settings.epsilon_warmup * num_steps)
-        return budgets.iaat(attack, warmup_steps=warmup, rate=settings.epsilon_rate, **given)
-
-    return _timed(settings, of_length)
+    return budgets.iaat(attack, warmup=settings.epsilon_warmup, rate=settings.epsilon_rate, **given)
 
 
 def _fat(settings: Settings, bounds: Bounds) -> Budget:
     rises = parse_fractions("--tau-rises", settings.tau_rises)
     given = _friendly(settings, bounds) | _given(epsilon=settings.radius() if settings.epsilon else None)
-    return _timed(settings, lambda num_steps: budgets.fat(tau_steps=[round(rise * num_steps) for rise in rises], **given))
-
-
-def _timed(settings: Settings, of_length: Callable[[int], Budget]) -> Budget:
-    """A budget with fractions of training in its state: how many steps they are is known with the size of the training set."""
-
-    def init(num_examples: int):
-        return of_length(settings.num_steps(steps_per_epoch(num_examples, settings.batch_size))).init(num_examples)
-
-    return Budget(init, of_length(1).perturb)
+    return budgets.fat(tau_rises=rises, **given)
 
 
 def _loss(settings: Settings, ramp: Ramp, bounds: Bounds) -> Loss:
@@ -227,10 +204,9 @@ def _loss(settings: Settings, ramp: Ramp, bounds: Bounds) -> Loss:
 
 def initial_state(
     model: Model,
-    slots: Slots,
+    recipe: Recipe,
     settings: Settings,
-    image_shape: tuple[int, ...],
-    num_examples: int,
+    info: RunInfo,
     start: Network | None = None,
 ) -> TrainState:
     """The state before the first step, on the default device.
@@ -238,28 +214,28 @@ def initial_state(
     With ``start``, of its weights and statistics, and its masks unless ``--init-masks none``. Without, a run with ``--init-from``
     gets a state of the same structure, for a checkpoint to be restored into.
     """
-    key, images = jax.random.key(settings.seed), jnp.zeros((1, *image_shape), jnp.float32)
+    key, images = jax.random.key(settings.seed), jnp.zeros((1, *info.image_shape), jnp.float32)
     given: dict[str, Any] = {} if start is None else {"params": start.params, "model_state": start.model_state}
     if settings.init_from is not None and settings.init_masks != "none":
         everything = jax.tree.map(lambda _: jnp.bool_(True), jax.eval_shape(model.init, key, images)[0])
         given["masks"] = everything if start is None else start.masks
     try:
-        state = init_state(model, *slots, key=key, images=images, num_examples=num_examples, **given)
+        state = init_state(model, *recipe, key=key, images=images, info=info, **given)
     except SettingError as error:
         if error.name != "pruner":
             raise
         expected = f"{error.expected}: --init-masks none"
         raise SettingError("--pruner", settings.pruner, expected) from None
-    return with_average(state, slots.pruner, settings.ema) if settings.ema else state
+    return with_average(state, recipe.pruner, settings.ema) if settings.ema else state
 
 
-def compiled_step(settings: Settings, slots: Slots, num_classes: int, bounds: Bounds, mesh) -> Callable:
+def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: Bounds, mesh) -> Callable:
     """The jitted train step; runs that differ only in what the state carries share one, and one compile.
 
     A run with the user's own slots shares none: a factory may build any setting into its slot.
     """
     if settings.own_slots():
-        return jit_step(_step(settings, slots, num_classes), mesh)
+        return jit_step(_step(settings, recipe, num_classes), mesh)
     return _cached_step(settings.traced(), num_classes, bounds, mesh)
 
 
@@ -270,11 +246,14 @@ def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> 
 
 def traced_step(settings: Settings, num_classes: int, bounds: Bounds) -> Callable:
     """The train step before it is jitted, built from :meth:`Settings.traced` settings: what differs comes with the state."""
-    return _step(settings, slots_of(settings, settings.ramp(2), bounds, num_steps=2), num_classes)
+    apply = model_of(settings.model, num_classes).apply
+    # the step sees nothing of sizes: images and tables come with the batch and the state
+    info = RunInfo(apply, num_classes, bounds, image_shape=(), num_examples=0, steps_per_epoch=0, num_steps=2)
+    return _step(settings, recipe_of(settings, info), num_classes)
 
 
-def _step(settings: Settings, slots: Slots, num_classes: int) -> Callable:
-    step = make_train_step(model_of(settings.model, num_classes).apply, *slots)
+def _step(settings: Settings, recipe: Recipe, num_classes: int) -> Callable:
+    step = make_train_step(model_of(settings.model, num_classes).apply, *recipe)
     return augmented(step) if settings.augment else step
 
 

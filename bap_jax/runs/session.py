@@ -14,19 +14,18 @@ import numpy as np
 
 from bap_jax.checkpoint import (
     Checkpoints,
-    Network,
     SaveInterval,
 )
 from bap_jax.data import Splits, steps_per_epoch, train_batches
 from bap_jax.errors import NonFiniteError, StorageError
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import shard_batch
-from bap_jax.runs.recipe import Slots, compiled_step
+from bap_jax.runs.recipe import compiled_step
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import Interrupted
 from bap_jax.runs.validation import Validation, validate
 from bap_jax.training import TrainState
-from bap_jax.types import Model
+from bap_jax.types import Model, Network, Recipe, RunInfo
 
 Progress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps in all, latest metrics)
 
@@ -50,7 +49,8 @@ class Run(NamedTuple):
     settings: Settings
     splits: Splits
     model: Model
-    slots: Slots
+    info: RunInfo
+    recipe: Recipe
     num_steps: int
     mesh: Any
 
@@ -79,7 +79,7 @@ class Session:
 
     def go(self, state: TrainState, stop: Callable[[], bool], progress: Progress | None) -> TrainState:
         run, total, interval = self.run, self.run.num_steps, self.interval()
-        step_fn = compiled_step(run.settings, run.slots, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
+        step_fn = compiled_step(run.settings, run.recipe, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
         batches = train_batches(
             run.splits.train,
             seed=run.settings.seed,
@@ -105,7 +105,7 @@ class Session:
         validation = self.last_validation or validate(self.run, state)
         self.checkpoints.wait()
         best = self.checkpoints.best_step()
-        sparsity = float(measured_sparsity(self.run.slots.pruner.finish(state.trainable, state.prune)[1]))
+        sparsity = float(measured_sparsity(self.run.recipe.pruner.finish(state.trainable, state.prune)[1]))
         seconds, changed = time.monotonic() - self.began, self.folder.changed_versions
         step, folder = int(state.step), Path(self.folder.folder)
         return Trained(folder, step, sparsity, validation, best or 0, seconds, self.resumed_from, changed)
@@ -194,7 +194,7 @@ class Session:
         self.check_losses()
         self.check_state(step, state)
         last = step == self.run.num_steps
-        params, masks = self.run.slots.pruner.finish(state.trainable, state.prune)
+        params, masks = self.run.recipe.pruner.finish(state.trainable, state.prune)
         self.checkpoints.save(
             step,
             state,
@@ -207,7 +207,7 @@ class Session:
 
     def save_start(self, state: TrainState) -> None:
         """Saves what the run starts from as its checkpoint of step 0, which stays, and reads it back."""
-        params, masks = self.run.slots.pruner.finish(state.trainable, state.prune)
+        params, masks = self.run.recipe.pruner.finish(state.trainable, state.prune)
         network, about = Network(params, masks, state.model_state), {"finished": False, "phase": 0}
         self.checkpoints.save(0, state, network=network, metadata=about, stays=True)
         self.checkpoints.wait()

@@ -42,7 +42,7 @@ def validate(run: Run, state: TrainState) -> Validation:
     """Validates the network that the state holds, on the first ``--validation-limit`` examples."""
     settings = run.settings
     epsilons = parse_epsilons("--validation-epsilon", settings.validation_epsilon)
-    params, _ = run.slots.pruner.finish(state.trainable, state.prune)
+    params, _ = run.recipe.pruner.finish(state.trainable, state.prune)
     validation = run.splits.validation
     count_correct = _counter(settings.model, validation.num_classes, settings.norm, settings.validation_steps, validation.bounds)
     size = min(settings.validation_limit, len(validation), 250)

@@ -232,7 +232,7 @@ class _Alone:
 
     def __init__(self, run: Run, step: GroupStep):
         train = run.splits.train
-        self.step = compiled_step(run.settings, run.slots, train.num_classes, train.bounds, None)
+        self.step = compiled_step(run.settings, run.recipe, train.num_classes, train.bounds, None)
         self.state = _first_state(run)
         self.batch = next(Lanes.of([run]).batches(run, 0, 1))
         self.batch = jax.tree.map(lambda leaf: leaf[0], self.batch)
@@ -270,7 +270,7 @@ class _Several:
 
 
 def _first_state(run: Run) -> TrainState:
-    return initial_state(run.model, run.slots, run.settings, run.splits.train.image_shape, len(run.splits.train))
+    return initial_state(run.model, run.recipe, run.settings, run.info)
 
 
 def fitting(lanes: int, needed: int | None, free: int | None) -> int:

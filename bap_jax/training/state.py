@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,8 @@ import optax
 
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.mathematics.masks import apply_masks, fitted_masks, leaf_paths
-from bap_jax.types import Array, Budget, Loss, Model, ModelState, Params, Pruner, PyTree
+from bap_jax.training._signatures import initial, takes
+from bap_jax.types import Array, Bounds, Budget, Loss, Model, ModelState, Params, Pruner, PyTree, RunInfo
 
 
 class TrainState(NamedTuple):
@@ -37,7 +38,8 @@ def init_state(
     *,
     key: Array,
     images: Array,
-    num_examples: int,
+    info: RunInfo | None = None,
+    num_examples: int | None = None,
     params: Params | None = None,
     model_state: ModelState | None = None,
     masks: PyTree | None = None,
@@ -52,7 +54,8 @@ def init_state(
       pruner, budget, loss: the slots.
       key: typed PRNG key of the run.
       images: [B, ...] an example batch; only its shape and dtype matter.
-      num_examples: size of the training set, for budgets that keep a table.
+      info: what budget and loss are told, see :func:`bap_jax.run_info`.
+      num_examples: in place of ``info``, for one more release: the size of the training set.
       params: weights to begin with; copied.
       model_state: BatchNorm statistics to begin with; copied.
       masks: which weights there are, of the structure of the parameters, bool, of the shape of each leaf or a scalar for all of
@@ -63,18 +66,21 @@ def init_state(
 
     Raises:
       CheckpointError: what is given is not the model's: its first leaf that differs is named.
-      SettingError: masks that are none of the model's, or for a pruner whose ``init`` takes none.
+      SettingError: masks that are none of the model's, or for a pruner whose ``init`` takes none; neither
+        ``info`` nor ``num_examples``.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from bap_jax import budgets, losses, pruners
-    >>> from bap_jax.types import Model
+    >>> from bap_jax.types import Bounds, Model, RunInfo
     >>> model = Model(lambda key, x: ({"w": jnp.ones((4, 2))}, {}), None)
+    >>> info = RunInfo(model.apply, 2, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=500)
     >>> state = init_state(
     ...     model, optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean(),
-    ...     key=jax.random.key(0), images=jnp.zeros((1, 4)), num_examples=100)
+    ...     key=jax.random.key(0), images=jnp.zeros((1, 4)), info=info)
     >>> int(state.step), state.trainable["w"].shape
     (0, (4, 2))
     """
+    info = _told(info, model, images, num_examples)
     model_key, prune_key, run_key = jax.random.split(key, 3)
     params, model_state = _network(model, model_key, images, params, model_state)
     if masks is None:
@@ -85,7 +91,8 @@ def init_state(
         params = apply_masks(params, masks)
         trainable, prune = pruner.init(prune_key, params, masks=masks)
     # a frozen teacher or frozen weights may be the very arrays that are trained, or the user's own, which outlive the state
-    prune, loss_state = jax.tree.map(jnp.copy, (prune, loss.init(params, model_state)))
+    loss_state = initial("loss", loss.init, params, model_state, info=info, before=(params, model_state))
+    prune, loss_state = jax.tree.map(jnp.copy, (prune, loss_state))
     return _without_sharing(
         TrainState(
             step=jnp.int32(0),
@@ -93,11 +100,25 @@ def init_state(
             model_state=model_state,
             opt_state=optimizer.init(trainable),
             prune=prune,
-            budget=budget.init(num_examples),
+            budget=initial("budget", budget.init, info=info, before=(info.num_examples,)),
             loss=loss_state,
             key=run_key,
         )
     )
+
+
+def _told(info: RunInfo | None, model: Model, images: Array, num_examples: int | None) -> RunInfo:
+    """What the slots are told; of what was asked for before there was an ``info``, with a warning.
+
+    Raises:
+      SettingError: neither, or both.
+    """
+    if info is not None and num_examples is None:
+        return info
+    if info is not None or num_examples is None:
+        raise SettingError("info", info, "what budget and loss are told: bap_jax.run_info(...), and no num_examples")
+    warnings.warn("num_examples= goes with the next release; give info=bap_jax.run_info(...)", FutureWarning, stacklevel=3)
+    return RunInfo(model.apply, 0, Bounds(), images.shape[1:], num_examples, 0, 0)
 
 
 def _network(
@@ -139,8 +160,7 @@ def _check_takes_masks(pruner: Pruner) -> None:
     Raises:
       SettingError: its ``init`` takes none.
     """
-    taken = inspect.signature(pruner.init).parameters.values()
-    if not any(one.name == "masks" or one.kind is one.VAR_KEYWORD for one in taken):
+    if not takes(pruner.init, "masks"):
         expected = "one that begins with given masks, init(key, params, masks=None); or no masks"
         raise SettingError("pruner", getattr(pruner.init, "__qualname__", repr(pruner.init)), expected)
 

@@ -60,7 +60,8 @@ def make_train_step(
     >>> slots = optax.adam(1e-3), pruner, bap.budgets.cutoff_scale(bap.budgets.pgd_search(), attack), bap.losses.mix()
     >>> images = jax.random.uniform(jax.random.key(1), (8, 6))
     >>> batch = bap.Batch(images, jnp.arange(8) % 3, jnp.arange(8), jnp.ones(8))
-    >>> state = bap.init_state(model, *slots, key=jax.random.key(0), images=images, num_examples=8)
+    >>> info = bap.RunInfo(model.apply, 3, bap.Bounds(), (6,), num_examples=8, steps_per_epoch=1, num_steps=3)
+    >>> state = bap.init_state(model, *slots, key=jax.random.key(0), images=images, info=info)
     >>> step = jax.jit(bap.make_train_step(model.apply, *slots))
     >>> for _ in range(3):
     ...     state, metrics = step(state, batch)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.attacks import pgd
@@ -54,7 +55,7 @@ def run(budget, state=None, batch=None, keys=None):
     logits_fn, default = network()
     batch = batch or default
     keys = keys if keys is not None else jax.random.split(jax.random.key(5), len(batch.labels))
-    state = budget.init(100) if state is None else state
+    state = budget.init(told(100)) if state is None else state
     perturb = jax.jit(lambda k, b, s: budget.perturb(k, logits_fn, b, s, step=jnp.int32(0), gather=lambda x: x))
     return perturb(keys, batch, state)
 
@@ -68,7 +69,7 @@ def test_contract(name, budget):
     assert adversarial.targets.shape == (B, K) and adversarial.weight.shape == (B,)
     assert bool(jnp.all((adversarial.images >= 0) & (adversarial.images <= 1)))
     same = lambda a, b: a.shape == b.shape and a.dtype == b.dtype  # noqa: E731
-    assert jax.tree.all(jax.tree.map(same, budget.init(100), state))
+    assert jax.tree.all(jax.tree.map(same, budget.init(told(100)), state))
     # the example stays in its own ball
     norm = "l2" if "l2" in name else "rms" if "rms" in name or name == "deepfool" else "linf"
     moved = per_example_norm(adversarial.images - batch.images, norm)
@@ -80,7 +81,7 @@ def test_neither_padding_nor_other_rows_nor_what_is_stored_of_others_matters(nam
     _, batch = network()
     budget, keys, size = NEIGHBOURS[name], jax.random.split(jax.random.key(5), B), 40
     batch = batch._replace(index=jnp.array([4, 39, 0, 7, 11, 2, 30, 21]))
-    state = budget.init(size)
+    state = budget.init(told(size))
     with_table = hasattr(state, "epsilons")
     if with_table:
         state = state._replace(epsilons=jnp.linspace(0.01, 0.2, size))
@@ -109,7 +110,7 @@ def test_sweeps_may_batch_what_the_neighbours_follow():
     for name, leaf in (("mma", "epsilon_max"), ("iaat", "epsilon_step"), ("cat", "label_factor"), ("fat", "epsilon")):
         budget = NEIGHBOURS[name]
         both = jnp.array([0.06, 0.08])
-        of = lambda value, budget=budget, leaf=leaf: budget.init(B)._replace(**{leaf: value})  # noqa: E731
+        of = lambda value, budget=budget, leaf=leaf: budget.init(told(B))._replace(**{leaf: value})  # noqa: E731
         go = lambda value, of=of, budget=budget: budget.perturb(  # noqa: E731
             keys, logits_fn, batch, of(value), step=jnp.int32(3), gather=lambda x: x
         )[0]
@@ -137,8 +138,8 @@ def test_blind_without_a_cutoff_gives_nothing_to_the_misclassified_and_little_to
 
 
 def test_the_search_is_unrestricted_by_default():
-    assert float(budgets.cutoff_scale(MARGIN, None).init(1).epsilon_max) == 1.0
-    assert float(budgets.cutoff_scale(MARGIN, None, bounds=Bounds(-1.0, 1.0)).init(1).epsilon_max) == 2.0
+    assert float(budgets.cutoff_scale(MARGIN, None).init(told(1)).epsilon_max) == 1.0
+    assert float(budgets.cutoff_scale(MARGIN, None, bounds=Bounds(-1.0, 1.0)).init(told(1)).epsilon_max) == 2.0
 
 
 def test_nothing_found_counts_as_epsilon_max():
@@ -146,7 +147,7 @@ def test_nothing_found_counts_as_epsilon_max():
     budget = budgets.cutoff_scale(MARGIN, None, cutoff=budgets.Cutoff("off"), scale=1.0, epsilon_max=0.7)
     batch = Batch(jnp.full((2, 3), 0.5), jnp.array([0, 1]), jnp.arange(2), jnp.ones(2))
     keys = jax.random.split(jax.random.key(0), 2)
-    adversarial, _ = budget.perturb(keys, constant_net, batch, budget.init(2), step=jnp.int32(0), gather=lambda x: x)
+    adversarial, _ = budget.perturb(keys, constant_net, batch, budget.init(told(2)), step=jnp.int32(0), gather=lambda x: x)
     np.testing.assert_allclose(adversarial.epsilon, [0.7, 0.0])
 
 
@@ -168,8 +169,8 @@ def test_gather_decides_the_batch_that_the_cutoff_sees():
     budget = budgets.cutoff_scale(MARGIN, ATTACK)
     keys = jax.random.split(jax.random.key(5), B)
     doubled = lambda x: jnp.concatenate([x, jnp.ones_like(x)])  # noqa: E731  as if another device held margins of 1
-    _, alone = budget.perturb(keys, logits_fn, batch, budget.init(B), step=jnp.int32(0), gather=lambda x: x)
-    _, among = budget.perturb(keys, logits_fn, batch, budget.init(B), step=jnp.int32(0), gather=doubled)
+    _, alone = budget.perturb(keys, logits_fn, batch, budget.init(told(B)), step=jnp.int32(0), gather=lambda x: x)
+    _, among = budget.perturb(keys, logits_fn, batch, budget.init(told(B)), step=jnp.int32(0), gather=doubled)
     assert float(among.cutoff) == pytest.approx((float(alone.cutoff) + 1) / 2, rel=1e-5)
 
 
@@ -187,9 +188,9 @@ def test_sweeps_may_batch_scale_and_epsilon():
     logits_fn, batch = network()
     keys = jax.random.split(jax.random.key(5), B)
     budget = budgets.cutoff_scale(MARGIN, ATTACK)
-    states = jax.vmap(lambda scale: budget.init(B)._replace(scale=scale))(jnp.array([0.5, 1.0, 1.5]))
+    states = jax.vmap(lambda scale: budget.init(told(B))._replace(scale=scale))(jnp.array([0.5, 1.0, 1.5]))
     go = lambda s: budget.perturb(keys, logits_fn, batch, s, step=jnp.int32(0), gather=lambda x: x)[0].epsilon  # noqa: E731
-    np.testing.assert_allclose(jax.vmap(go)(states)[2], 3 * go(budget.init(B)._replace(scale=jnp.float32(0.5))), rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(go)(states)[2], 3 * go(budget.init(told(B))._replace(scale=jnp.float32(0.5))), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

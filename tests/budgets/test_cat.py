@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.errors import SettingError
@@ -18,7 +19,7 @@ def make(line, **settings):
 
 def test_budgets_grow_by_eta_until_the_network_fails_or_the_cap(line):
     budget = make(line)
-    state, go = budget.init(6), jax.jit(lambda state: line.perturb(budget, state))
+    state, go = budget.init(told(6)), jax.jit(lambda state: line.perturb(budget, state))
     for number in range(1, 13):
         adversarial, after = go(state)
         before = line.of(state.epsilons)
@@ -33,14 +34,14 @@ def test_budgets_grow_by_eta_until_the_network_fails_or_the_cap(line):
 def test_an_example_that_fails_at_the_cap_stays_there(line):
     budget = make(line)
     barely = line.batch()._replace(images=jnp.full((4, 1), 0.5 + CAP + 0.001))  # robust at the cap, not at the cap + eta
-    _, state = line.perturb(budget, budget.init(6)._replace(epsilons=line.table([CAP] * 4)), given=barely)
+    _, state = line.perturb(budget, budget.init(told(6))._replace(epsilons=line.table([CAP] * 4)), given=barely)
     np.testing.assert_allclose(line.of(state.epsilons), CAP)
 
 
 def test_targets_are_softened_by_c_epsilon_with_a_draw_from_the_dirichlet_distribution(line):
     num, budget = 4000, make(line)
     given = Batch(jnp.full((num, 1), 0.9), jnp.zeros(num, jnp.int32), jnp.arange(num), jnp.ones(num))
-    state = budget.init(num)._replace(epsilons=jnp.full(num, 0.03))
+    state = budget.init(told(num))._replace(epsilons=jnp.full(num, 0.03))
     adversarial, _ = jax.jit(lambda given, state: line.perturb(budget, state, given=given))(given, state)
     soft = FACTOR * (0.03 + ETA)
     drawn = (adversarial.targets - (1 - soft) * jnp.array([[1.0, 0.0]])) / soft
@@ -52,7 +53,7 @@ def test_targets_are_softened_by_c_epsilon_with_a_draw_from_the_dirichlet_distri
 
 
 def test_before_any_budget_targets_are_one_hot_where_the_network_fails(line):
-    adversarial, _ = line.perturb(make(line), make(line).init(6))
+    adversarial, _ = line.perturb(make(line), make(line).init(told(6)))
     np.testing.assert_array_equal(adversarial.targets[3], [1.0, 0.0])
 
 

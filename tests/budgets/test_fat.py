@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.errors import SettingError
@@ -37,7 +38,7 @@ def test_an_example_stops_tau_tests_after_its_first_misclassification(tau, steps
 def test_tau_may_be_traced_and_rises_with_the_steps():
     budget = budgets.fat(tau_steps=(10, 20), epsilon=0.4, relative_step_size=0.25, num_steps=8, noise=0.0)
     given = Batch(jnp.full((16, 1), 0.45), jnp.zeros(16, jnp.int32), jnp.arange(16), jnp.ones(16))
-    keys, state = jax.random.split(jax.random.key(1), 16), budget.init(16)
+    keys, state = jax.random.split(jax.random.key(1), 16), budget.init(told(16))
     perturb = jax.jit(lambda step: budget.perturb(keys, logits_fn, given, state, step=step, gather=lambda x: x))
     found = [perturb(jnp.int32(step)) for step in (0, 9, 10, 19, 20, 99)]
     taus = [int(after.tau) for _, after in found]
@@ -51,7 +52,8 @@ def test_tau_may_be_traced_and_rises_with_the_steps():
 def test_epsilon_is_how_far_each_example_went_and_within_the_ball():
     budget = budgets.fat(tau_steps=(), epsilon=0.3, noise=0.01)
     given = Batch(IMAGES, LABELS, jnp.arange(4), jnp.ones(4))
-    perturb = jax.jit(lambda given: budget.perturb(KEYS, logits_fn, given, budget.init(4), step=jnp.int32(0), gather=lambda x: x))
+    state = budget.init(told(4))
+    perturb = jax.jit(lambda given: budget.perturb(KEYS, logits_fn, given, state, step=jnp.int32(0), gather=lambda x: x))
     adversarial, _ = perturb(given)
     np.testing.assert_allclose(adversarial.epsilon, per_example_norm(adversarial.images - IMAGES, "linf"))
     assert bool(jnp.all(adversarial.epsilon <= 0.3 + 1e-6))

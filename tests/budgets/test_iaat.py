@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.errors import SettingError
@@ -17,7 +18,7 @@ def make(line, warmup_steps=10):
 
 def test_the_warm_up_gives_all_that_are_classified_correctly_the_same(line):
     budget = make(line)
-    adversarial, state = line.perturb(budget, budget.init(6)._replace(epsilons=line.table([1.0, 1.0, 1.0, 1.0])), step=9)
+    adversarial, state = line.perturb(budget, budget.init(told(6))._replace(epsilons=line.table([1.0, 1.0, 1.0, 1.0])), step=9)
     np.testing.assert_allclose(adversarial.epsilon, [0.03, 0.03, 0.03, 0.0])
     np.testing.assert_allclose(state.epsilons, line.table([0.03, 0.03, 0.03, 0.0]))
     np.testing.assert_allclose(adversarial.images[:, 0], line.batch().images[:, 0] - adversarial.epsilon)
@@ -33,7 +34,7 @@ def test_the_warm_up_gives_all_that_are_classified_correctly_the_same(line):
 )
 def test_budgets_move_by_beta_gamma(before, moves, line):
     budget = make(line, warmup_steps=0)
-    adversarial, state = line.perturb(budget, budget.init(6)._replace(epsilons=line.table(before)))
+    adversarial, state = line.perturb(budget, budget.init(told(6))._replace(epsilons=line.table(before)))
     expected = np.array(before) + BETA * GAMMA * np.array(moves)
     np.testing.assert_allclose(adversarial.epsilon, expected, rtol=1e-5)
     np.testing.assert_allclose(line.of(state.epsilons), expected, rtol=1e-5)
@@ -41,17 +42,17 @@ def test_budgets_move_by_beta_gamma(before, moves, line):
 
 def test_a_misclassified_example_s_budget_decays_and_none_falls_below_zero(line):
     budget = make(line, warmup_steps=0)
-    state = budget.init(6)._replace(epsilons=line.table([0.0, 0.0, 0.0, 0.08]))
+    state = budget.init(told(6))._replace(epsilons=line.table([0.0, 0.0, 0.0, 0.08]))
     adversarial, _ = line.perturb(budget, state)
     assert float(adversarial.epsilon[3]) == pytest.approx((1 - BETA) * 0.08)
     thin = line.batch()._replace(images=jnp.full((4, 1), 0.5 + 0.001))  # not robust at 0.002
-    adversarial, _ = line.perturb(budget, budget.init(6)._replace(epsilons=line.table([0.002] * 4)), given=thin)
+    adversarial, _ = line.perturb(budget, budget.init(told(6))._replace(epsilons=line.table([0.002] * 4)), given=thin)
     np.testing.assert_allclose(adversarial.epsilon, (1 - BETA) * 0.002, rtol=1e-5)  # chosen: 0, not 0.002 - gamma
 
 
 def test_budgets_settle_at_the_margins(line):
     budget, seen = make(line, warmup_steps=0), []
-    state, go = budget.init(6), jax.jit(lambda state: line.perturb(budget, state))
+    state, go = budget.init(told(6)), jax.jit(lambda state: line.perturb(budget, state))
     for _ in range(150):
         _, state = go(state)
         seen.append(line.of(state.epsilons))

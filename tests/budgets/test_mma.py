@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.attacks import pgd
@@ -46,7 +47,7 @@ def perturb(budget, state, given):
 def test_epsilon_is_the_margin_up_to_the_last_halving(norm):
     budget = budgets.mma(attack(norm, random_start=False), epsilon_min=0.01, epsilon_max=0.3, num_bisections=16)
     given = batch(norm)
-    adversarial, state = perturb(budget, budget.init(10), given)
+    adversarial, state = perturb(budget, budget.init(told(10)), given)
     reach = 1.05 * 0.3
     np.testing.assert_allclose(adversarial.epsilon, [0.05, 0.1, 0.2, reach, 0.0], atol=2e-4)
     np.testing.assert_allclose(adversarial.weight, [1, 1, 1, 0, 1])  # beyond d_max: wide enough
@@ -62,7 +63,7 @@ def test_epsilon_is_the_margin_up_to_the_last_halving(norm):
 def test_the_search_begins_at_the_stored_margin_and_at_epsilon_min_at_least(line):
     """As published: the first point that one halving looks at is the attack's own end, not the middle of the interval."""
     budget = budgets.mma(line.attack, epsilon_min=0.08, epsilon_max=0.3, num_bisections=1)
-    state = budget.init(6)._replace(epsilons=line.table([0.0, 0.15, 0.12, 0.0]))
+    state = budget.init(told(6))._replace(epsilons=line.table([0.0, 0.15, 0.12, 0.0]))
     adversarial, state = line.perturb(budget, state)
     expected = [
         0.08 / 2,
@@ -76,7 +77,7 @@ def test_the_search_begins_at_the_stored_margin_and_at_epsilon_min_at_least(line
 
 def test_margins_are_found_again_from_epoch_to_epoch(line):
     budget = budgets.mma(line.attack, epsilon_min=0.01, epsilon_max=0.1, num_bisections=14)
-    state = budget.init(6)
+    state = budget.init(told(6))
     for shift in (0.0, 0.01, -0.015):
         given = line.batch()
         adversarial, state = line.perturb(budget, state, given=given._replace(images=given.images + shift))
@@ -89,7 +90,7 @@ def test_margins_are_found_again_from_epoch_to_epoch(line):
 def test_the_example_stays_in_the_box(line):
     """A box that ends before the network's edge: nothing is found, and the example of the full radius is clipped."""
     budget = budgets.mma(line.attack, epsilon_max=0.3, bounds=Bounds(0.505, 1.0))
-    adversarial, _ = line.perturb(budget, budget.init(6))
+    adversarial, _ = line.perturb(budget, budget.init(told(6)))
     np.testing.assert_allclose(adversarial.images[:3, 0], 0.505)
     np.testing.assert_allclose(adversarial.epsilon[:3], 1.05 * 0.3, rtol=1e-3)
 

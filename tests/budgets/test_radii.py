@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.attacks import pgd
@@ -41,8 +42,9 @@ def test_wider_than_the_box_is_refused(make, name):
 
 def test_the_attack_s_own_box_counts():
     wide = partial(ATTACK, bounds=Bounds(0.0, 255.0))
-    assert float(budgets.uniform(wide, 8).init(1).epsilon) == 8.0
-    assert float(budgets.uniform(lambda logits_fn, keys, images, labels, *, epsilon: None, 8).init(1).epsilon) == 8.0  # says none
+    assert float(budgets.uniform(wide, 8).init(told(1)).epsilon) == 8.0
+    says_none = lambda logits_fn, keys, images, labels, *, epsilon: None  # noqa: E731
+    assert float(budgets.uniform(says_none, 8).init(told(1)).epsilon) == 8.0
 
 
 @pytest.mark.parametrize("budget, state", [
@@ -53,14 +55,14 @@ def test_the_attack_s_own_box_counts():
 ], ids=["cutoff_scale", "iaat", "cat", "mma"])  # fmt: skip
 def test_what_a_budget_computes_may_be_wider(budget, state):
     """Called without jit, where its radii are concrete."""
-    given, state = BATCH._replace(labels=jnp.zeros(3, int)), budget.init(3)._replace(**state)
+    given, state = BATCH._replace(labels=jnp.zeros(3, int)), budget.init(told(3))._replace(**state)
     adversarial, _ = budget.perturb(KEYS, constant, given, state, step=jnp.int32(5), gather=lambda x: x)
     assert ((adversarial.images >= 0) & (adversarial.images <= 1)).all()
 
 
 @pytest.mark.parametrize("budget", [budgets.none(), budgets.uniform(ATTACK, 0.1)], ids=["none", "uniform"])
 def test_one_logit_and_labels_that_are_no_class_are_refused(budget):
-    perturb = partial(budget.perturb, KEYS, state=budget.init(3), step=jnp.int32(0), gather=lambda x: x)
+    perturb = partial(budget.perturb, KEYS, state=budget.init(told(3)), step=jnp.int32(0), gather=lambda x: x)
     with pytest.raises(SettingError, match=r"logits_fn = .*two classes"):
         perturb(lambda images: images[:, :1], BATCH)
     with pytest.raises(SettingError, match="labels = 2 at position 1"):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.attacks import pgd
@@ -26,7 +27,7 @@ WRONG = np.array([False, True, False, False, True, False])
 
 def go(budget, state=None, weight=WEIGHT, labels=LABELS):
     batch = Batch(IMAGES, labels, jnp.arange(6), weight)
-    keys, state = jax.random.split(jax.random.key(0), 6), budget.init(6) if state is None else state
+    keys, state = jax.random.split(jax.random.key(0), 6), budget.init(told(6)) if state is None else state
     act = jax.jit(lambda state: budget.perturb(keys, lambda x: x @ WEIGHTS, batch, state, step=jnp.int32(0), gather=lambda x: x))
     return act(state)
 
@@ -103,14 +104,14 @@ def test_deepfool_leaves_nobody_so_that_the_rule_changes_nothing():
 
 def test_a_sweep_may_batch_the_share_of_the_wrong():
     budget = budgets.cutoff_scale(budgets.pgd_search(), ATTACK)
-    states = jax.vmap(lambda share: budget.init(6)._replace(wrong=share))(jnp.array([0.0, 0.25, 1.0]))
+    states = jax.vmap(lambda share: budget.init(told(6))._replace(wrong=share))(jnp.array([0.0, 0.25, 1.0]))
     batch, keys = Batch(IMAGES, LABELS, jnp.arange(6), WEIGHT), jax.random.split(jax.random.key(0), 6)
 
     def act(state):
         return budget.perturb(keys, lambda x: x @ WEIGHTS, batch, state, step=jnp.int32(0), gather=lambda x: x)[0].epsilon
 
     found = jax.vmap(act)(states)
-    np.testing.assert_allclose(found[1], go(budget, budget.init(6)._replace(wrong=jnp.float32(0.25)))[0].epsilon, rtol=1e-5)
+    np.testing.assert_allclose(found[1], go(budget, budget.init(told(6))._replace(wrong=jnp.float32(0.25)))[0].epsilon, rtol=1e-5)
     assert bool(jnp.all(found[:, 1] == jnp.array([0.0, 0.25, 1.0]) * found[2, 1]))
 
 

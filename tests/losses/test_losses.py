@@ -46,7 +46,7 @@ def compiled(loss, clean, attacked, weight, attacked_weight, targets):
     batch = Batch(clean, jnp.resize(LABELS, size), jnp.arange(size), weight)
     adversarial = Adversarial(attacked, jnp.zeros(size), targets, attacked_weight)
     forward = lambda *images: tuple(Outputs(image, {}) for image in images)  # noqa: E731
-    state = loss.init(None, None)
+    state = loss.init(None, None, None)
     return loss.value(forward, batch, adversarial, state, step=jnp.int32(0), mean=share, gather=lambda x: x)
 
 
@@ -68,7 +68,7 @@ def test_trades_is_its_formula_and_beta_is_in_the_state():
     expected = -np.log(p[range(B), y]).mean() + 2.5 * (p * np.log(p / q)).sum(1).mean()
     loss = losses.trades(beta=2.5)
     found, metrics = value(loss)
-    assert float(found) == pytest.approx(expected, rel=1e-5) and float(loss.init(None, None).beta) == 2.5
+    assert float(found) == pytest.approx(expected, rel=1e-5) and float(loss.init(None, None, None).beta) == 2.5
     assert float(metrics["clean_loss"] + 2.5 * metrics["divergence"]) == pytest.approx(expected, rel=1e-5)
 
 

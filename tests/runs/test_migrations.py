@@ -7,6 +7,7 @@ from collections import namedtuple
 import jax
 import jax.numpy as jnp
 import pytest
+from told import told
 
 from bap_jax import budgets
 from bap_jax.checkpoint import Checkpoints
@@ -61,7 +62,7 @@ def test_what_a_run_was_told_stays():
 
 
 def test_a_checkpoint_that_did_not_carry_the_share_of_the_wrong_is_gone_on_from(tmp_path):
-    budget = budgets.cutoff_scale(budgets.pgd_search(), None, wrong="zero").init(4)
+    budget = budgets.cutoff_scale(budgets.pgd_search(), None, wrong="zero").init(told(4))
     state = TrainState(jnp.int32(7), {"w": jnp.ones(2)}, {}, (), (), budget, (), jax.random.key(0))
     fields = {name: value for name, value in budget._asdict().items() if name != "wrong"}
     fields["cutoff"] = jnp.float32(0.25)

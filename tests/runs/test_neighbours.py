@@ -3,13 +3,13 @@
 import dataclasses
 
 import pytest
+from told import told
 
 from bap_jax.errors import SettingError
 from bap_jax.runs.loop import train
 from bap_jax.runs.naming import arm_of
-from bap_jax.runs.recipe import slots_of
+from bap_jax.runs.recipe import recipe_of
 from bap_jax.runs.settings import Settings
-from bap_jax.types import Bounds
 
 PAPER = Settings(norm="rms", search="deepfool", example="rescaled", scale=0.9)
 ARMS = {
@@ -46,7 +46,7 @@ def test_every_arm_has_a_name_that_says_what_it_is_and_a_step_that_can_be_built(
     settings = ARMS[name].check()
     assert arm_of(settings) == name
     for built in (settings, settings.traced()):  # compiled steps are built from the traced settings
-        slots_of(built, built.ramp(2), Bounds())
+        recipe_of(built, told(num_steps=2))
 
 
 @pytest.mark.parametrize("budget", ["mma", "iaat", "cat", "fat"])
@@ -57,14 +57,17 @@ def test_runs_that_differ_in_what_the_state_carries_share_a_step(budget):
     changes |= {"epsilon_rate": 0.3, "epsilon_warmup": 0.5, "epsilon": "2" if one.epsilon else None}
     other = dataclasses.replace(one, **changes).check()
     assert one.traced() == other.traced()
-    slots_of(one.traced(), one.ramp(2), Bounds())
+    recipe_of(one.traced(), told(num_steps=2))
 
 
-def test_fractions_of_training_become_steps_once_the_number_of_examples_is_known():
-    settings = Settings(batch_size=10, epochs=12, epsilon_warmup=0.25, tau_rises="1/4,0.5")
-    make = lambda budget: slots_of(dataclasses.replace(settings, budget=budget), settings.ramp(2), Bounds()).budget  # noqa: E731
-    assert int(make("iaat").init(100).warmup_steps) == 30  # of 12 epochs of 10 steps
-    assert make("fat").init(100).tau_steps.tolist() == [30, 60]
+def test_fractions_of_training_become_steps_by_what_a_budget_is_told():
+    settings, info = Settings(epsilon_warmup=0.25, tau_rises="1/4,0.5"), told(100, num_steps=120)
+    made = {name: recipe_of(dataclasses.replace(settings, budget=name), info).budget for name in ("iaat", "fat")}
+    assert int(made["iaat"].init(info).warmup_steps) == 30
+    assert made["fat"].init(info).tau_steps.tolist() == [30, 60]
+    for budget in made.values():
+        with pytest.raises(SettingError, match=r"num_steps = 0.*info="):
+            budget.init(told(100))
 
 
 REFUSED = {

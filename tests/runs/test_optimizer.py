@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from safetensors.numpy import load_file
+from told import told
 
 from bap_jax.checkpoint import Checkpoints, as_target
 from bap_jax.errors import CheckpointError, SettingError
@@ -17,13 +18,12 @@ from bap_jax.runs import loop
 from bap_jax.runs.loop import check_out, train
 from bap_jax.runs.naming import arm_of
 from bap_jax.runs.optimizer import optimizer_of, rate_shape, shape_at
-from bap_jax.runs.recipe import compiled_step, slots_of
+from bap_jax.runs.recipe import compiled_step, recipe_of
 from bap_jax.runs.records import evaluations_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_in
 from bap_jax.sweeps import vmapped
 from bap_jax.sweeps.grid import cell_name
-from bap_jax.types import Bounds
 
 OWN = "plugins_for_tests"
 BASE = Settings(
@@ -123,7 +123,7 @@ def test_the_defaults_have_the_state_and_the_step_of_earlier_runs(name, decay):
     earlier = optax.inject_hyperparams(at)(learning_rate=1e-3)
     settings, params = Settings(optimizer=name, weight_decay=decay), {"w": jnp.ones(2)}
     for built in (settings, settings.traced()):
-        optimizer = slots_of(built, built.ramp(2), Bounds()).optimizer
+        optimizer = recipe_of(built, told(num_steps=2)).optimizer
         states = optimizer.init(params), earlier.init(params)
         assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
         programs = [str(jax.make_jaxpr(tx.update)(params, states[1], params)) for tx in (optimizer, earlier)]
@@ -169,11 +169,11 @@ def prepared(**changes):
 def test_runs_of_other_lengths_share_a_step_and_no_schedule():
     runs = [prepared(steps=steps, rate_schedule=name) for steps, name in ((4, "linear"), (8, "linear"), (4, "cosine"))]
     train = runs[0].splits.train
-    steps = [compiled_step(run.settings, run.slots, train.num_classes, train.bounds, None) for run in runs]
+    steps = [compiled_step(run.settings, run.recipe, train.num_classes, train.bounds, None) for run in runs]
     assert steps[0] is steps[1] is steps[2]
     assert vmapped.group_key(runs[0]) != vmapped.group_key(runs[2])
     constant = prepared(rate_schedule="constant")
-    assert compiled_step(constant.settings, constant.slots, train.num_classes, train.bounds, None) is not steps[0]
+    assert compiled_step(constant.settings, constant.recipe, train.num_classes, train.bounds, None) is not steps[0]
     batch = jax.tree.map(lambda leaf: leaf[0], next(vmapped.Lanes.of(runs[:1]).batches(runs[0], 0, 1)))
     moved = []
     for run, step in zip(runs, steps, strict=True):
@@ -191,7 +191,7 @@ def test_runs_in_one_group_follow_the_schedule_at_their_own_rates():
     lanes = vmapped.Lanes.of(runs)
     batch, state = next(lanes.batches(runs[0], 0, 1)), vmapped.stack([vmapped._first_state(run) for run in runs])
     step = vmapped.group_step(runs[0]).compiled(state, batch, lanes.which)
-    alone = compiled_step(runs[1].settings, runs[1].slots, 3, runs[1].splits.train.bounds, None)
+    alone = compiled_step(runs[1].settings, runs[1].recipe, 3, runs[1].splits.train.bounds, None)
     own = vmapped._first_state(runs[1])
     for _ in range(3):
         state, _ = step(state, batch, lanes.which)
@@ -219,7 +219,7 @@ def test_a_scheduled_run_that_stopped_goes_on_along_its_schedule(left, tmp_path)
 
 def test_a_schedule_without_a_length_is_an_error():
     with pytest.raises(ValueError, match="number of steps"):
-        slots_of(BASE, BASE.ramp(2), Bounds())
+        recipe_of(BASE, told())
 
 
 def test_arms_that_are_trained_by_other_optimisers_have_other_names():
@@ -267,8 +267,8 @@ def test_the_average_is_of_the_pruned_weights_and_is_evaluated_and_exported(bap,
     run = prepared(**changes)
     train_set, state = run.splits.train, vmapped._first_state(run)
     plain = prepared(**changes | {"ema": 0.0})
-    step = compiled_step(run.settings, run.slots, train_set.num_classes, train_set.bounds, None)
-    assert step is compiled_step(plain.settings, plain.slots, train_set.num_classes, train_set.bounds, None)
+    step = compiled_step(run.settings, run.recipe, train_set.num_classes, train_set.bounds, None)
+    assert step is compiled_step(plain.settings, plain.recipe, train_set.num_classes, train_set.bounds, None)
     by_hand = np.asarray(state.trainable["hidden"])
     for batch in vmapped.Lanes.of([run]).batches(run, 0, 7):
         state, _ = step(state, jax.tree.map(lambda leaf: leaf[0], batch))

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from told import told
 
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.attacks import pgd
@@ -40,7 +41,7 @@ def slots():
 
 
 def state_of(model, filled):
-    return init_state(model, *filled, key=jax.random.key(0), images=jnp.zeros((1, *SHAPE)), num_examples=B)
+    return init_state(model, *filled, key=jax.random.key(0), images=jnp.zeros((1, *SHAPE)), info=told(B))
 
 
 def batch_of(seed=0):

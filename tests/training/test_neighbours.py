@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from told import told
 
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.attacks import pgd
@@ -30,7 +31,7 @@ MODEL = models.from_function(
 
 
 def start():
-    make = partial(init_state, MODEL, key=jax.random.key(0), images=jnp.zeros((1, D)), num_examples=N)
+    make = partial(init_state, MODEL, key=jax.random.key(0), images=jnp.zeros((1, D)), info=told(N))
     return {name: make(*slots) for name, slots in SLOTS.items()}
 
 

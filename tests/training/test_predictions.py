@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from told import told
 
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.errors import SettingError
@@ -22,7 +23,7 @@ def value(loss, num_classes, batch=BATCH):
         return tuple(Outputs(jnp.ones((4, num_classes)), {}) for _ in images)
 
     mean = lambda values, weight: jnp.sum(values * weight) / jnp.sum(weight)  # noqa: E731
-    return loss.value(forward, batch, adversarial, loss.init(None, None), step=0, mean=mean, gather=lambda x: x)
+    return loss.value(forward, batch, adversarial, loss.init(None, None, None), step=0, mean=mean, gather=lambda x: x)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -38,6 +39,6 @@ def test_losses_refuse_one_logit_and_labels_that_are_no_class(loss):
 def test_a_train_step_with_one_logit_is_refused_and_does_not_run_at_a_loss_of_zero():
     model = models.from_function(lambda key, x: {"w": jnp.ones((2, 1))}, lambda params, x: x @ params["w"])
     slots = optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean()
-    state = init_state(model, *slots, key=jax.random.key(0), images=IMAGES, num_examples=4)
+    state = init_state(model, *slots, key=jax.random.key(0), images=IMAGES, info=told(4))
     with pytest.raises(SettingError, match=r"logits_fn = .*two classes"):
         jax.eval_shape(make_train_step(model.apply, *slots), state, BATCH)

@@ -42,7 +42,8 @@ images = np.random.default_rng(0).uniform(size=(4, 32, 8, 8, 1)).astype(np.float
 rows = np.arange(32, dtype=np.int32)
 whole = [bap.Batch(x, rows % 10, rows, np.ones(32, np.float32)) for x in images]
 batches = [shard_batch(mesh, batch) for batch in whole]
-state = bap.init_state(model, *slots, key=jax.random.key(0), images=jnp.zeros((1, 8, 8, 1)), num_examples=128)
+info = bap.RunInfo(model.apply, 10, bap.Bounds(), (8, 8, 1), num_examples=128, steps_per_epoch=4, num_steps=steps)
+state = bap.init_state(model, *slots, key=jax.random.key(0), images=jnp.zeros((1, 8, 8, 1)), info=info)
 state = replicate(mesh, state)
 step = jit_step(bap.make_train_step(model.apply, *slots), mesh)
 compiled = step.lower(state, batches[0]).compile()

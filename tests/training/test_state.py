@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from told import told
 
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.errors import CheckpointError, SettingError
@@ -34,7 +35,12 @@ def stateful(key, images):
     return tied(key, images), {"seen": counts, "again": counts}
 
 
-def teacher(params, model_state):
+def twice(info):
+    table = jnp.zeros(info.num_examples)
+    return {"table": table, "same": table}
+
+
+def teacher(params, model_state, info):
     return {"teacher": params, "same": params}
 
 
@@ -49,7 +55,7 @@ CASES = {
     "weights": (MODEL, optax.adam(1e-3), budgets.none(), losses.clean()),
     "model_state": (Model(stateful, MODEL.apply), optax.sgd(0.1), budgets.none(), losses.clean()),
     "opt_state": (MODEL, accumulating(), budgets.none(), losses.clean()),
-    "budget": (MODEL, optax.sgd(0.1), Budget(lambda count: (lambda a: {"a": a, "b": a})(jnp.zeros(count)), None), losses.clean()),
+    "budget": (MODEL, optax.sgd(0.1), Budget(twice, None), losses.clean()),
     "loss": (MODEL, optax.sgd(0.1), budgets.none(), Loss(teacher, losses.clean().value)),
 }
 
@@ -66,7 +72,7 @@ def test_no_two_leaves_share_a_buffer(case, compiled):
 
     def make():
         slots = optimizer, pruners.dense(), budget, loss
-        return init_state(model, *slots, key=jax.random.key(0), images=IMAGES, num_examples=6)
+        return init_state(model, *slots, key=jax.random.key(0), images=IMAGES, info=told(6))
 
     state = jax.jit(make)() if compiled else make()
     found = pointers(state)
@@ -79,7 +85,7 @@ def test_a_donated_state_with_tied_weights_trains_as_one_that_is_not_donated():
     step = make_train_step(MODEL.apply, *slots)
     seen = []
     for options in ({}, {"donate_argnums": 0}):
-        state = init_state(MODEL, *slots, key=jax.random.key(0), images=IMAGES, num_examples=6)
+        state = init_state(MODEL, *slots, key=jax.random.key(0), images=IMAGES, info=told(6))
         compiled = jax.jit(step, **options)
         for _ in range(3):
             state, metrics = compiled(state, BATCH)
@@ -92,7 +98,7 @@ def test_what_shares_nothing_is_not_copied():
     weight = jnp.ones((4, 3))
     model = models.from_function(lambda key, images: {"w": weight}, lambda params, images: images @ params["w"])
     slots = optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean()
-    state = init_state(model, *slots, key=jax.random.key(0), images=IMAGES, num_examples=6)
+    state = init_state(model, *slots, key=jax.random.key(0), images=IMAGES, info=told(6))
     assert state.trainable["w"] is weight
 
 
@@ -100,7 +106,7 @@ def of(masks=None, pruner=None, **given):
     pruner = pruner or pruners.magnitude(Ramp(0.0, 0.9, 0, 4, 1))
     return init_state(
         MODEL, optax.sgd(0.1), pruner, budgets.none(), losses.clean(),
-        key=jax.random.key(0), images=IMAGES, num_examples=6, masks=masks, **given,
+        key=jax.random.key(0), images=IMAGES, info=told(6), masks=masks, **given,
     )  # fmt: skip
 
 
@@ -118,10 +124,10 @@ def test_given_weights_and_statistics_are_begun_with_and_stay_the_users():
     seen = {"seen": jnp.float32(3), "again": jnp.float32(4)}
     pruner, model = pruners.dense(), Model(stateful, MODEL.apply)
     slots = model, optax.sgd(0.1), pruner, budgets.none(), losses.clean()
-    told = {"key": jax.random.key(0), "images": IMAGES, "num_examples": 6}
-    found = init_state(*slots, **told, model_state=seen)
+    options = {"key": jax.random.key(0), "images": IMAGES, "info": told(6)}
+    found = init_state(*slots, **options, model_state=seen)
     assert found.model_state == seen
-    jax.tree.map(np.testing.assert_array_equal, found.trainable, init_state(*slots, **told).trainable)
+    jax.tree.map(np.testing.assert_array_equal, found.trainable, init_state(*slots, **options).trainable)
 
 
 def test_given_masks_prune_the_first_weights_and_those_of_a_loss():
@@ -145,3 +151,24 @@ def test_a_pruner_that_takes_no_masks_is_refused_only_where_there_are_some():
     of(pruner=own)
     with pytest.raises(SettingError, match=r"pruner = .*lambda.*: expected one that begins with given masks"):
         of(jax.tree.map(lambda _: jnp.bool_(True), given_weights()), own)
+
+
+def begin(budget=None, loss=None, **given):
+    slots = optax.sgd(0.1), pruners.dense(), budget or budgets.none(), loss or losses.clean()
+    return init_state(MODEL, *slots, key=jax.random.key(0), images=IMAGES, **given)
+
+
+def test_the_size_of_the_training_set_alone_is_enough_for_one_more_release():
+    with pytest.warns(FutureWarning, match="give info="):
+        assert begin(Budget(twice, None), num_examples=6).budget["table"].shape == (6,)
+    for given in ({}, {"num_examples": 6, "info": told(6)}):
+        with pytest.raises(SettingError, match="info = "):
+            begin(**given)
+
+
+def test_slots_whose_init_knows_no_info_are_called_as_before_for_one_more_release():
+    with pytest.warns(FutureWarning, match=r"a budget whose init takes no `info`.*init\(info\)"):
+        assert begin(Budget(lambda count: jnp.zeros(count), None), info=told(5)).budget.shape == (5,)
+    old = Loss(lambda params, model_state: {"teacher": params}, losses.clean().value)
+    with pytest.warns(FutureWarning, match=r"a loss whose init takes no `info`.*init\(params, model_state, info\)"):
+        assert begin(loss=old, info=told(5)).loss["teacher"].keys() == MODEL.init(jax.random.key(0), IMAGES)[0].keys()

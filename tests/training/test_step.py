@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from told import told
 
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.attacks import pgd
@@ -55,7 +56,7 @@ def slots(budget=None, loss=None, pruner=None, optimizer=None):
 
 
 def start(model, filled):
-    return init_state(model, *filled, key=jax.random.key(0), images=jnp.zeros((1, *SHAPE)), num_examples=B)
+    return init_state(model, *filled, key=jax.random.key(0), images=jnp.zeros((1, *SHAPE)), info=told(B))
 
 
 def run(step, state, data):
@@ -245,7 +246,7 @@ def test_the_whole_state_may_be_batched_for_a_sweep():
     step = make_train_step(model.apply, *filled)
 
     def one(seed, final):
-        state = init_state(model, *filled, key=jax.random.key(seed), images=jnp.zeros((1, *SHAPE)), num_examples=B)
+        state = init_state(model, *filled, key=jax.random.key(seed), images=jnp.zeros((1, *SHAPE)), info=told(B))
         return state._replace(prune=state.prune._replace(ramp=state.prune.ramp._replace(final_sparsity=final)))
 
     seeds, finals = jnp.arange(3), jnp.array([0.2, 0.5, 0.8])
@@ -273,7 +274,7 @@ def test_the_whole_state_may_be_batched_for_a_sweep():
 def test_the_step_lowers_for_accelerators(arm, platform):
     model = models.build("resnet8", num_classes=K, conv="plain")
     filled = slots(*ARMS[arm])
-    make = lambda key, images: init_state(model, *filled, key=key, images=images, num_examples=B)  # noqa: E731
+    make = lambda key, images: init_state(model, *filled, key=key, images=images, info=told(B))  # noqa: E731
     images = jax.ShapeDtypeStruct((B, 8, 8, 3), jnp.float32)
     state = jax.eval_shape(make, jax.random.key(0), images)
     numbers = jax.ShapeDtypeStruct((B,), jnp.int32)
@@ -300,7 +301,8 @@ def test_a_teacher_that_is_the_trained_network_itself_may_be_donated():
     def value(forward, batch, adversarial, teacher, **options):
         return plain.value(forward, batch, adversarial, (), **options)
 
-    model, filled = models.from_function(plain_network, plain_apply), slots(loss=plain._replace(init=lambda p, s: p, value=value))
+    itself = plain._replace(init=lambda params, model_state, info: params, value=value)
+    model, filled = models.from_function(plain_network, plain_apply), slots(loss=itself)
     state = start(model, filled)
     new, _ = jax.jit(make_train_step(model.apply, *filled), donate_argnums=0)(state, next(batches(1)))
     chex.assert_trees_all_equal(new.loss, start(model, filled).trainable)
