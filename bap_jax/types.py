@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ Params = PyTree  # a pytree of arrays: weights
 ModelState = PyTree  # whatever a forward pass carries besides weights, e.g. BatchNorm statistics; () or {} if nothing
 Norm = Literal["linf", "l2", "l1", "l0", "rms"]
 LogitsFn = Callable[[Array], Array]  # images [B, ...] -> logits [B, K]
+NORMS: tuple[Norm, ...] = get_args(Norm)
 Status = Literal["passed", "warned", "failed"]
 Gather = Callable[[Array], Array]  # [B_local, ...] -> [B_global, ...]; the identity under jit and a mesh
 

@@ -41,7 +41,7 @@ class _Goal(NamedTuple):
     reached: Callable[[Array], Array]  # logits [B, K] -> [B] bool, adversarial
 
 
-class _Run(NamedTuple):
+class _Outcome(NamedTuple):
     images: Array  # [B, ...] the point that a run returns
     found: Array  # [B] it is adversarial
     score: Array  # [B] the best score met
@@ -86,7 +86,7 @@ def _ascend(
     images: Array,
     epsilon: float | Array,
     start: Array | None,
-) -> _Run:
+) -> _Outcome:
     norm, bounds = ascent.norm, ascent.bounds
     phases = _PHASES if ascent.large_epsilon_schedule else (1.0,)
     timetable, steps = _timetable(ascent, phases)
@@ -133,7 +133,7 @@ def _ascend(
 
     begin_at = _random_start(ascent, keys, images, phases[0] * budget) if start is None else start
     walk, losses = jax.lax.scan(advance, begin(begin_at, phases[0] * budget), timetable)
-    return _Run(choose(walk.found, walk.kept, walk.best), walk.found, walk.best_score, losses[steps])
+    return _Outcome(choose(walk.found, walk.kept, walk.best), walk.found, walk.best_score, losses[steps])
 
 
 def _evaluate(
@@ -222,25 +222,25 @@ def _periods(num_steps: int, *, sparse: bool) -> np.ndarray:
     return ends
 
 
-def _nothing(images: Array, found: Array, num_steps: int) -> _Run:
+def _nothing(images: Array, found: Array, num_steps: int) -> _Outcome:
     """The result before any run: the images themselves."""
     none = jnp.zeros_like(images, shape=images.shape[:1])
-    return _Run(images, found, none - jnp.inf, jnp.zeros_like(none, shape=(num_steps, *none.shape)))
+    return _Outcome(images, found, none - jnp.inf, jnp.zeros_like(none, shape=(num_steps, *none.shape)))
 
 
-def _first_success(run: Callable[[Array], _Run], numbers: Array, begin: _Run, last: int | None = None) -> _Run:
+def _first_success(run: Callable[[Array], _Outcome], numbers: Array, begin: _Outcome, last: int | None = None) -> _Outcome:
     """Run after run, up to the number ``last``: each row keeps its first success, and before it the best score."""
 
-    def again(best: _Run, number: Array) -> tuple[_Run, None]:
+    def again(best: _Outcome, number: Array) -> tuple[_Outcome, None]:
         enough = jnp.all(best.found) if last is None else jnp.all(best.found) | (number > last)
         return jax.lax.cond(enough, lambda: best, lambda: _better(best, run(number))), None
 
     return jax.lax.scan(again, begin, numbers)[0]
 
 
-def _better(old: _Run, new: _Run) -> _Run:
+def _better(old: _Outcome, new: _Outcome) -> _Outcome:
     wins = ~old.found & (new.found | (new.score > old.score))
-    return _Run(
+    return _Outcome(
         choose(wins, new.images, old.images),
         old.found | new.found,
         jnp.where(wins, new.score, old.score),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from bap_jax.errors import SettingError
 from bap_jax.inputs import concrete, require_images, require_labels, require_logits, require_radius
 from bap_jax.mathematics.projections import check_radius
-from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm
+from bap_jax.types import NORMS, Array, AttackResult, Bounds, LogitsFn, Norm
 
 _NO_BOX = Bounds(-math.inf, math.inf)
 Give = Callable[[Array, Array, Array], AttackResult]  # (images, found, loss) -> what the attack returns
@@ -80,7 +80,7 @@ def admit(
     if jnp.finfo(images.dtype).bits < 16:
         raise SettingError("images", str(images.dtype), "float16, bfloat16 or a wider type")
     check_radius("epsilon", epsilon)
-    if norm in get_args(Norm):  # others are refused by the attack, with the norms that it has
+    if norm in NORMS:  # others are refused by the attack, with the norms that it has
         box = _NO_BOX if isinstance(logits_fn, AnyRadius) else bounds
         require_radius(epsilon, norm, box, images.shape[1:])  # type: ignore[arg-type]
     given = images

@@ -15,7 +15,7 @@ from bap_jax.attacks._apgd_ascent import (
     _fold,
     _Goal,
     _nothing,
-    _Run,
+    _Outcome,
 )
 from bap_jax.attacks._inputs import admit, check_count
 from bap_jax.attacks.pgd import Objective
@@ -118,7 +118,7 @@ def apgd(
 
     goal = _Goal(lambda logits: sign * objective(logits, labels), lambda logits: successful(logits, labels, targeted=targeted))
 
-    def run(number: int | Array) -> _Run:
+    def run(number: int | Array) -> _Outcome:
         return _ascend(ascent, goal, logits_fn, _fold(keys, number), images, epsilon, start)
 
     if restarts == 1:

@@ -17,7 +17,7 @@ from bap_jax.attacks._apgd_ascent import (
     _fold,
     _Goal,
     _nothing,
-    _Run,
+    _Outcome,
 )
 from bap_jax.attacks._inputs import admit, check_count
 from bap_jax.errors import SettingError
@@ -103,7 +103,7 @@ def apgd_targeted(
     wrong = jnp.where(jnp.arange(num_wrong + 1)[None, :] == labels[:, None], -jnp.inf, clean)
     _, ranked = jax.lax.top_k(wrong, num_wrong)  # [B, K - 1]
 
-    def run(rank: Array) -> _Run:
+    def run(rank: Array) -> _Outcome:
         targets = jax.lax.dynamic_index_in_dim(ranked, jnp.minimum(rank, num_wrong) - 1, axis=1, keepdims=False)
         goal = _Goal(lambda logits: dlr_targeted(logits, labels, targets), lambda logits: misclassified(logits, labels))
         return _ascend(ascent, goal, logits_fn, _fold(keys, rank), images, epsilon, start)

@@ -210,7 +210,7 @@ class _Plane(NamedTuple):
     normal: Array  # [B, ...] its gradient
 
 
-class _Run(NamedTuple):
+class _Found(NamedTuple):
     nearest: Nearest
     losses: Array  # [num_steps, B]
 
@@ -248,7 +248,7 @@ def _search(
         current = choose(hit, images + settings.beta * (moved - images), moved)
         return (current, nearest), margin_loss(logits, labels)
 
-    def run(before: _Run, number: int | Array) -> _Run:
+    def run(before: _Found, number: int | Array) -> _Found:
         restart, rank = settings.first_restart + number // num_targets, first_target + number % num_targets
         target = jax.lax.dynamic_index_in_dim(ranked, jnp.minimum(rank, num_classes - 1), axis=1, keepdims=False)
         start = images
@@ -259,11 +259,11 @@ def _search(
             lambda carry, nothing: iterate(carry, nothing, target), (start, before.nearest), None, length=settings.num_steps
         )
         nearer = (nearest.distance < before.nearest.distance) | (jnp.asarray(number) == 0)
-        return _Run(nearest, jnp.where(nearer[None, :], losses, before.losses))
+        return _Found(nearest, jnp.where(nearer[None, :], losses, before.losses))
 
     wrong = misclassified(clean, labels)
     nearest = keep_nearer(none_yet(images), wrong, images, jnp.zeros_like(images, shape=labels.shape))
-    begin = _Run(nearest, jnp.zeros_like(clean, shape=(settings.num_steps, *labels.shape)))
+    begin = _Found(nearest, jnp.zeros_like(clean, shape=(settings.num_steps, *labels.shape)))
     count = settings.restarts * num_targets
     if count == 1:
         found = run(begin, 0)

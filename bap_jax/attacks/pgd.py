@@ -113,7 +113,7 @@ def pgd(
         carry = _remember(carry, hit, keep)
         return carry._replace(current=ascend(carry.current, gradient)), losses
 
-    def run(restart: int | Array) -> _Run:
+    def run(restart: int | Array) -> _Restart:
         start = images
         if random_start and keys is not None:
             start = clip_to_bounds(images + _noise(keys, restart, images, epsilon, norm), bounds)
@@ -122,9 +122,9 @@ def pgd(
         hit = adversarial(logits)
         found = walk.found | hit
         if keep == "last":
-            return _Run(walk.current, found, hit, sign * objective(logits, labels), losses)
+            return _Restart(walk.current, found, hit, sign * objective(logits, labels), losses)
         point = choose(hit | ~walk.found, walk.current, walk.kept)
-        return _Run(point, found, found, sign * objective(logits, labels), losses)
+        return _Restart(point, found, found, sign * objective(logits, labels), losses)
 
     best = run(0) if restarts == 1 else _best(jax.lax.map(run, jnp.arange(restarts)))
     return give(best.images, best.found, best.losses)
@@ -136,7 +136,7 @@ class _Walk(NamedTuple):
     found: Array  # [B]
 
 
-class _Run(NamedTuple):
+class _Restart(NamedTuple):
     images: Array  # [B, ...] the point this restart returns
     found: Array  # [B] some iterate was adversarial
     adversarial: Array  # [B] the point is
@@ -149,17 +149,17 @@ def _remember(walk: _Walk, hit: Array, keep: str) -> _Walk:
     return walk._replace(kept=kept, found=walk.found | hit)
 
 
-def _best(runs: _Run) -> _Run:
+def _best(runs: _Restart) -> _Restart:
     best, *others = (jax.tree.map(lambda leaf, r=r: leaf[r], runs) for r in range(runs.found.shape[0]))
     for other in others:
         best = _better(best, other)
     return best
 
 
-def _better(old: _Run, new: _Run) -> _Run:
+def _better(old: _Restart, new: _Restart) -> _Restart:
     wins = (new.adversarial & ~old.adversarial) | ((new.adversarial == old.adversarial) & (new.score > old.score))
     images = choose(wins, new.images, old.images)
-    return _Run(
+    return _Restart(
         images,
         old.found | new.found,
         old.adversarial | new.adversarial,

@@ -11,7 +11,7 @@ from bap_jax.parallel import cores
 from bap_jax.timing import Ratio
 
 
-class Row(NamedTuple):
+class RatioRow(NamedTuple):
     """One line of the result."""
 
     what: str
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
     return {"device": device.device_kind, "platform": device.platform, "cores": cores(), "load": load, "jax": jax.__version__}
 
 
-def plain(row: Row) -> dict[str, Any]:
+def plain(row: RatioRow) -> dict[str, Any]:
     """A line of the result as JSON."""
     processor = None if row.processor is None else row.processor._asdict()
     return {"what": row.what, "wall": row.ratio._asdict(), "processor": processor, "goal": row.goal}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.bench.process import RAMP_STEPS, Stalled, StepProcess
-from bap_jax.bench.result import Row, machine, plain
+from bap_jax.bench.result import RatioRow, machine, plain
 from bap_jax.bench.step import TimedStep, mask_work, network, read_data
 from bap_jax.bench.utilisation import forward_flops, matmul_rate, model_flops, utilisation
 from bap_jax.errors import SettingError
@@ -38,7 +38,7 @@ class Arms(NamedTuple):
 
 def time_steps(
     settings: Settings, *, rounds: int, devices: int | None = None, progress: Callable[[int], None] = lambda done: None
-) -> tuple[dict[str, Any], list[Row]]:
+) -> tuple[dict[str, Any], list[RatioRow]]:
     """Times the steps in turn.
 
     Args:
@@ -140,10 +140,10 @@ def _measure(here: dict[str, Timed], many: dict[str, Timed], rounds: int, told: 
         return in_turn(here, rounds, told), str(error)
 
 
-def _rows(samples: dict[str, list[Sample]], ramp: Ramp) -> list[Row]:
-    def row(what: str, these: list[Sample], those: list[Sample], goal: float | None = None) -> Row:
+def _rows(samples: dict[str, list[Sample]], ramp: Ramp) -> list[RatioRow]:
+    def row(what: str, these: list[Sample], those: list[Sample], goal: float | None = None) -> RatioRow:
         on_cpu = jax.default_backend() == "cpu"
-        return Row(what, ratio(these, those), ratio(these, those, "processor") if on_cpu else None, goal)
+        return RatioRow(what, ratio(these, those), ratio(these, those, "processor") if on_cpu else None, goal)
 
     blind, every = samples[BLIND], int(ramp.frequency)
     rows = [row("blind / uniform", blind, samples[UNIFORM], 1.5)]

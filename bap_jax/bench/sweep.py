@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bap_jax.bench.process import python_on
-from bap_jax.bench.result import Row, machine, plain
+from bap_jax.bench.result import RatioRow, machine, plain
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import Settings
 from bap_jax.sweeps.execute import BOOK, Together, run_sweep
@@ -29,7 +29,7 @@ SWEPT, LOOP, PROCESSES = "bap sweep", "one process, cells in a loop", "a process
 GOALS = {PROCESSES: 0.3, LOOP: None}  # on an accelerator 0.4 of the loop
 
 
-class Job(NamedTuple):
+class OneProcess(NamedTuple):
     """What one process does: the sweep, or one cell of it."""
 
     settings: dict[str, Any]
@@ -60,7 +60,7 @@ class Job(NamedTuple):
 
 def time_sweep(
     settings: Settings, progress: Callable[[int, str, int], None] = lambda done, what, total: None
-) -> tuple[dict[str, Any], list[Row], dict[str, Sample]]:
+) -> tuple[dict[str, Any], list[RatioRow], dict[str, Sample]]:
     """Times the three once, one after the other.
 
     Args:
@@ -78,11 +78,11 @@ def time_sweep(
         taken: dict[str, Sample] = {}
         for number, (name, together) in enumerate(((SWEPT, "auto"), (LOOP, "loop"))):
             progress(number * count, name, 3 * count)
-            taken[name] = timed(Job(settings.as_dict(), f"{folder}/{together}", together))  # type: ignore[arg-type]
+            taken[name] = timed(OneProcess(settings.as_dict(), f"{folder}/{together}", together))  # type: ignore[arg-type]
         each = []
         for cell in range(count):
             progress(2 * count + cell, PROCESSES, 3 * count)
-            each.append(timed(Job(settings.as_dict(), f"{folder}/{cell}", "loop", cell)))
+            each.append(timed(OneProcess(settings.as_dict(), f"{folder}/{cell}", "loop", cell)))
         progress(3 * count, PROCESSES, 3 * count)
         taken[PROCESSES] = Sample(*(sum(part) for part in zip(*each, strict=True)))
         groups = json.loads((Path(folder) / "auto" / BOOK).read_text(encoding="utf-8"))["groups"]
@@ -91,13 +91,13 @@ def time_sweep(
     return record | {"seconds": {name: found._asdict() for name, found in taken.items()}}, rows, taken
 
 
-def row(taken: dict[str, Sample], other: str) -> Row:
+def row(taken: dict[str, Sample], other: str) -> RatioRow:
     """The sweep's time over that of another way."""
     mine, theirs = [taken[SWEPT]], [taken[other]]
-    return Row(f"{SWEPT} / {other}", ratio(mine, theirs), ratio(mine, theirs, "processor"), GOALS[other])
+    return RatioRow(f"{SWEPT} / {other}", ratio(mine, theirs), ratio(mine, theirs, "processor"), GOALS[other])
 
 
-def timed(job: Job) -> Sample:
+def timed(job: OneProcess) -> Sample:
     """Seconds on the clock, and of processor time in the job's process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall = sample(job.run).wall
@@ -106,7 +106,7 @@ def timed(job: Job) -> Sample:
 
 
 def _main() -> None:
-    job = Job(**json.loads(sys.argv[1]))
+    job = OneProcess(**json.loads(sys.argv[1]))
     swept = run_sweep(job.sweep(), Path(job.out), together=job.together)
     if swept.failed:
         sys.exit(f"{len(swept.failed)} cells failed: {next(iter(swept.failed.values()))}")

@@ -1,11 +1,13 @@
 """Evaluation: robust accuracy under threats, security curves, and the checks that make them believable."""
 
+import warnings
+
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy, wilson_interval
 from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.cascade import Cascade, Stage, cascade
 from bap_jax.evaluation.checks import check_distances, check_margins, check_sparsity
 from bap_jax.evaluation.evaluate import evaluate
-from bap_jax.evaluation.jobs import Source
+from bap_jax.evaluation.jobs import Surrogate
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
 from bap_jax.evaluation.threats import ATTACKS, deepfool_threat, fgsm_threat, named_threat, pgd_threat, settings_of
@@ -18,8 +20,8 @@ __all__ = [
     "EvaluationResult",
     "Progress",
     "SecurityCurve",
-    "Source",
     "Stage",
+    "Surrogate",
     "area_under_curve",
     "autoattack",
     "cascade",
@@ -37,3 +39,10 @@ __all__ = [
     "settings_of",
     "wilson_interval",
 ]
+
+
+def __getattr__(name: str) -> type[Surrogate]:
+    if name != "Source":  # as it was called before
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("bap_jax.evaluation.Source is Surrogate now, and the old name goes soon", FutureWarning, stacklevel=2)
+    return Surrogate

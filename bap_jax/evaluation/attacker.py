@@ -10,17 +10,16 @@ import numpy as np
 
 from bap_jax.evaluation import compiled
 from bap_jax.evaluation.bound import Once, hashable
-from bap_jax.evaluation.compiled import NORMS
-from bap_jax.evaluation.jobs import Job, Source, tolerance
+from bap_jax.evaluation.jobs import Job, Surrogate, tolerance
 from bap_jax.evaluation.tables import Rows
 from bap_jax.mathematics.per_example import num_features
-from bap_jax.types import Array, Batch, Bounds
+from bap_jax.types import NORMS, Array, Batch, Bounds
 
 
 class Attacker(NamedTuple):
     """The network in question, and how batches reach the devices and results the host."""
 
-    network: Source
+    network: Surrogate
     key: Array
     put: Callable[[Batch], Batch]
     fetch: Callable[[Any], Any] = jax.device_get
@@ -89,6 +88,6 @@ class Attacker(NamedTuple):
             "unanswered": ~judged["answered"],
             "right": judged["right"],
             "lost": found & ~fooled & judged["answered"] & (not job.network.name),
-            **{norm: judged[norm] for norm in (*NORMS, "rms")},
+            **{norm: judged[norm] for norm in NORMS},
             **({"images": self.fetch(images)} if self.keep_examples else {}),
         }

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bap_jax.evaluation import checks
-from bap_jax.evaluation.compiled import NORMS
 from bap_jax.evaluation.controls import Control
 from bap_jax.evaluation.jobs import Job
-from bap_jax.evaluation.tables import Rows
-from bap_jax.types import Check
+from bap_jax.evaluation.tables import DISTANCES, Rows
+from bap_jax.types import NORMS, Check
 
 
 class Evidence(NamedTuple):
@@ -111,7 +110,7 @@ def _of_cut_points(evidence: Evidence, job: Job) -> Check:
 def _of_single_steps(evidence: Evidence) -> list[Check]:
     found = []
     tolerance = max(0.005, 1.5 / evidence.num_examples)
-    for norm in NORMS:
+    for norm in DISTANCES:
         group = [j for j in evidence.jobs if j.norm == norm and not j.minimal and not j.black_box and not j.cascade]
         for position, epsilon in enumerate(group[0].epsilons if group else ()):
             values = {
@@ -129,7 +128,7 @@ def _of_single_steps(evidence: Evidence) -> list[Check]:
 def _of_black_boxes(evidence: Evidence) -> list[Check]:
     """Per example: what falls to an attack without gradients has to fall to one with them."""
     found = []
-    for norm in (*NORMS, "rms"):
+    for norm in NORMS:
         group = [job for job in evidence.jobs if job.norm == norm and not (job.cascade or job.truncated)]
         white = [job for job in group if not job.black_box]
         for job in (job for job in group if job.black_box and white):

@@ -18,10 +18,9 @@ from bap_jax.inputs import require_logits
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import cross_entropy, margin, successful
 from bap_jax.mathematics.projections import clip_to_bounds
-from bap_jax.types import Array, AttackResult, Batch, Bounds, LogitsFn, Norm, Params
+from bap_jax.types import NORMS, Array, AttackResult, Batch, Bounds, LogitsFn, Params
 
 Predict = Callable[..., Array]  # (params, images [B, ...]) -> logits [B, K]; of a random network (params, images, keys=None)
-NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 
 
 @partial(jax.jit, static_argnums=0)
@@ -67,7 +66,7 @@ def judge(predict: Predict, params: Params, batch: Batch, images: Array, bounds:
         "logits": logits,
         "label": batch.labels,
         "prediction": jnp.argmax(logits, axis=1),
-        **{norm: per_example_norm(delta, norm) for norm in (*NORMS, "rms")},
+        **{norm: per_example_norm(delta, norm) for norm in NORMS},
         "boxed": _boxed(images, bounds),
         "finite": jnp.all(jnp.isfinite(images.reshape(images.shape[0], -1)), axis=1),
         "answered": jnp.all(jnp.isfinite(logits), axis=1),

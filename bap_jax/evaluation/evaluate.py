@@ -14,12 +14,12 @@ from bap_jax.evaluation import audit, compiled, tables
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy
 from bap_jax.evaluation.attacker import Attacker
 from bap_jax.evaluation.cascade import Cascade, Stage
-from bap_jax.evaluation.compiled import NORMS, Predict
+from bap_jax.evaluation.compiled import Predict
 from bap_jax.evaluation.controls import Control, Controls
 from bap_jax.evaluation.determinism import among_others, largest_gap
 from bap_jax.evaluation.examples import Examples
 from bap_jax.evaluation.given import attacks_of, batches_of, key_of, on_host, sources_of
-from bap_jax.evaluation.jobs import Job, Radii, Source, budgets_of, check_sizes, jobs_of
+from bap_jax.evaluation.jobs import Job, Radii, Surrogate, budgets_of, check_sizes, jobs_of
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.tables import Rows, Tables
 from bap_jax.inputs import require_labels
@@ -36,7 +36,7 @@ def evaluate(
     epsilons: Radii,
     key: Array | int,
     *,
-    sources: Sequence[Source] | Source = (),
+    sources: Sequence[Surrogate] | Surrogate = (),
     controls: bool = True,
     keep_examples: bool = False,
     recall: Callable[[str], Rows | None] | None = None,
@@ -100,9 +100,9 @@ def evaluate(
         raise SettingError("predict", type(predict).__name__, "a function of (params, images) that returns logits")
     threats, sources, key = attacks_of(threats), sources_of(sources), key_of(key)
     budgets = budgets_of(threats, epsilons)
-    network = Source("", predict, params)
+    network = Surrogate("", predict, params)
     attacker = Attacker(network, key, put or (lambda batch: batch), fetch, keep_examples)
-    run = _Run(attacker, recall, record, progress)
+    run = _Evaluation(attacker, recall, record, progress)
     run.look(batches_of(batches), threats, budgets)
     jobs = jobs_of(threats, sources, network, budgets, run.clean["logits"].shape[1])
     run.plan(jobs)
@@ -112,7 +112,7 @@ def evaluate(
     return run.result(jobs, tried)
 
 
-class _Run:
+class _Evaluation:
     """One evaluation under way: the examples, and per attack and budget a table with a row for each."""
 
     def __init__(self, attacker: Attacker, recall, record, progress):
@@ -250,7 +250,9 @@ class _Run:
             prediction=self.clean["prediction"],
             success=success,
             distance={job.name: self.tables[job.name, math.inf][job.norm] for job in jobs if job.measures_distance},
-            nearest={norm: np.min([t[norm] for t in self.tables.values()], axis=0) for norm in NORMS} if self.tables else {},
+            nearest={norm: np.min([t[norm] for t in self.tables.values()], axis=0) for norm in tables.DISTANCES}
+            if self.tables
+            else {},
             stages={job.name: tables.after_each_stage(self.after, job, self.wrong) for job in cascades},
             broken_by={job.name: tables.broken_by(self.tables, job, self.wrong) for job in cascades},
             examples={name: images for name, images in kept.items() if images is not None},

@@ -47,7 +47,7 @@ def sources_of(sources: Any) -> list[Any]:
     given = [sources] if hasattr(sources, "predict") or not isinstance(sources, Iterable) else list(sources)
     for source in given:
         if not hasattr(source, "predict"):
-            raise SettingError("sources", type(source).__name__, "networks as Source(name, predict, params)")
+            raise SettingError("sources", type(source).__name__, "networks as Surrogate(name, predict, params)")
     return given
 
 

@@ -21,8 +21,9 @@ from bap_jax.types import Bounds, Norm, Params, Threat
 Radii = float | Sequence[float] | Mapping[Norm, float | Sequence[float]]
 
 
-class Source(NamedTuple):
-    """Another network whose adversarial examples are tried as well: a transfer attack."""
+class Surrogate(NamedTuple):
+    """A network that attacks are made on: another one, whose adversarial examples are tried as well (a transfer attack),
+    or, without a name, the one in question."""
 
     name: str
     predict: Predict
@@ -37,7 +38,7 @@ class Job(NamedTuple):
     bounds: Bounds
     minimal: bool
     stages: tuple[Stage, ...]
-    network: Source
+    network: Surrogate
     epsilons: tuple[float, ...]
     threat: Threat | Cascade
 
@@ -88,8 +89,8 @@ def budgets_of(threats: Sequence[Threat | Cascade], epsilons: Radii) -> dict[str
 
 def jobs_of(
     threats: Sequence[Threat | Cascade],
-    sources: Sequence[Source],
-    network: Source,
+    sources: Sequence[Surrogate],
+    network: Surrogate,
     budgets: Mapping[str, tuple[float, ...]],
     num_classes: int,
 ) -> list[Job]:

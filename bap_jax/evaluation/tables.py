@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bap_jax.evaluation.accuracy import robust_accuracy
-from bap_jax.evaluation.compiled import NORMS
 from bap_jax.evaluation.jobs import Job
-from bap_jax.types import Norm
+from bap_jax.types import NORMS, Norm
 
 Rows = dict[str, np.ndarray]  # columns of a table, each [N] or, of a batch, [n]
 Tables = dict[tuple[str, float], Rows]  # (attack, budget) -> columns [N]
+DISTANCES: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")  # rms is l2 in another unit
 FLAGS = ("outside_ball", "outside_box", "not_finite", "unanswered", "lost")
 
 
@@ -31,7 +31,7 @@ def new_table(wrong: np.ndarray, images: np.ndarray | None = None) -> Rows:
         "attacked": np.zeros(count, bool),
         **{column: np.zeros(count, bool) for column in (*FLAGS, "repaired")},
         **{column: np.zeros(count, np.float32) for column in ("rise", "last_rise")},
-        **{norm: np.where(wrong, 0, np.inf).astype(np.float32) for norm in (*NORMS, "rms")},
+        **{norm: np.where(wrong, 0, np.inf).astype(np.float32) for norm in NORMS},
         **({} if images is None else {"images": images.copy()}),
     }
 
@@ -53,7 +53,7 @@ def enter(table: Rows, part: np.ndarray, rows: Rows, position: int) -> None:
         table[column][part] |= rows[column]
     for column in ("rise", "last_rise", "repaired"):
         table[column][part] = rows.get(column, 0)
-    for norm in (*NORMS, "rms"):
+    for norm in NORMS:
         table[norm][part[hit]] = rows[norm][hit]
     if "images" in table:
         table["images"][part] = rows["images"]
@@ -87,6 +87,13 @@ def after_each_stage(after: Mapping[tuple[str, float], Sequence[float]], job: Jo
         stage.name: np.array([after[job.name, epsilon][place] if epsilon > 0 else clean for epsilon in job.epsilons])
         for place, stage in enumerate(job.stages)
     }
+
+
+def nearest(tables: Tables) -> dict[Norm, np.ndarray]:
+    """Norm -> [N] the smallest norm of all adversarial points that any attack found; {} where nothing was run."""
+    if not tables:
+        return {}
+    return {norm: np.min([table[norm] for table in tables.values()], axis=0) for norm in DISTANCES}
 
 
 def attacked_images(tables: Tables, job: Job) -> np.ndarray | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.per_example import expand
 from bap_jax.mathematics.top_k import among_largest
-from bap_jax.types import Array, Norm
+from bap_jax.types import NORMS, Array, Norm
 
 
 def per_example_norm(delta: Array, norm: Norm, *, floor: float = 0.0) -> Array:
@@ -141,5 +139,5 @@ def steepest_direction(gradient: Array, norm: Norm, *, num_features: int = 1) ->
 
 def check_norm(norm: str) -> None:
     """Raise SettingError unless the norm is one of those this package names."""
-    if norm not in get_args(Norm):
-        raise SettingError("norm", norm, "one of " + ", ".join(get_args(Norm)))
+    if norm not in NORMS:
+        raise SettingError("norm", norm, "one of " + ", ".join(NORMS))

@@ -22,7 +22,7 @@ from bap_jax.checkpoint import (
 from bap_jax.checkpoint.journal import Journal
 from bap_jax.data import Source, evaluation_batches, load_split
 from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
-from bap_jax.evaluation import Source as AttackedOn
+from bap_jax.evaluation import Surrogate as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.plugins import is_import_path

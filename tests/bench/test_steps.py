@@ -193,6 +193,6 @@ def test_a_sweep_against_a_process_per_cell_and_a_loop(bap, monkeypatch, tmp_pat
 
 
 def test_the_processes_of_a_sweep_are_timed_and_must_not_fail(tmp_path):
-    job = sweep.Job(Settings(steps=0).as_dict(), str(tmp_path / "out"), "loop", 3)
+    job = sweep.OneProcess(Settings(steps=0).as_dict(), str(tmp_path / "out"), "loop", 3)
     with pytest.raises(RuntimeError, match="--steps = 0"):
         sweep.timed(job)

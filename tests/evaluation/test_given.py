@@ -6,8 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bap_jax import evaluation
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import Source, evaluate, fgsm_threat, named_threat
+from bap_jax.evaluation import Surrogate, evaluate, fgsm_threat, named_threat
 from bap_jax.types import Batch, Bounds
 
 N, D, K = 12, 5, 3
@@ -51,7 +52,7 @@ def test_what_is_plainly_meant_is_taken(change):
 
 @pytest.mark.parametrize("epsilon", [0.1, np.float32(0.1), jnp.float32(0.1), {"linf": 0.1}, {"linf": np.array(0.1)}])
 def test_one_radius_is_a_radius(epsilon):
-    found = look(epsilons=epsilon, sources=Source("other", linear, -WEIGHTS), controls=False)
+    found = look(epsilons=epsilon, sources=Surrogate("other", linear, -WEIGHTS), controls=False)
     assert found.epsilons["fgsm-linf"] == pytest.approx((0.1,)) and "fgsm-linf from other" in found.robust_accuracy
 
 
@@ -134,3 +135,8 @@ def test_half_precision_images_are_attacked_in_float32(dtype):
         np.testing.assert_allclose(found.robust_accuracy[name], accuracies, atol=1.5 / N)
     points = [check for check in found.checks if "points in" in check.name]
     assert len(points) == 5 and {check.status for check in points} == {"passed"}
+
+
+def test_the_old_name_of_a_surrogate_says_the_new_one():
+    with pytest.warns(FutureWarning, match="Source is Surrogate now"):
+        assert evaluation.Source is Surrogate

@@ -12,7 +12,7 @@ import pytest
 
 from bap_jax.attacks import carlini_wagner
 from bap_jax.evaluation import (
-    Source,
+    Surrogate,
     check_distances,
     check_sparsity,
     evaluate,
@@ -100,12 +100,12 @@ def test_masked_gradients(model):
 
 
 def test_transfer_from_the_dense_network_shows_masked_gradients_too():
-    result = look(reversed_gradients, [pgd_threat(num_steps=20)], sources=[Source("dense", network, WEIGHTS)])
+    result = look(reversed_gradients, [pgd_threat(num_steps=20)], sources=[Surrogate("dense", network, WEIGHTS)])
     name = "pgd-20-linf from dense"
     assert result.robust_accuracy[name][-1] < result.robust_accuracy["pgd-20-linf"][-1]
     assert result.worst_case["linf"][-1] == result.robust_accuracy[name][-1]
     assert statuses(result)[f"{name} finds nothing that gradients miss"] == "failed"
-    same = look(network, [pgd_threat(num_steps=20)], sources=[Source("dense", network, WEIGHTS)])
+    same = look(network, [pgd_threat(num_steps=20)], sources=[Surrogate("dense", network, WEIGHTS)])
     assert statuses(same)[f"{name} finds nothing that gradients miss"] == "passed"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bap_jax.attacks import bap_deepfool
-from bap_jax.evaluation import Source, cascade, evaluate, fgsm_threat, named_threat, pgd_threat
+from bap_jax.evaluation import Surrogate, cascade, evaluate, fgsm_threat, named_threat, pgd_threat
 from bap_jax.evaluation.truncated import Truncated, cut
 from bap_jax.types import AttackResult, Batch, Bounds, Threat
 
@@ -50,7 +50,7 @@ def test_cutting():
 def test_cut_deepfool_of_a_linear_network_counts_distances():
     epsilons = (0.0, *np.quantile(DISTANCE, [0.2, 0.5, 0.8]) * 1.003, 0.9)
     threats = [named_threat("deepfool-truncated", norm="rms"), pgd_threat(norm="rms", num_steps=30)]
-    sources = [Source("twin", linear, WEIGHTS)]
+    sources = [Surrogate("twin", linear, WEIGHTS)]
     result = evaluate(linear, WEIGHTS, batches(8), threats, {"rms": epsilons}, KEY, sources=sources, keep_examples=True)
     right = np.r_[[False] * 3, [True] * (N - 3)]
     expected = [np.mean(right & (epsilon < DISTANCE)) for epsilon in epsilons]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bap_jax.atomic import json_text, write_atomic
-from bap_jax.bench.result import Row
+from bap_jax.bench.result import RatioRow
 from bap_jax.bench.steps import device_count, time_steps
 from bap_jax.bench.sweep import time_sweep
 from bap_jax.cli import arguments as cli
@@ -82,7 +82,7 @@ def _write(record: dict[str, Any], out: Path | None) -> None:
         write_atomic(out, json_text(record, indent=1) + "\n")
 
 
-def _show(record: dict[str, Any], rows: list[Row], screen: Console) -> None:
+def _show(record: dict[str, Any], rows: list[RatioRow], screen: Console) -> None:
     machine = record["machine"]
     settings = record["settings"]
     title = f"{settings['data']}, {settings['model']}, batch {settings['batch_size']}, PGD-{settings['attack_steps']}"
@@ -104,7 +104,7 @@ def _show(record: dict[str, Any], rows: list[Row], screen: Console) -> None:
         screen.print(f"{busy}: trust the ratios of processor time more than those of the clock", style="yellow")
 
 
-def ratios(title: str, rows: list[Row]) -> Table:
+def ratios(title: str, rows: list[RatioRow]) -> Table:
     """The result as a table."""
     table = Table(title=title, title_justify="left")
     for column in ("ratio", "clock", "processor time", "goal"):
