@@ -37,6 +37,46 @@ MAY_IMPORT = {
 # Heavy or worldly packages: files, terminals, pictures. Only edges and the command line meet them.
 EDGES_ONLY = {"tensorflow_datasets", "tensorflow", "orbax", "grain", "array_record", "matplotlib", "tyro", "rich", "tensorboardX"}
 EDGES_ONLY |= {"safetensors", "torch"}
+# Modules without a test file of their name, and the one that holds them. All others have one: bap_jax/attacks/pgd.py is held by
+# tests/attacks/test_pgd.py.
+HELD_BY = {
+    "attacks/test_apgd": "attacks/_apgd_ascent attacks/_apgd_l1 attacks/apgd_targeted",
+    "attacks/test_minimal_norm": "attacks/_nearest",
+    "bench/test_process": "bench/step",
+    "bench/test_steps": "bench/result cli/commands/bench",
+    "budgets/test_budgets": "budgets/cutoff_scale budgets/none budgets/uniform",
+    "budgets/test_fat": "attacks/friendly_pgd",
+    "checkpoint/test_damage": "checkpoint/digests checkpoint/json_file",
+    "checkpoint/test_manager": "checkpoint/paths",
+    "cli/test_commands": "cli/arguments cli/main cli/process cli/commands/data cli/commands/train",
+    "cli/test_moved": "cli/grid cli/plan cli/settings",
+    "data/test_load": "data/factory",
+    "evaluation/test_cascade": "evaluation/autoattack",
+    "evaluation/test_evaluate": "evaluation/attacker evaluation/compiled evaluation/examples evaluation/result evaluation/tables",
+    "evaluation/test_given": "evaluation/jobs",
+    "evaluation/test_mistakes": "evaluation/audit evaluation/controls",
+    "evaluation/test_neighbours": "evaluation/determinism",
+    "evaluation/test_threats": "evaluation/bound",
+    "losses/test_losses": "losses/_common losses/mart losses/mix losses/trades",
+    "report/test_distances": "report/cascades report/figures/distances",
+    "report/test_measures": "report/measures/comparisons report/measures/grid report/measures/intervals report/measures/scores",
+    "report/test_page": "report/build report/html",
+    "report/test_report": "report/checks report/inputs report/markdown report/rows report/sentences report/style report/tables "
+    "report/terminal report/write report/figures/canvas report/figures/heat_map report/figures/layers report/figures/pareto "
+    "report/figures/samples report/figures/scores report/figures/security report/figures/training",
+    "cli/test_config": "runs/stored",
+    "runs/test_damaged_run": "cli/screen cli/commands/report runs/records runs/restore",
+    "runs/test_evaluate": "checkpoint/journal cli/commands/evaluate",
+    "runs/test_optimizer": "training/average",
+    "runs/test_plugins": "plugins",
+    "runs/test_report_inputs": "runs/report",
+    "runs/test_resume": "runs/loop runs/session runs/signals runs/validation",
+    "runs/test_weights": "cli/commands/weights export/model_card",
+    "sweeps/test_execute": "cli/commands/sweep sweeps/demo sweeps/file sweeps/grid sweeps/vmapped",
+    "test_inputs": "types errors",
+    "cli/test_errors": "runs/settings",
+    "pruners/test_given_masks": "pruners/dense",
+}
 COMPILERS = {"jit", "pmap", "pjit"}
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 MAKERS = {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque"}
@@ -203,6 +243,23 @@ def test_the_check_finds_what_is_wrong(path, source):
 )
 def test_the_check_accepts_what_is_right(path, source):
     assert violations(f"bap_jax/{path}", source) == []
+
+
+def without_tests(modules: list[str], tests: set[str], held_by: dict[str, str]) -> list[str]:
+    """Modules (``attacks/pgd``) held neither by a test file of their name nor by another that is there; and stale entries."""
+    named = {(Path(module).parent / f"test_{Path(module).name.lstrip('_')}").as_posix(): module for module in modules}
+    held = {module: file for file, several in held_by.items() for module in several.split()}
+    missing = [module for file, module in named.items() if file not in tests and held.get(module) not in tests]
+    stale = [module for module in held if module not in modules or any(named[file] == module for file in tests & named.keys())]
+    return missing + stale
+
+
+def test_every_module_has_a_test_file():
+    files = [file.relative_to(PACKAGE).with_suffix("").as_posix() for file in sorted(PACKAGE.rglob("*.py"))]
+    modules = [file for file in files if not file.endswith(("__init__", "__main__", "_moved"))]
+    tests = {file.relative_to(ROOT / "tests").with_suffix("").as_posix() for file in (ROOT / "tests").rglob("test_*.py")}
+    assert without_tests(modules, tests, HELD_BY) == []
+    assert without_tests(["a/_x", "a/y"], {"a/test_x", "test_z"}, {"test_z": "a/x"}) == ["a/y", "a/x"]
 
 
 PROBE = """

@@ -1,18 +1,14 @@
 """What `bap bench` measures, and that it neither hangs nor hides a step that does."""
 
-import dataclasses
 import json
 import math
-from pathlib import Path
 
 import jax
 import pytest
 
-from bap_jax.bench import process, step, steps, sweep
-from bap_jax.bench.process import Stalled, StepProcess
-from bap_jax.runs.settings import Settings
-from bap_jax.sweeps.execute import BOOK
-from bap_jax.timing import Sample, calls_for, in_turn, median, ratio
+from bap_jax.bench import step, steps
+from bap_jax.bench.process import Stalled
+from bap_jax.timing import Sample
 
 SMALL = ("--model", "plugins_for_tests:small", "--batch-size", 8, "--attack-steps", 1)
 WITH_CONVOLUTION = """
@@ -32,28 +28,6 @@ class Network(nn.Module):
 def network(num_classes, conv, **_):
     return Network(num_classes, conv)
 """
-
-
-def test_the_median_of_ratios_is_not_the_ratio_of_medians():
-    these, those = ([Sample(seconds, 2 * seconds) for seconds in row] for row in ([1.0, 4.0, 30.0], [1.0, 2.0, 60.0]))
-    assert ratio(these, those) == ratio(these, those, "processor") == (1.0, 0.5, 2.0)
-    assert (median(these), median(those, "processor")) == (4.0, 4.0)
-
-
-def test_each_round_begins_with_another():
-    order = []
-
-    def timed(name):
-        return lambda: order.append(name) or Sample(1.0, 1.0)
-
-    samples = in_turn({name: timed(name) for name in "abc"}, 4)
-    assert "".join(order) == "abcbcacababc"
-    assert [len(taken) for taken in samples.values()] == [4, 4, 4]
-
-
-@pytest.mark.parametrize(("seconds", "calls"), [(0.0, 1000), (0.03, 7), (0.2, 1), (9.0, 1)])
-def test_a_sample_is_long_enough(seconds, calls):
-    assert calls_for(seconds, at_least=0.2) == calls
 
 
 @pytest.fixture(autouse=True)
@@ -120,38 +94,6 @@ def test_a_stalled_step_is_told_and_the_rest_measured(bap, tmp_path, monkeypatch
     assert list(ratios_in(out)) == ["blind / uniform", "masks / step, 1 update in 30", "masks / step, at an update"]
 
 
-def test_waiting_ends():
-    with StepProcess(1, Settings(data="digits", model="mlp").as_dict(), seconds=0.2) as process:
-        with pytest.raises(Stalled, match=r"1 CPU devices gave no answer within 0.2 s"):
-            process.time()
-        assert process.process.poll() is not None
-
-
-def test_a_process_that_ends_by_itself_is_not_waited_for(capfd):
-    settings = Settings(data="digits", model="no such model").as_dict()
-    with StepProcess(1, settings, seconds=100) as process, pytest.raises(Stalled):
-        process.time()
-    assert "no such model" in capfd.readouterr().err
-
-
-def test_the_other_process_counts_its_own_devices():
-    seen = process.clean({"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_NUM_CPU_DEVICES": "1", "A": "b"})
-    assert seen == {"XLA_FLAGS": "", "A": "b", "JAX_PLATFORMS": "cpu"}
-
-
-def test_operations_of_a_forward_pass():
-    settings = Settings(data="digits", model="mlp", batch_size=16)
-    products = 2 * 16 * (64 * 256 + 256 * 128 + 128 * 10)
-    assert products <= steps.forward_flops(settings) <= 1.05 * products
-
-
-def test_operations_of_a_step_by_hand():
-    """Five steps of the attack, training on two images each, a search of two steps, three bisections, its far end."""
-    settings = Settings(attack_steps=5, search_steps=2, num_bisections=3)
-    assert steps.model_flops(settings, 1.0) == 10 + 6 + 4 + 3
-    assert steps.model_flops(dataclasses.replace(settings, halving="linear"), 1.0) == 10 + 6 + 4 + 3 + 1
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -166,33 +108,3 @@ def test_operations_of_a_step_by_hand():
 def test_refusals(refused, arguments, expected):
     line = refused("bench", *arguments)
     assert all(part in line for part in expected), line
-
-
-def test_a_sweep_against_a_process_per_cell_and_a_loop(bap, monkeypatch, tmp_path):
-    jobs = []
-
-    def timed(job):
-        jobs.append(job)
-        out = Path(job.out)
-        out.mkdir()
-        (out / BOOK).write_text(json.dumps({"groups": [{"cells": ["a", "b"], "lanes": 2, "why": "measured"}]}))
-        seconds = {"auto": 8.0, "loop": 10.0 if job.cell is None else 2.0}[job.together]
-        return Sample(seconds, 2 * seconds)
-
-    monkeypatch.setattr(sweep, "timed", timed)
-    out = tmp_path / "figures.json"
-    code, output, error = bap("bench", "--sweep", "--sweep-steps", 3, "--model", "mlp", "--out", out)
-    assert code == 0 and "2 cells, 2 at once: measured" in output, error
-    found = json.loads(out.read_text())["ratios"]
-    assert [row["wall"]["median"] for row in found] == [row["processor"]["median"] for row in found] == [0.25, 0.8]
-    assert [row["goal"] for row in found] == [0.3, None]
-    alone = [job.sweep().cells() for job in jobs if job.cell is not None]
-    whole = [job.sweep().cells() for job in jobs if job.cell is None]
-    assert whole[0] == whole[1] == [cell for cells in alone for cell in cells] and {len(cells) for cells in alone} == {1}
-    assert len(whole[0]) == 16 and {cell.steps for cell in whole[0]} == {3}
-
-
-def test_the_processes_of_a_sweep_are_timed_and_must_not_fail(tmp_path):
-    job = sweep.OneProcess(Settings(steps=0).as_dict(), str(tmp_path / "out"), "loop", 3)
-    with pytest.raises(RuntimeError, match="--steps = 0"):
-        sweep.timed(job)
