@@ -57,6 +57,7 @@ def bootstrap(
       SettingError: ``num_resamples`` < 1 or ``confidence`` outside (0, 1).
 
     Example:
+      >>> from bap_jax.report.measures import aer_score
       >>> score = bootstrap(np.full((1, 1, 1, 3), 0.5), aer_score)
       >>> float(score.value), float(score.low), float(score.high)
       (0.5, 0.5, 0.5)
