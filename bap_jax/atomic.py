@@ -53,8 +53,9 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     Raises:
       TypeError: something in it is none of these.
 
-    >>> json_text({"ratio": float("inf"), "quartiles": (0.1, float("nan"))})
-    '{"ratio": null, "quartiles": [0.1, null]}'
+    Example:
+      >>> json_text({"ratio": float("inf"), "quartiles": (0.1, float("nan"))})
+      '{"ratio": null, "quartiles": [0.1, null]}'
     """
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 

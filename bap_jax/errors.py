@@ -9,8 +9,9 @@ from typing import Any
 def one_line(text: str) -> str:
     r"""A message as one line that a terminal can show: names out of files may hold line breaks and escape codes.
 
-    >>> one_line("no tensor \x1b[31mred\n  at all")
-    'no tensor \\x1b[31mred at all'
+    Example:
+      >>> one_line("no tensor \x1b[31mred\n  at all")
+      'no tensor \\x1b[31mred at all'
     """
     text = re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
@@ -24,10 +25,11 @@ class SettingError(ValueError):
       value: what it was.
       expected: what would be right, as the end of "expected ...".
 
-    >>> raise SettingError("final_sparsity", 1.5, "a number in [0, 1]")
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: final_sparsity = 1.5: expected a number in [0, 1]
+    Example:
+      >>> raise SettingError("final_sparsity", 1.5, "a number in [0, 1]")
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: final_sparsity = 1.5: expected a number in [0, 1]
     """
 
     def __init__(self, name: str, value: Any, expected: str):

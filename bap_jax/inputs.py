@@ -21,8 +21,9 @@ ROUNDING = 1e-5  # relative to the width of the box: images that were normalised
 def concrete(value: Any) -> np.ndarray | None:
     """The value on the host, or None if it is traced, abstract, a key, or spread over hosts.
 
-    >>> concrete(0.5), jax.jit(lambda x: x if concrete(x) is None else -x)(1.0)
-    (array(0.5), Array(1., dtype=float32, weak_type=True))
+    Example:
+      >>> concrete(0.5), jax.jit(lambda x: x if concrete(x) is None else -x)(1.0)
+      (array(0.5), Array(1., dtype=float32, weak_type=True))
     """
     if isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
         return None
@@ -41,10 +42,11 @@ def require_bounds(bounds: Bounds, image_shape: tuple[int, ...] | None = None, n
     Raises:
       SettingError: with both sides.
 
-    >>> require_bounds(Bounds(1.0, 0.0))
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: bounds = (1.0, 0.0): expected a lower side below the upper one, e.g. Bounds(0.0, 1.0)
+    Example:
+      >>> require_bounds(Bounds(1.0, 0.0))
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: bounds = (1.0, 0.0): expected a lower side below the upper one, e.g. Bounds(0.0, 1.0)
     """
     lower, upper = concrete(bounds[0]), concrete(bounds[1])
     for side in bounds:
@@ -62,10 +64,11 @@ def require_images(images: Any, bounds: Bounds, name: str = "images") -> None:
     Raises:
       SettingError: with their range.
 
-    >>> require_images(np.array([[-1.5, 0.5]], np.float32), Bounds())  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: images = values from -1.5 to 0.5: expected values inside the bounds [0, 1]...
+    Example:
+      >>> require_images(np.array([[-1.5, 0.5]], np.float32), Bounds())  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: images = values from -1.5 to 0.5: expected values inside the bounds [0, 1]...
     """
     if np.ndim(images) < 2 or not jax.numpy.issubdtype(getattr(images, "dtype", object), jax.numpy.floating):
         dtype = getattr(images, "dtype", type(images).__name__)
@@ -91,8 +94,9 @@ def require_images(images: Any, bounds: Bounds, name: str = "images") -> None:
 def channels_first(shape: tuple[int, ...]) -> bool:
     """Whether images of this shape look like [N, C, H, W]: the second axis is 1 or 3 and the last is not.
 
-    >>> channels_first((8, 3, 32, 32)), channels_first((8, 32, 32, 3)), channels_first((8, 1, 28, 1)), channels_first((8, 3))
-    (True, False, False, False)
+    Example:
+      >>> channels_first((8, 3, 32, 32)), channels_first((8, 32, 32, 3)), channels_first((8, 1, 28, 1)), channels_first((8, 3))
+      (True, False, False, False)
     """
     return len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
 
@@ -103,10 +107,11 @@ def require_labels(labels: Any, num_examples: int, num_classes: int | None = Non
     Raises:
       SettingError: with the first label that is out of range.
 
-    >>> require_labels(np.array([0, 10]), 2, 10)
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: labels = 10 at position 1: expected classes 0 to 9
+    Example:
+      >>> require_labels(np.array([0, 10]), 2, 10)
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: labels = 10 at position 1: expected classes 0 to 9
     """
     dtype = getattr(labels, "dtype", None)
     if np.shape(labels) != (num_examples,) or dtype is None or not jax.numpy.issubdtype(dtype, jax.numpy.integer):
@@ -126,14 +131,15 @@ def require_logits(logits: Any, num_examples: int, name: str = "logits_fn") -> N
     Raises:
       SettingError: with what it returned.
 
-    >>> require_logits((np.zeros((4, 10)), {}), 4)
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: logits_fn = a tuple: expected logits [4, K] of at least two classes, in one array
-    >>> require_logits(np.zeros((4, 1)), 4)
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: logits_fn = float64[4, 1]: expected logits [4, K] of at least two classes; one logit s is [0, s]
+    Example:
+      >>> require_logits((np.zeros((4, 10)), {}), 4)
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: logits_fn = a tuple: expected logits [4, K] of at least two classes, in one array
+      >>> require_logits(np.zeros((4, 1)), 4)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: logits_fn = float64[4, 1]: expected logits [4, K] of at least two classes; ... [0, s]
     """
     wanted = f"logits [{num_examples}, K] of at least two classes"
     if not isinstance(logits, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
@@ -154,8 +160,11 @@ def largest_radius(norm: Norm, bounds: Bounds, image_shape: tuple[int, ...] | No
 
     Infinite where a side is infinite or traced, and where the shape of an image is needed and not known.
 
-    >>> largest_radius("linf", Bounds(), None), largest_radius("l2", Bounds(), (32, 32, 3)), largest_radius("l0", Bounds(), (4,))
-    (1.0, 55.42562584220407, 4.0)
+    Example:
+      >>> largest_radius("linf", Bounds(), None), largest_radius("l2", Bounds(), (32, 32, 3))
+      (1.0, 55.42562584220407)
+      >>> largest_radius("l0", Bounds(), (4,))
+      4.0
     """
     lower, upper = concrete(bounds[0]), concrete(bounds[1])
     if lower is None or upper is None:
@@ -180,10 +189,11 @@ def require_radius(
     Raises:
       SettingError: with the fraction that was probably meant.
 
-    >>> require_radius(8, "linf", Bounds())
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+    Example:
+      >>> require_radius(8, "linf", Bounds())
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
     """
     values = None if value is None else concrete(value)
     if values is None or not values.size:

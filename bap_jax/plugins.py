@@ -11,8 +11,9 @@ from bap_jax.errors import SettingError
 def is_import_path(name: str) -> bool:
     """Whether a name means ``package.module:attribute``; ``mnist:3.0.1``, a name with a version, does not.
 
-    >>> is_import_path("my_package.data:rings"), is_import_path("mnist:3.0.1"), is_import_path("mnist")
-    (True, False, False)
+    Example:
+      >>> is_import_path("my_package.data:rings"), is_import_path("mnist:3.0.1"), is_import_path("mnist")
+      (True, False, False)
     """
     module, _, attribute = name.partition(":")
     return attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
@@ -28,8 +29,9 @@ def import_object(setting: str, path: str) -> Any:
     Raises:
       SettingError: no such module, no such attribute, or something that cannot be called.
 
-    >>> import_object("--data", "math:floor")(1.5)
-    1
+    Example:
+      >>> import_object("--data", "math:floor")(1.5)
+      1
     """
     module_name, _, attribute = path.partition(":")
     try:

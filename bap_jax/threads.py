@@ -13,8 +13,9 @@ _FEWEST = 8
 def cores() -> int:
     """How many processor cores this process may use.
 
-    >>> cores() >= 1
-    True
+    Example:
+      >>> cores() >= 1
+      True
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -24,8 +25,9 @@ def cores() -> int:
 def threads_for(devices: int) -> int:
     """How many threads several CPU devices get along with; what ``NPROC`` should be.
 
-    >>> threads_for(2), threads_for(8)
-    (8, 32)
+    Example:
+      >>> threads_for(2), threads_for(8)
+      (8, 32)
     """
     return max(_FEWEST, _PER_DEVICE * devices)
 
@@ -40,7 +42,8 @@ def warn_of_few_threads(devices: int, current: Mapping[str, str] = os.environ) -
       devices: how many CPU devices of this process take part.
       current: the environment.
 
-    >>> warn_of_few_threads(8, current={"NPROC": "32"})
+    Example:
+      >>> warn_of_few_threads(8, current={"NPROC": "32"})
     """
     if devices < 2:
         return

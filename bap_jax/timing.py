@@ -30,8 +30,9 @@ Timed = Callable[[], Sample]
 def sample(call: Callable[[], object], calls: int = 1) -> Sample:
     """Times ``calls`` calls, which have to wait for their own results; per call.
 
-    >>> sample(lambda: None, 10).wall < 1
-    True
+    Example:
+      >>> sample(lambda: None, 10).wall < 1
+      True
     """
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(calls):
@@ -42,8 +43,9 @@ def sample(call: Callable[[], object], calls: int = 1) -> Sample:
 def calls_for(seconds_per_call: float, *, at_least: float, most: int = 1000) -> int:
     """How many calls make a sample of ``at_least`` seconds.
 
-    >>> calls_for(0.004, at_least=0.2), calls_for(3.0, at_least=0.2)
-    (50, 1)
+    Example:
+      >>> calls_for(0.004, at_least=0.2), calls_for(3.0, at_least=0.2)
+      (50, 1)
     """
     return min(most, max(1, math.ceil(at_least / max(seconds_per_call, 1e-9))))
 
@@ -51,9 +53,10 @@ def calls_for(seconds_per_call: float, *, at_least: float, most: int = 1000) -> 
 def in_turn(timed: Mapping[str, Timed], rounds: int, told: Callable[[int], None] | None = None) -> dict[str, list[Sample]]:
     """Takes one sample of each per round; every round begins with another one, so that none always follows the same.
 
-    >>> taken = in_turn({"a": lambda: Sample(1.0, 1.0), "b": lambda: Sample(2.0, 1.0)}, 3)
-    >>> len(taken["a"]), ratio(taken["b"], taken["a"])
-    (3, Ratio(median=2.0, low=2.0, high=2.0))
+    Example:
+      >>> taken = in_turn({"a": lambda: Sample(1.0, 1.0), "b": lambda: Sample(2.0, 1.0)}, 3)
+      >>> len(taken["a"]), ratio(taken["b"], taken["a"])
+      (3, Ratio(median=2.0, low=2.0, high=2.0))
     """
     names = list(timed)
     samples: dict[str, list[Sample]] = {name: [] for name in names}

@@ -65,13 +65,14 @@ def friendly_pgd(
     Raises:
       SettingError: a shape, dtype or setting that cannot be.
 
-    >>> import jax, jax.numpy as jnp
-    >>> images, labels, keys = jnp.array([[0.93]]), jnp.array([0]), jax.random.split(jax.random.key(0), 1)
-    >>> logits_fn = lambda x: jnp.concatenate([x, 1 - x], axis=-1)  # class 0 above 0.5
-    >>> settings = dict(epsilon=0.8, relative_step_size=0.125, start="normal")
-    >>> ends = [friendly_pgd(logits_fn, keys, images, labels, tau=tau, **settings).images[0, 0] for tau in (0, 1, 2)]
-    >>> [round(float(end), 1) for end in ends]
-    [0.4, 0.3, 0.2]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> images, labels, keys = jnp.array([[0.93]]), jnp.array([0]), jax.random.split(jax.random.key(0), 1)
+      >>> logits_fn = lambda x: jnp.concatenate([x, 1 - x], axis=-1)  # class 0 above 0.5
+      >>> settings = dict(epsilon=0.8, relative_step_size=0.125, start="normal")
+      >>> ends = [friendly_pgd(logits_fn, keys, images, labels, tau=tau, **settings).images[0, 0] for tau in (0, 1, 2)]
+      >>> [round(float(end), 1) for end in ends]
+      [0.4, 0.3, 0.2]
 
     References:
       Zhang et al. 2020, "Attacks Which Do Not Kill Training Make Adversarial Learning Stronger", algorithm 1; public repository

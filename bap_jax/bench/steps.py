@@ -127,6 +127,7 @@ def _accelerators(devices: int | None, settings: Settings) -> dict[str, Timed]:
 
 
 def device_arm(count: int) -> str:
+    """What the step on several devices is called."""
     return f"blind on {count} device{'s' if count > 1 else ''}"
 
 

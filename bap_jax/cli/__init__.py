@@ -1,0 +1,1 @@
+"""The command line: arguments, and what is shown of what the floor below computes."""

@@ -144,7 +144,8 @@ def check_labels(labels: np.ndarray, num_classes: int, where: str, positions: np
 
 def check_images(images: np.ndarray, bounds: Bounds, where: str, positions: np.ndarray | None = None) -> None:
     """Raise a DataError unless images are uint8 in bounds ``[0, 1]``, or finite floats inside their bounds; ``positions`` are
-    theirs in the data set."""
+    theirs in the data set.
+    """
     if images.dtype == np.uint8:
         if not (np.all(np.asarray(bounds.lower) == 0.0) and np.all(np.asarray(bounds.upper) == 1.0)):
             raise DataError(f"{where}: uint8 images are read as value / 255, so their bounds are [0, 1], not {bounds}")

@@ -159,8 +159,9 @@ def _told(path: pathlib.Path, root: pathlib.Path) -> str:
 def _few(names: Iterable[str]) -> str:
     """The first of them, and how many more there are.
 
-    >>> _few("abcde")
-    'a, b, c and 2 more'
+    Example:
+      >>> _few("abcde")
+      'a, b, c and 2 more'
     """
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

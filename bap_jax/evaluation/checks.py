@@ -13,8 +13,9 @@ from bap_jax.types import Check, Status
 def check_logits(probability_rows: int, num_examples: int) -> Check:
     """Outputs that are never negative and whose rows sum to one are probabilities: softmax a second time hides gradients.
 
-    >>> check_logits(100, 100).status
-    'failed'
+    Example:
+      >>> check_logits(100, 100).status
+      'failed'
     """
     advice = "" if probability_rows < num_examples else "return logits: leave the softmax out of the model"
     status: Status = "failed" if num_examples and probability_rows == num_examples else "passed"
@@ -24,8 +25,9 @@ def check_logits(probability_rows: int, num_examples: int) -> Check:
 def check_finite(name: str, bad: int, num_examples: int, advice: str) -> Check:
     """Anything that is NaN or infinite fails.
 
-    >>> check_finite("finite outputs", 0, 10, "").status
-    'passed'
+    Example:
+      >>> check_finite("finite outputs", 0, 10, "").status
+      'passed'
     """
     return Check(name, "failed" if bad else "passed", f"{bad} of {num_examples} not finite", advice if bad else "")
 
@@ -41,8 +43,9 @@ def check_gradients(zero: int, saturated: int, num_examples: int) -> Check:
     Returns:
       Check.
 
-    >>> check_gradients(1, 0, 50).status, check_gradients(0, 1, 50).status
-    ('failed', 'warned')
+    Example:
+      >>> check_gradients(1, 0, 50).status, check_gradients(0, 1, 50).status
+      ('failed', 'warned')
     """
     value = f"{zero} of {num_examples} are zero, {saturated} below rounding"
     if max(zero, saturated) == 0 or (zero == 0 and saturated <= 0.01 * num_examples):
@@ -54,8 +57,9 @@ def check_gradients(zero: int, saturated: int, num_examples: int) -> Check:
 def check_determinism(largest_difference: float, scale: float) -> Check:
     """The same images must give the same logits, run after run and program after program (up to the rounding of their scale).
 
-    >>> check_determinism(0.5, 10.0).status
-    'failed'
+    Example:
+      >>> check_determinism(0.5, 10.0).status
+      'failed'
     """
     same = largest_difference <= 1e-2 * max(scale, 1e-6)
     advice = "" if same else "turn dropout and other noise off, or attack the expectation over it"
@@ -73,8 +77,9 @@ def check_neighbours(seen: tuple[float, int, int] | None, scale: float) -> Check
     Returns:
       Check.
 
-    >>> check_neighbours((0.5, 3, 20), 10.0).status, check_neighbours((1e-5, 0, 20), 10.0).status
-    ('failed', 'passed')
+    Example:
+      >>> check_neighbours((0.5, 3, 20), 10.0).status, check_neighbours((1e-5, 0, 20), 10.0).status
+      ('failed', 'passed')
     """
     name = "rows do not see their neighbours"
     if seen is None:
@@ -90,8 +95,9 @@ def check_neighbours(seen: tuple[float, int, int] | None, scale: float) -> Check
 def check_points(name: str, outside: int, num_points: int, region: str) -> Check:
     """No attacked image may leave its ball or its box; those that do are not counted as successes.
 
-    >>> check_points("pgd", 0, 10, "ball").status
-    'passed'
+    Example:
+      >>> check_points("pgd", 0, 10, "ball").status
+      'passed'
     """
     advice = "" if not outside else f"the attack does not project on its {region}: its points there were not counted"
     return Check(
@@ -102,8 +108,9 @@ def check_points(name: str, outside: int, num_points: int, region: str) -> Check
 def check_returned(name: str, lost: int, num_points: int) -> Check:
     """An attack that met an adversarial point should return one.
 
-    >>> check_returned("pgd", 2, 10).status
-    'warned'
+    Example:
+      >>> check_returned("pgd", 2, 10).status
+      'warned'
     """
     advice = "" if not lost else 'return the adversarial iterate (keep="adversarial")'
     return Check(f"{name}: adversarial points returned", "warned" if lost else "passed", f"{lost} of {num_points} lost", advice)
@@ -114,8 +121,9 @@ def check_monotone(name: str, epsilons: Sequence[float], accuracies: Sequence[fl
 
     More than three examples and 2 points fail.
 
-    >>> check_monotone("pgd", [0.1, 0.2], [0.5, 0.9], 1000).status
-    'failed'
+    Example:
+      >>> check_monotone("pgd", [0.1, 0.2], [0.5, 0.9], 1000).status
+      'failed'
     """
     order = np.argsort(epsilons)
     falling = np.minimum.accumulate(np.asarray(accuracies, np.float64)[order])
@@ -138,8 +146,9 @@ def check_converged(name: str, total: float, last: float, num_left: int) -> Chec
     Returns:
       Check.
 
-    >>> check_converged("pgd", total=2.0, last=0.5, num_left=10).status
-    'warned'
+    Example:
+      >>> check_converged("pgd", total=2.0, last=0.5, num_left=10).status
+      'warned'
     """
     title = f"{name}: the loss has settled"
     if not num_left:
@@ -154,8 +163,9 @@ def check_converged(name: str, total: float, last: float, num_left: int) -> Chec
 def check_iterative(single: Mapping[str, float], iterative: Mapping[str, float], tolerance: float) -> Check | None:
     """Iterated attacks must be at least as strong as single steps; accuracies by name, at one ε. None where one kind is missing.
 
-    >>> check_iterative({"fgsm": 0.2}, {"pgd": 0.6}, 0.01).status
-    'warned'
+    Example:
+      >>> check_iterative({"fgsm": 0.2}, {"pgd": 0.6}, 0.01).status
+      'warned'
     """
     if not single or not iterative:
         return None
@@ -170,8 +180,9 @@ def check_iterative(single: Mapping[str, float], iterative: Mapping[str, float],
 def check_once(duplicates: int, num_examples: int) -> Check:
     """Every example counts once.
 
-    >>> check_once(0, 10).status
-    'passed'
+    Example:
+      >>> check_once(0, 10).status
+      'passed'
     """
     advice = "" if not duplicates else "give batches that hold every example once; mark padding by weight 0"
     return Check("every example once", "failed" if duplicates else "passed", f"{duplicates} of {num_examples} repeated", advice)
@@ -182,8 +193,9 @@ def check_found(name: str, missing: int, num_examples: int) -> Check:
 
     More than one in ten fails.
 
-    >>> check_found("fmn-l2", 0, 100).status, check_found("fmn-l2", 30, 100).status
-    ('passed', 'failed')
+    Example:
+      >>> check_found("fmn-l2", 0, 100).status, check_found("fmn-l2", 30, 100).status
+      ('passed', 'failed')
     """
     status: Status = "passed" if not missing else "failed" if missing > 0.1 * num_examples else "warned"
     advice = "" if not missing else "more steps, another step size, or masked gradients; these distances are infinite, not zero"
@@ -195,8 +207,9 @@ def check_black_box(name: str, missed: int, num_examples: int) -> Check:
 
     More than one example and 0.2 % warn, as in AutoAttack; more than 2 % fail.
 
-    >>> check_black_box("square-linf", 5, 1000).status, check_black_box("square-linf", 100, 1000).status
-    ('warned', 'failed')
+    Example:
+      >>> check_black_box("square-linf", 5, 1000).status, check_black_box("square-linf", 100, 1000).status
+      ('warned', 'failed')
     """
     status: Status = (
         "passed" if missed <= max(1, 0.002 * num_examples) else "failed" if missed > 0.02 * num_examples else "warned"
@@ -219,8 +232,9 @@ def check_agreement(minimal: str, fixed: str, pairs: Sequence[tuple[float, float
     Returns:
       Check.
 
-    >>> check_agreement("fmn-linf", "pgd-20-linf", [(0.5, 0.51), (0.4, 0.2)], 1000).status
-    'warned'
+    Example:
+      >>> check_agreement("fmn-linf", "pgd-20-linf", [(0.5, 0.51), (0.4, 0.2)], 1000).status
+      'warned'
     """
     gap = max((one - other for one, other in pairs), key=abs)
     status: Status = "warned" if abs(gap) > max(0.02, 2.5 / num_examples) else "passed"
@@ -243,8 +257,9 @@ def check_nearer(name: str, nearer: int, much_nearer: int, num_examples: int, ot
     Returns:
       Check.
 
-    >>> check_nearer("fmn-l2", 10, 0, 100, ["fmn-linf"]).status, check_nearer("fmn-l2", 30, 20, 100, ["fmn-linf"]).status
-    ('warned', 'failed')
+    Example:
+      >>> check_nearer("fmn-l2", 10, 0, 100, ["fmn-linf"]).status, check_nearer("fmn-l2", 30, 20, 100, ["fmn-linf"]).status
+      ('warned', 'failed')
     """
     far = much_nearer > 0.1 * num_examples
     status: Status = "failed" if far else "warned" if nearer > 0.05 * num_examples else "passed"
@@ -267,10 +282,11 @@ def check_distances(name: str, correct: ArrayLike, distances: ArrayLike) -> Chec
     Returns:
       Check: failed where a correctly classified example has distance 0 or a negative one, warned where some are NaN.
 
-    >>> check_distances("mine", [True, True, False], [0.2, 0.0, 0.0]).status
-    'failed'
-    >>> check_distances("mine", [True, True, False], [0.2, float("nan"), 0.0]).status
-    'warned'
+    Example:
+      >>> check_distances("mine", [True, True, False], [0.2, 0.0, 0.0]).status
+      'failed'
+      >>> check_distances("mine", [True, True, False], [0.2, float("nan"), 0.0]).status
+      'warned'
     """
     right, r = np.asarray(correct, bool), np.asarray(distances, np.float64)
     zero, missing = int((right & (r <= 0)).sum()), int(np.isnan(r).sum())
@@ -287,8 +303,9 @@ def check_distances(name: str, correct: ArrayLike, distances: ArrayLike) -> Chec
 def check_stronger(name: str, epsilon: float, broken: int, tried: int) -> Check:
     """The same attack with more steps or restarts should break next to nothing more: above 2 % warn, above 10 % fail.
 
-    >>> check_stronger("pgd-20-linf", 0.1, 20, 100).status
-    'failed'
+    Example:
+      >>> check_stronger("pgd-20-linf", 0.1, 20, 100).status
+      'failed'
     """
     status: Status = "passed" if broken <= max(1, 0.02 * tried) else "failed" if broken > 0.1 * tried else "warned"
     advice = "" if status == "passed" else "more steps or restarts"
@@ -299,8 +316,9 @@ def check_stronger(name: str, epsilon: float, broken: int, tried: int) -> Check:
 def check_unbounded(name: str, epsilon: float, broken: int, tried: int) -> Check:
     """With a budget as wide as the box every example must fall; above 1 % left warn, above 10 % fail.
 
-    >>> check_unbounded("pgd-20-linf", 1.0, 60, 100).status
-    'failed'
+    Example:
+      >>> check_unbounded("pgd-20-linf", 1.0, 60, 100).status
+      'failed'
     """
     left = tried - broken
     status: Status = "passed" if left <= 0.01 * tried else "failed" if left > 0.1 * tried else "warned"
@@ -311,8 +329,9 @@ def check_unbounded(name: str, epsilon: float, broken: int, tried: int) -> Check
 def check_noise(norm: str, epsilon: float, broken: int, tried: int) -> Check:
     """What gradient attacks left standing must not fall to noise; above 1 % warn, above 10 % fail.
 
-    >>> check_noise("linf", 0.1, 0, 100).status
-    'passed'
+    Example:
+      >>> check_noise("linf", 0.1, 0, 100).status
+      'passed'
     """
     status: Status = "passed" if broken <= max(1, 0.01 * tried) else "failed" if broken > 0.1 * tried else "warned"
     advice = "" if status == "passed" else "masked gradients: noise finds what gradients do not"
@@ -331,8 +350,9 @@ def check_shrunk(name: str, kept: float, tried: int) -> Check:
     Returns:
       Check.
 
-    >>> check_shrunk("carlini-wagner-l2", 0.6, 50).status
-    'failed'
+    Example:
+      >>> check_shrunk("carlini-wagner-l2", 0.6, 50).status
+      'failed'
     """
     status: Status = "passed" if kept >= 0.95 else "failed" if kept < 0.8 else "warned"
     advice = (
@@ -352,8 +372,9 @@ def check_margins(name: str, ratios: ArrayLike) -> Check:
     Returns:
       Check.
 
-    >>> check_margins("fmn-linf", [1.0, 1.6, 3.0]).status, check_margins("fmn-linf", [3.0, 4.0, 9.0]).status
-    ('passed', 'warned')
+    Example:
+      >>> check_margins("fmn-linf", [1.0, 1.6, 3.0]).status, check_margins("fmn-linf", [3.0, 4.0, 9.0]).status
+      ('passed', 'warned')
     """
     low, median, high = np.quantile(np.asarray(ratios, np.float64), (0.1, 0.5, 0.9))
     status: Status = "passed" if median <= 2 else "warned"
@@ -378,10 +399,11 @@ def check_cut_points(name: str, others: Sequence[str], alone: int, rise: float, 
     Returns:
       Check: warned where there is no other attack, or a weaker one.
 
-    >>> check_cut_points("deepfool-truncated-rms", [], 0, 0.0, 0, 100).status
-    'warned'
-    >>> check_cut_points("deepfool-truncated-rms", ["pgd-20-rms"], 9, 0.0, 0, 100).status
-    'warned'
+    Example:
+      >>> check_cut_points("deepfool-truncated-rms", [], 0, 0.0, 0, 100).status
+      'warned'
+      >>> check_cut_points("deepfool-truncated-rms", ["pgd-20-rms"], 9, 0.0, 0, 100).status
+      'warned'
     """
     weaker = alone > max(1, 0.02 * num_examples)
     advice = "the attacks beside it are weaker: more steps, restarts, or others such as apgd-ce" if weaker else ""
@@ -397,8 +419,9 @@ def check_cut_points(name: str, others: Sequence[str], alone: int, rise: float, 
 def check_sparsity(asked: float, measured: float) -> Check:
     """The network is as sparse as it is said to be, to within half a point: what counts is the zeros of its masks.
 
-    >>> check_sparsity(0.9, 0.85).status
-    'failed'
+    Example:
+      >>> check_sparsity(0.9, 0.85).status
+      'failed'
     """
     status: Status = "passed" if abs(asked - measured) <= 0.005 else "failed"
     advice = "" if status == "passed" else "report the measured sparsity, and find out which layers were not pruned"

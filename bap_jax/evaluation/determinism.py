@@ -20,7 +20,8 @@ def among_others(
     logits_of: Callable[[np.ndarray], np.ndarray], images: np.ndarray, real: np.ndarray, logits: np.ndarray
 ) -> tuple[float, int, int]:
     """A batch in another order, and with half of its rows (and its padding) replaced: (the largest difference of a logit of the
-    rows that stay, how many of their predictions change, how many they are)."""
+    rows that stay, how many of their predictions change, how many they are).
+    """
     rows, size = np.flatnonzero(real), len(real)
     order = np.concatenate([np.arange(0, size, 2), np.arange(1, size, 2)])[::-1]  # no pair stays together
     moved = np.empty_like(logits)

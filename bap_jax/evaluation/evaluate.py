@@ -159,7 +159,8 @@ class _Evaluation:
 
     def _look_again(self, batch: Batch, first: Rows, real: np.ndarray, boxes: tuple[Bounds, ...]) -> None:
         """Again by the same program (noise drawn at run time) and once by another (noise drawn while tracing); then by that one
-        in another order, and beside other images."""
+        in another order, and beside other images.
+        """
         placed = self.attacker.put(batch)
         judge = lambda images: self.attacker.judge(placed, images, Bounds())["logits"]  # noqa: E731
         again = [self._look(batch, boxes)["logits"] for _ in range(PASSES - 2)]

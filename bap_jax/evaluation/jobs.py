@@ -23,7 +23,8 @@ Radii = float | Sequence[float] | Mapping[Norm, float | Sequence[float]]
 
 class Surrogate(NamedTuple):
     """A network that attacks are made on: another one, whose adversarial examples are tried as well (a transfer attack),
-    or, without a name, the one in question."""
+    or, without a name, the one in question.
+    """
 
     name: str
     predict: Predict
@@ -94,6 +95,11 @@ def jobs_of(
     budgets: Mapping[str, tuple[float, ...]],
     num_classes: int,
 ) -> list[Job]:
+    """Every threat at its budgets, on the network in question and then, if it takes gradients, on each of the sources.
+
+    Raises:
+      SettingError: fewer classes than an attack needs.
+    """
     jobs = []
     for threat in threats:
         stages = threat.stages if isinstance(threat, Cascade) else (stage_of(threat),)

@@ -228,8 +228,9 @@ def _kind(value: Any) -> str:
 def _without_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Names without what wrappers (DataParallel, Lightning, torch.compile) put before all of them.
 
-    >>> list(_without_prefixes({"module.model.conv1.weight": np.ones(1), "module.model.linear.bias": np.ones(1)}))
-    ['conv1.weight', 'linear.bias']
+    Example:
+      >>> list(_without_prefixes({"module.model.conv1.weight": np.ones(1), "module.model.linear.bias": np.ones(1)}))
+      ['conv1.weight', 'linear.bias']
     """
     while tensors:
         common = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None)

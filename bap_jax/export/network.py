@@ -197,8 +197,9 @@ def _filled(tree: PyTree, leaves: Mapping[str, np.ndarray]) -> PyTree:
 def _alias(name: str, names: set[str]) -> str:
     """The name under which a tensor is known here; as it is if it is not.
 
-    >>> _alias("module.model.fc.weight", {"linear.weight"}), _alias("0.mean", {"linear.weight"})
-    ('linear.weight', '0.mean')
+    Example:
+      >>> _alias("module.model.fc.weight", {"linear.weight"}), _alias("0.mean", {"linear.weight"})
+      ('linear.weight', '0.mean')
     """
     given = name
     while name not in names:

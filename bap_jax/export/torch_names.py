@@ -219,7 +219,8 @@ def _map_shape(
 def layout_of(names: Sequence[str]) -> str:
     """The layout of a file by the names in it.
 
-    >>> layout_of(["params.head.kernel"]), layout_of(["linear.weight"])
-    ('jax', 'torch')
+    Example:
+      >>> layout_of(["params.head.kernel"]), layout_of(["linear.weight"])
+      ('jax', 'torch')
     """
     return "jax" if any(name.startswith("params.") for name in names) else "torch"

@@ -25,9 +25,10 @@ Distribution = Literal["uniform", "erk"]
 def kernels(path: str, leaf: Array) -> bool:
     """The default rule of what is prunable: floating-point leaves of two or more dimensions (kernels, never biases or BatchNorm).
 
-    >>> import jax.numpy as jnp
-    >>> kernels("dense/kernel", jnp.zeros((2, 3))), kernels("dense/bias", jnp.zeros(3))
-    (True, False)
+    Example:
+      >>> import jax.numpy as jnp
+      >>> kernels("dense/kernel", jnp.zeros((2, 3))), kernels("dense/bias", jnp.zeros(3))
+      (True, False)
     """
     return len(leaf.shape) >= 2 and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
@@ -35,8 +36,9 @@ def kernels(path: str, leaf: Array) -> bool:
 def leaf_paths(tree: PyTree) -> list[str]:
     """The path of every leaf as ``a/b/c``, in tree order.
 
-    >>> leaf_paths({"a": {"b": 1.0}, "c": [2.0]})
-    ['a/b', 'c/0']
+    Example:
+      >>> leaf_paths({"a": {"b": 1.0}, "c": [2.0]})
+      ['a/b', 'c/0']
     """
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
@@ -58,9 +60,10 @@ def prunable_leaves(params: Params, prunable: Prunable = kernels) -> list[bool]:
 def full_masks(params: Params, prunable: Prunable = kernels) -> PyTree:
     """The masks of a dense network: everything kept.
 
-    >>> import jax.numpy as jnp
-    >>> jax.tree.map(jnp.shape, full_masks({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}))
-    {'bias': (), 'kernel': (2, 2)}
+    Example:
+      >>> import jax.numpy as jnp
+      >>> jax.tree.map(jnp.shape, full_masks({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}))
+      {'bias': (), 'kernel': (2, 2)}
     """
     leaves, treedef = jax.tree.flatten(params)
     chosen = prunable_leaves(params, prunable)
@@ -83,10 +86,11 @@ def masks_like(params: Params, masks: PyTree, prunable: Prunable = kernels) -> P
     Raises:
       SettingError: another structure or shape, or masks of a leaf that is not prunable; the first such leaf is named.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)}
-    >>> jax.tree.map(lambda m: m.tolist(), masks_like(params, {"kernel": jnp.array(False), "bias": jnp.array(True)}))
-    {'bias': True, 'kernel': [[False, False]]}
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params = {"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)}
+      >>> jax.tree.map(lambda m: m.tolist(), masks_like(params, {"kernel": jnp.array(False), "bias": jnp.array(True)}))
+      {'bias': True, 'kernel': [[False, False]]}
     """
     chosen, fitted, found = prunable_leaves(params, prunable), jax.tree.leaves(fitted_masks(params, masks)), []
     for path, leaf, mask, yes in zip(leaf_paths(params), jax.tree.leaves(params), fitted, chosen, strict=True):
@@ -102,11 +106,12 @@ def fitted_masks(params: Params, masks: PyTree) -> PyTree:
     Raises:
       SettingError: they are not; the first leaf that differs is named.
 
-    >>> import jax.numpy as jnp
-    >>> fitted_masks({"kernel": jnp.ones((1, 2))}, {"kernel": jnp.ones(2, bool)})
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: masks/kernel = 'bool[2]': expected bool[1, 2] or a bool scalar
+    Example:
+      >>> import jax.numpy as jnp
+      >>> fitted_masks({"kernel": jnp.ones((1, 2))}, {"kernel": jnp.ones(2, bool)})
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: masks/kernel = 'bool[2]': expected bool[1, 2] or a bool scalar
     """
     wanted = dict(zip(leaf_paths(params), jax.tree.leaves(params), strict=True))
     given = dict(zip(leaf_paths(masks), jax.tree.leaves(masks), strict=True))
@@ -149,9 +154,10 @@ def masks_from_scores(
     Raises:
       SettingError: unknown scope or distribution, ERK with a global scope, nothing prunable, a Python sparsity outside [0, 1].
 
-    >>> import jax.numpy as jnp
-    >>> masks_from_scores({"kernel": jnp.array([[4.0, 1.0], [2.0, 3.0]])}, 0.5)["kernel"].tolist()
-    [[True, False], [False, True]]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> masks_from_scores({"kernel": jnp.array([[4.0, 1.0], [2.0, 3.0]])}, 0.5)["kernel"].tolist()
+      [[True, False], [False, True]]
     """
     if scope not in ("layer", "global"):
         raise SettingError("scope", scope, "'layer' or 'global'")
@@ -186,10 +192,11 @@ def masks_from_scores(
 def magnitude_masks(params: Params, sparsity: float | Array, **options) -> PyTree:
     """Masks that keep the weights of largest magnitude: :func:`masks_from_scores` of ``|params|``, with its options and errors.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"a": jnp.array([[-4.0, 1.0]]), "b": jnp.array([[2.0, 3.0]])}
-    >>> jax.tree.map(lambda m: m.tolist(), magnitude_masks(params, 0.5, scope="global"))
-    {'a': [[True, False]], 'b': [[False, True]]}
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params = {"a": jnp.array([[-4.0, 1.0]]), "b": jnp.array([[2.0, 3.0]])}
+      >>> jax.tree.map(lambda m: m.tolist(), magnitude_masks(params, 0.5, scope="global"))
+      {'a': [[True, False]], 'b': [[False, True]]}
     """
     return masks_from_scores(jax.tree.map(jnp.abs, params), sparsity, **options)
 
@@ -204,9 +211,10 @@ def apply_masks(params: Params, masks: PyTree) -> Params:
     Returns:
       ``params`` with exact zeros where a mask is False.
 
-    >>> import jax.numpy as jnp
-    >>> apply_masks({"w": jnp.array([1.0, jnp.nan])}, {"w": jnp.array([True, False])})["w"].tolist()
-    [1.0, 0.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> apply_masks({"w": jnp.array([1.0, jnp.nan])}, {"w": jnp.array([True, False])})["w"].tolist()
+      [1.0, 0.0]
     """
     return jax.tree.map(lambda weight, mask: jnp.where(mask, weight, jnp.zeros_like(weight)), params, masks)
 
@@ -217,10 +225,11 @@ def apply_masks_straight_through(params: Params, masks: PyTree) -> Params:
 
     A gradient through the selection is exactly zero for a pruned weight: nothing could ever come back.
 
-    >>> import jax, jax.numpy as jnp
-    >>> masks = jnp.array([True, False])
-    >>> jax.grad(lambda w: apply_masks_straight_through(w, masks).sum())(jnp.ones(2)).tolist()
-    [1.0, 1.0]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> masks = jnp.array([True, False])
+      >>> jax.grad(lambda w: apply_masks_straight_through(w, masks).sum())(jnp.ones(2)).tolist()
+      [1.0, 1.0]
     """
     return apply_masks(params, masks)
 
@@ -249,9 +258,10 @@ def count_prunable(masks: PyTree) -> int:
 def measured_sparsity(masks: PyTree) -> Array:
     """Zeros / prunable, float32 scalar in [0, 1]; 0 where nothing is prunable.
 
-    >>> import jax.numpy as jnp
-    >>> float(measured_sparsity({"kernel": jnp.array([[True, False], [False, False]]), "bias": jnp.array(True)}))
-    0.75
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(measured_sparsity({"kernel": jnp.array([[True, False], [False, False]]), "bias": jnp.array(True)}))
+      0.75
     """
     prunable = count_prunable(masks)
     return (prunable - count_kept(masks)) / jnp.float32(max(prunable, 1))
@@ -260,9 +270,10 @@ def measured_sparsity(masks: PyTree) -> Array:
 def compression_ratio(masks: PyTree) -> Array:
     """Prunable / kept, float32 scalar, at least 1; infinite where nothing is kept.
 
-    >>> import jax.numpy as jnp
-    >>> float(compression_ratio({"kernel": jnp.array([[True, False], [False, False]])}))
-    4.0
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(compression_ratio({"kernel": jnp.array([[True, False], [False, False]])}))
+      4.0
     """
     return jnp.float32(count_prunable(masks)) / count_kept(masks)
 
@@ -270,9 +281,10 @@ def compression_ratio(masks: PyTree) -> Array:
 def layer_sparsity(masks: PyTree) -> dict[str, Array]:
     """Zeros / size of every prunable leaf, by its path.
 
-    >>> import jax.numpy as jnp
-    >>> {path: float(s) for path, s in layer_sparsity({"a": {"kernel": jnp.array([[True, False]])}}).items()}
-    {'a/kernel': 0.5}
+    Example:
+      >>> import jax.numpy as jnp
+      >>> {path: float(s) for path, s in layer_sparsity({"a": {"kernel": jnp.array([[True, False]])}}).items()}
+      {'a/kernel': 0.5}
     """
     leaves = zip(leaf_paths(masks), jax.tree.leaves(masks), strict=True)
     return {path: 1.0 - jnp.mean(mask, dtype=jnp.float32) for path, mask in leaves if mask.ndim}

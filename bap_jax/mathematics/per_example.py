@@ -77,9 +77,10 @@ def mean_of_real(values: Array, weight: Array) -> Array:
     Returns:
       A scalar.
 
-    >>> import jax.numpy as jnp
-    >>> float(mean_of_real(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0])))
-    2.0
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(mean_of_real(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0])))
+      2.0
     """
     real = weight > 0
     return jnp.sum(jnp.where(real, values, 0.0)) / jnp.maximum(jnp.sum(real), 1)
@@ -96,9 +97,10 @@ def quantile_of_real(values: Array, weight: Array, level: float | Array) -> Arra
     Returns:
       float32, of the shape of ``level``.
 
-    >>> import jax.numpy as jnp
-    >>> float(quantile_of_real(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0]), 0.5))
-    2.0
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(quantile_of_real(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0]), 0.5))
+      2.0
     """
     real = weight > 0
     found = jnp.nanquantile(jnp.where(real, values, jnp.nan), jnp.asarray(level))

@@ -21,7 +21,8 @@ Schedule = Callable[..., Array]
 
 class Ramp(NamedTuple):
     """When and how far to prune: from ``initial_sparsity`` at ``begin_step`` to ``final_sparsity`` at ``end_step``, the masks
-    changing every ``frequency`` steps in between. Sparsities are zeros / prunable, in [0, 1]."""
+    changing every ``frequency`` steps in between. Sparsities are zeros / prunable, in [0, 1].
+    """
 
     initial_sparsity: Number
     final_sparsity: Number
@@ -36,10 +37,11 @@ def check_ramp(ramp: Ramp) -> Ramp:
     Raises:
       SettingError: a sparsity outside [0, 1], a negative or reversed step range, a frequency below 1.
 
-    >>> check_ramp(Ramp(0.0, 0.9, 0, 100, 0))
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: frequency = 0: expected an integer of at least 1
+    Example:
+      >>> check_ramp(Ramp(0.0, 0.9, 0, 100, 0))
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: frequency = 0: expected an integer of at least 1
     """
     for name in ("initial_sparsity", "final_sparsity"):
         value = getattr(ramp, name)
@@ -60,8 +62,9 @@ def progress(step: Number, *, begin_step: Number, end_step: Number) -> Array:
     A ramp of no length jumps from 0 to 1 at ``begin_step``. Arguments are scalars, in steps, and may be traced; returns a float32
     scalar in [0, 1].
 
-    >>> [float(progress(t, begin_step=10, end_step=20)) for t in (0, 10, 15, 20, 30)]
-    [0.0, 0.0, 0.5, 1.0, 1.0]
+    Example:
+      >>> [float(progress(t, begin_step=10, end_step=20)) for t in (0, 10, 15, 20, 30)]
+      [0.0, 0.0, 0.5, 1.0, 1.0]
     """
     step, begin, end = (jnp.asarray(x, jnp.int32) for x in (step, begin_step, end_step))
     fraction = (step - begin) / jnp.maximum(end - begin, 1)
@@ -84,9 +87,10 @@ def gradual(
     Returns:
       The sparsity, a float32 scalar.
 
-    >>> ramp = Ramp(0.0, 0.8, 0, 100, 10)
-    >>> [round(float(gradual(t, **ramp._asdict())), 3) for t in (0, 50, 100, 150)]
-    [0.0, 0.7, 0.8, 0.8]
+    Example:
+      >>> ramp = Ramp(0.0, 0.8, 0, 100, 10)
+      >>> [round(float(gradual(t, **ramp._asdict())), 3) for t in (0, 50, 100, 150)]
+      [0.0, 0.7, 0.8, 0.8]
 
     References:
       Zhu and Gupta, To prune, or not to prune, 2017, equation 1.
@@ -106,8 +110,9 @@ def one_shot(
 ) -> Array:
     """``initial_sparsity`` before ``begin_step``, ``final_sparsity`` from it on.
 
-    >>> [round(float(one_shot(t, final_sparsity=0.9, begin_step=5)), 3) for t in (4, 5, 6)]
-    [0.0, 0.9, 0.9]
+    Example:
+      >>> [round(float(one_shot(t, final_sparsity=0.9, begin_step=5)), 3) for t in (4, 5, 6)]
+      [0.0, 0.9, 0.9]
     """
     begun = jnp.asarray(step, jnp.int32) >= jnp.asarray(begin_step, jnp.int32)
     return jnp.where(begun, jnp.float32(final_sparsity), jnp.float32(initial_sparsity))
@@ -122,9 +127,10 @@ def iterative(
     fraction after the i-th is ``(1 - s_i) * ((1 - s_f) / (1 - s_i))^(i / n)``. A ``final_sparsity`` of 1 is reached at the last
     pruning only.
 
-    >>> ramp = Ramp(0.0, 0.75, 10, 20, 10)
-    >>> [round(float(iterative(t, **ramp._asdict())), 3) for t in (9, 10, 19, 20, 99)]
-    [0.0, 0.5, 0.5, 0.75, 0.75]
+    Example:
+      >>> ramp = Ramp(0.0, 0.75, 10, 20, 10)
+      >>> [round(float(iterative(t, **ramp._asdict())), 3) for t in (9, 10, 19, 20, 99)]
+      [0.0, 0.5, 0.5, 0.75, 0.75]
 
     References:
       Frankle and Carbin, The lottery ticket hypothesis, 2019 (iterative pruning).
@@ -150,8 +156,9 @@ def constant(
 ) -> Array:
     """``final_sparsity`` at every step: for sparse training, where the count stays and the positions move.
 
-    >>> round(float(constant(7, final_sparsity=0.5)), 3)
-    0.5
+    Example:
+      >>> round(float(constant(7, final_sparsity=0.5)), 3)
+      0.5
     """
     return jnp.broadcast_to(jnp.float32(final_sparsity), jnp.shape(step))
 
@@ -162,8 +169,9 @@ def due(step: Number, *, begin_step: Number, end_step: Number, frequency: Number
     Without the last clause a ramp whose length is no multiple of ``frequency`` would stop short of its final sparsity.
     Arguments are scalars, in steps, and may be traced; returns a bool scalar.
 
-    >>> [t for t in range(12) if due(t, begin_step=2, end_step=9, frequency=3)]
-    [2, 5, 8, 9]
+    Example:
+      >>> [t for t in range(12) if due(t, begin_step=2, end_step=9, frequency=3)]
+      [2, 5, 8, 9]
     """
     step, begin, end, every = (jnp.asarray(x, jnp.int32) for x in (step, begin_step, end_step, frequency))
     inside = (step >= begin) & (step <= end)

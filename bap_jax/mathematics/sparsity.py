@@ -33,8 +33,9 @@ def kept_count(size: int, sparsity: float | Array) -> Array:
     Raises:
       SettingError: ``size`` is negative or too large, or a Python ``sparsity`` lies outside [0, 1].
 
-    >>> int(kept_count(33_600_001, 0.9)), int(kept_count(5, 0.5)), int(kept_count(7, 0.5))
-    (3360000, 2, 4)
+    Example:
+      >>> int(kept_count(33_600_001, 0.9)), int(kept_count(5, 0.5)), int(kept_count(7, 0.5))
+      (3360000, 2, 4)
     """
     if not 0 <= size <= _LARGEST:
         raise SettingError("size", size, f"a count in [0, {_LARGEST}]")
@@ -62,8 +63,9 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], sparsity: float | Array) ->
     Returns:
       float32 [num_layers] densities in [0, 1].
 
-    >>> [round(float(d), 3) for d in erk_densities([(2, 2), (100, 100)], 0.9)]
-    [1.0, 0.1]
+    Example:
+      >>> [round(float(d), 3) for d in erk_densities([(2, 2), (100, 100)], 0.9)]
+      [1.0, 0.1]
 
     References:
       Evci et al., Rigging the lottery, 2020, section 3.
@@ -86,10 +88,11 @@ def erk_counts(shapes: Sequence[tuple[int, ...]], sparsity: float | Array, room:
     What rounding down leaves over goes to the layers with the largest fractional part. With ``room``, the most that each layer
     can keep, what one has no room for goes to those with the most room left; where there is not enough in all, all of it is kept.
 
-    >>> [int(count) for count in erk_counts([(2, 2), (100, 100)], 0.9)]
-    [4, 996]
-    >>> [int(count) for count in erk_counts([(2, 2), (100, 100)], 0.9, [jnp.int32(1), jnp.int32(5000)])]
-    [1, 999]
+    Example:
+      >>> [int(count) for count in erk_counts([(2, 2), (100, 100)], 0.9)]
+      [4, 996]
+      >>> [int(count) for count in erk_counts([(2, 2), (100, 100)], 0.9, [jnp.int32(1), jnp.int32(5000)])]
+      [1, 999]
     """
     sizes = jnp.array([int(np.prod(shape)) for shape in shapes], jnp.int32)
     wanted = sizes * erk_densities(shapes, sparsity)

@@ -48,9 +48,10 @@ def top_k(scores: Sequence[Array], k: int | Array) -> list[Array]:
     Returns:
       Bool arrays of the same shapes with ``k`` entries True in all.
 
-    >>> import jax.numpy as jnp
-    >>> [mask.tolist() for mask in top_k([jnp.array([3.0, 1.0]), jnp.array([2.0, 3.0])], 2)]
-    [[True, False], [False, True]]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> [mask.tolist() for mask in top_k([jnp.array([3.0, 1.0]), jnp.array([2.0, 3.0])], 2)]
+      [[True, False], [False, True]]
     """
     if sum(score.size for score in scores) >= 2**31:
         raise SettingError("scores", sum(score.size for score in scores), "fewer than 2^31 entries in all")

@@ -63,7 +63,8 @@ def apply_environment(variables: Mapping[str, str]) -> None:
     Raises:
       RuntimeError: jax has its devices already (raised by jax itself, for a number of devices).
 
-    >>> apply_environment({})
+    Example:
+      >>> apply_environment({})
     """
     os.environ.update(variables)
     if "jax" not in sys.modules:

@@ -19,10 +19,11 @@ def initialize_distributed(address: str | None = None, num_processes: int | None
       SettingError: only some of the three are given, or a process number is not below the number of processes.
       RuntimeError: jax has been used already, or the others cannot be reached.
 
-    >>> initialize_distributed("localhost:1234", num_processes=2)
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: process_id = None: expected a number, because the other two of the three are given
+    Example:
+      >>> initialize_distributed("localhost:1234", num_processes=2)
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: process_id = None: expected a number, because the other two of the three are given
     """
     given = {"address": address, "num_processes": num_processes, "process_id": process_id}
     missing = [name for name, value in given.items() if value is None]
@@ -38,7 +39,8 @@ def initialize_distributed(address: str | None = None, num_processes: int | None
 def is_main_process() -> bool:
     """Whether this process is the one that writes and prints.
 
-    >>> is_main_process()
-    True
+    Example:
+      >>> is_main_process()
+      True
     """
     return jax.process_index() == 0

@@ -32,8 +32,9 @@ def data_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
     Warns:
       UserWarning: there are several CPU devices, and so few threads that a step over them may never end.
 
-    >>> data_mesh(1).axis_names
-    ('batch',)
+    Example:
+      >>> data_mesh(1).axis_names
+      ('batch',)
     """
     if devices is None or isinstance(devices, int):
         there = jax.devices()
@@ -56,8 +57,9 @@ def _check_threads(mesh: Mesh) -> None:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first dimension spread over the devices.
 
-    >>> batch_sharding(data_mesh(1)).spec[0]
-    'batch'
+    Example:
+      >>> batch_sharding(data_mesh(1)).spec[0]
+      'batch'
     """
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
@@ -65,8 +67,9 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The whole array on every device.
 
-    >>> replicated(data_mesh(1)).is_fully_replicated
-    True
+    Example:
+      >>> replicated(data_mesh(1)).is_fully_replicated
+      True
     """
     if isinstance(mesh, Mesh):  # an abstract one has no devices
         _check_threads(mesh)
@@ -84,7 +87,8 @@ def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> N
     Raises:
       SettingError: the batch does not divide; the message holds the nearest sizes that do.
 
-    >>> check_batch_size(128, data_mesh(1))
+    Example:
+      >>> check_batch_size(128, data_mesh(1))
     """
     if batch_size < 1 or batch_size % mesh.size:
         below = batch_size - batch_size % mesh.size
@@ -106,9 +110,10 @@ def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     Raises:
       SettingError: an array has no first dimension, the first dimensions differ, or they do not divide over the devices.
 
-    >>> import numpy as np
-    >>> shard_batch(data_mesh(1), {"images": np.zeros((4, 2))})["images"].shape
-    (4, 2)
+    Example:
+      >>> import numpy as np
+      >>> shard_batch(data_mesh(1), {"images": np.zeros((4, 2))})["images"].shape
+      (4, 2)
     """
     sizes = [np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)]
     if any(size != sizes[0] or not size for size in sizes):
@@ -137,9 +142,10 @@ def replicate(mesh: Mesh, state: PyTree) -> PyTree:
       The tree with every leaf on all devices. The copies share no memory with ``state``, which therefore outlives a step that
       its copies are donated to.
 
-    >>> import jax.numpy as jnp
-    >>> replicate(data_mesh(1), {"w": jnp.ones(2)})["w"].sharding.is_fully_replicated
-    True
+    Example:
+      >>> import jax.numpy as jnp
+      >>> replicate(data_mesh(1), {"w": jnp.ones(2)})["w"].sharding.is_fully_replicated
+      True
     """
     sharding = replicated(mesh)
 
@@ -163,10 +169,11 @@ def jit_step(step: Callable[..., Any], mesh: Mesh | None = None) -> Callable[...
       The compiled step. It takes the state from :func:`replicate` (or from the step before) and the batch from
       :func:`shard_batch`; a state given to it must not be used again.
 
-    >>> import jax.numpy as jnp
-    >>> step = jit_step(lambda state, batch: (state + batch.sum(), {"sum": batch.sum()}), data_mesh(1))
-    >>> float(step(jnp.float32(1), jnp.ones(4))[0])
-    5.0
+    Example:
+      >>> import jax.numpy as jnp
+      >>> step = jit_step(lambda state, batch: (state + batch.sum(), {"sum": batch.sum()}), data_mesh(1))
+      >>> float(step(jnp.float32(1), jnp.ones(4))[0])
+      5.0
     """
     if mesh is None:
         return jax.jit(step, donate_argnums=0)

@@ -148,4 +148,10 @@ def _points(value: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is not one.
+
+    Example:
+      >>> counted(1, "seed"), counted(2, "sparsity")
+      ('1 seed', '2 sparsities')
+    """
     return f"{number} {noun if number == 1 else PLURALS.get(noun, noun + 's')}"

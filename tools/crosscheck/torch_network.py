@@ -91,7 +91,8 @@ class TorchNetwork(nn.Module):
 
 def _pool(x: Tensor) -> Tensor:
     """The maximum of every 2×2 block. As in this package, equal maxima share the gradient; ``max_pool2d`` gives it to the
-    first, which on the even background of MNIST is another gradient."""
+    first, which on the even background of MNIST is another gradient.
+    """
     batch, channels, height, width = x.shape
     blocks = x[:, :, : height // 2 * 2, : width // 2 * 2].reshape(batch, channels, height // 2, 2, width // 2, 2)
     return blocks.amax(dim=(3, 5))
