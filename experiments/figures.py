@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bap_jax.atomic import write_atomic
-from bap_jax.report import Grid, Interval, make_grid, measure, scenes_of, uniform_arms
+from bap_jax.report import Grid, Interval, comparisons_of, make_grid, measure, uniform_arms
 from bap_jax.report.figures import svg_bytes
 from bap_jax.report.figures.canvas import drawing, empty_figure, handle, legend, tidy, title
 from bap_jax.report.measures import best_arm, process_spread
@@ -57,7 +57,7 @@ def processes_figure(rows: Sequence[Row]) -> Figure:
         names = [*(f"{format_sparsity(s)} sparse" for s in grid.sparsities), *(f"ramp {name}" for name in grid.processes)]
         left.legend([*sparsities, *ramps], names, frameon=False, fontsize=8.5)
         right.legend([handle(styles[arm], styles[arm].marker) for arm in arms], arms, frameon=False, fontsize=8.5)
-        title(figure, f"1. Robustness over pruning processes: {grid.scene.label}")
+        title(figure, f"1. Robustness over pruning processes: {grid.comparison.label}")
         return figure
 
 
@@ -81,7 +81,7 @@ def budgets_figure(rows: Sequence[Row]) -> Figure:
         axes.set_xlabel("ε that training was given")
         axes.set_ylabel("AER score, %")
         legend(figure, [handle(styles[name], styles[name].marker if name in families else "") for name in styles], [*styles], 8.2)
-        title(figure, f"2. Sensitivity to the budget: {grid.scene.label}")
+        title(figure, f"2. Sensitivity to the budget: {grid.comparison.label}")
         return figure
 
 
@@ -109,7 +109,7 @@ def trade_off_figure(rows: Sequence[Row]) -> Figure:
         axes.set_xlabel("spread over ramps, points (to the left: steadier)")
         axes.set_ylabel("AER score, % (up: better)")
         legend(figure, [handle(style, style.marker) for style in styles.values()], [*styles], 8.2)
-        title(figure, f"3. Overall score and stability: {grid.scene.label}")
+        title(figure, f"3. Overall score and stability: {grid.comparison.label}")
         return figure
 
 
@@ -140,13 +140,13 @@ DRAWN: dict[str, Callable[[Sequence[Row]], Figure]] = {
 def _test_grid(rows: Sequence[Row]) -> Grid:
     """The first attack on test data."""
     tested = [row for row in rows if row["split"] == "test"]
-    return make_grid(tested, scenes_of(tested)[0])
+    return make_grid(tested, comparisons_of(tested)[0])
 
 
 def _chosen_arms(rows: Sequence[Row], grid: Grid) -> list[str]:
     """Clean, blind, and the uniform budget that validation data prefers."""
     held_out = [row for row in rows if row["split"] == "validation"]
-    validation = make_grid(held_out, scenes_of(held_out)[0])
+    validation = make_grid(held_out, comparisons_of(held_out)[0])
     best = best_arm(validation, [arm for arm in uniform_arms(held_out) if arm in validation.arms])
     return [arm for arm in grid.arms if arm in ("clean", best, "blind")]
 

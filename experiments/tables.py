@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, make_grid, measures, page, scenes_of, stability
+from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, comparisons_of, make_grid, measures, page, stability
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
 from experiments.choice import curves_of, standings
 from experiments.published import Row, rows_of
@@ -36,7 +36,7 @@ def percent(value: float) -> str:
 def score_table(name: str, split: str = "test") -> str:
     """Arms × sparsities: mean accuracy over epsilon; AER score with its interval over seeds; stability over processes."""
     rows = rows_of(name, split)
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     header = ["arm", *(f"{100 * s:g} % sparse" for s in grid.sparsities), "AER score [95 %]", "stability"]
     body = []
     for arm, accuracy in zip(grid.arms, grid.accuracy, strict=True):
@@ -52,7 +52,7 @@ def score_table(name: str, split: str = "test") -> str:
 def cell_table(name: str) -> str:
     """Arms × (sparsity, epsilon): mean accuracy over processes and seeds, ± half the 95 % bootstrap interval over seeds."""
     rows = rows_of(name)
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     header = ["arm, sparsity", *("clean" if e == 0 else f"ε {format_epsilon(e)}" for e in grid.epsilons)]
     body = [
         [f"{arm}, {100 * sparsity:g} %", *(with_interval(cell_interval(accuracy[s, e])) for e in range(len(grid.epsilons)))]
@@ -87,7 +87,7 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
     """
     rows, held_out = rows_of(name), rows_of(name, "validation")
     blind, clean = (arm.replace("_", " ") for arm in (blind, clean))
-    test = make_grid(rows, scenes_of(rows)[0])
+    test = make_grid(rows, comparisons_of(rows)[0])
     uniform = [arm for arm in measures.uniform_arms(rows) if arm in test.arms]
     body: list[Sequence[str]] = []
 
@@ -115,7 +115,7 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
             line(f"3. stability, {blind} − {other}", gap, decided(gap, "less steady", "steadier"))
         if uniform:
             where = "validation" if held_out else "test"
-            other_grid = make_grid(held_out or rows, scenes_of(held_out or rows)[0])
+            other_grid = make_grid(held_out or rows, comparisons_of(held_out or rows)[0])
             chosen = measures.difference_from_best(test, other_grid, blind, uniform)
             what = f"AER score, {blind} − {chosen.arm}, the best uniform budget on {where} data"
             line(what, chosen.difference, decided(chosen.difference, "ahead", "behind"))
@@ -125,7 +125,7 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
 def differences_table(name: str, arm: str = "blind") -> str:
     """AER score of one arm minus that of each other, paired by seed, under the first attack of a CSV."""
     rows, arm = rows_of(name), arm.replace("_", " ")
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     gaps = {other: measures.difference(grid, arm, other) for other in grid.arms if other != arm}
     body = [[f"{arm} − {other}", *points(gap), decided(gap, "ahead", "behind")] for other, gap in gaps.items()]
     return table(["AER score, points", "value", "95 % interval", "so"], body)
@@ -134,7 +134,7 @@ def differences_table(name: str, arm: str = "blind") -> str:
 def standings_table(name: str) -> str:
     """Blind arms on test data: AER score, what it is above the best uniform budget, chosen on validation data, and the regret."""
     rows, held_out = rows_of(name), rows_of(name, "validation")
-    test, other = (make_grid(some, scenes_of(some)[0]) for some in (rows, held_out))
+    test, other = (make_grid(some, comparisons_of(some)[0]) for some in (rows, held_out))
     uniform, stand = [arm for arm in measures.uniform_arms(rows) if arm in test.arms], standings(curves_of(rows))
     body = []
     for arm, accuracy in zip(test.arms, test.accuracy, strict=True):
@@ -163,13 +163,15 @@ def families_of(arms: Sequence[str]) -> dict[str, list[str]]:
 def readings_table(name: str) -> str:
     """Arms × attacks: AER score with its interval; cut points stand beside real attacks, and say what they are."""
     rows = rows_of(name)
-    grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
+    grids = [make_grid(rows, comparison) for comparison in comparisons_of(rows)]
     arms = list(dict.fromkeys(arm for grid in grids for arm in grid.arms))
     measured = [measures.measure(grid) for grid in grids]
     body = [[arm, *(with_interval(m[arm].aer_score) if arm in m else "–" for m in measured)] for arm in arms]
     agreement = [measures.rank_agreement(grids[0], grid) for grid in grids]
     body.append(["rank agreement with the first", *("–" if np.isnan(tau) else f"{tau:.2f}" for tau in agreement)])
-    return table(["AER score", *(f"{grid.scene.attack_label}, ε ≤ {format_epsilon(grid.epsilons[-1])}" for grid in grids)], body)
+    return table(
+        ["AER score", *(f"{grid.comparison.attack_label}, ε ≤ {format_epsilon(grid.epsilons[-1])}" for grid in grids)], body
+    )
 
 
 def sizes_table(name: str) -> str:

@@ -15,7 +15,7 @@ import bap_jax
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "bap_jax"
 
-VOCABULARY = {"types", "errors", "plugins", "atomic", "inputs", "threads", "timing"}
+VOCABULARY = {"types", "errors", "plugins", "renamed", "atomic", "inputs", "threads", "timing"}
 FOUNDATION = VOCABULARY | {"mathematics"}
 EDGES = {"models", "data", "checkpoint", "parallel", "export", "report"}
 LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "losses", "training"}  # never jit, hold no global state
@@ -49,7 +49,7 @@ HELD_BY = {
     "checkpoint/test_damage": "checkpoint/digests checkpoint/json_file",
     "checkpoint/test_manager": "checkpoint/paths",
     "cli/test_commands": "cli/arguments cli/main cli/process cli/commands/data cli/commands/train",
-    "cli/test_moved": "cli/grid cli/plan cli/settings",
+    "cli/test_moved": "renamed cli/grid cli/plan cli/settings",
     "data/test_load": "data/factory",
     "evaluation/test_cascade": "evaluation/autoattack",
     "evaluation/test_evaluate": "evaluation/attacker evaluation/compiled evaluation/examples evaluation/result evaluation/tables",

@@ -1,7 +1,5 @@
 """Evaluation: robust accuracy under threats, security curves, and the checks that make them believable."""
 
-import warnings
-
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy, wilson_interval
 from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.cascade import Cascade, Stage, cascade
@@ -11,6 +9,7 @@ from bap_jax.evaluation.jobs import Surrogate
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
 from bap_jax.evaluation.threats import ATTACKS, deepfool_threat, fgsm_threat, named_threat, pgd_threat, settings_of
+from bap_jax.renamed import renamed
 from bap_jax.types import Check
 
 __all__ = [
@@ -40,9 +39,4 @@ __all__ = [
     "wilson_interval",
 ]
 
-
-def __getattr__(name: str) -> type[Surrogate]:
-    if name != "Source":  # as it was called before
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("bap_jax.evaluation.Source is Surrogate now, and the old name goes soon", FutureWarning, stacklevel=2)
-    return Surrogate
+__getattr__ = renamed(__name__, Source="Surrogate")

@@ -3,6 +3,7 @@
 Importing this package does not load matplotlib; :mod:`bap_jax.report.figures` and writing a report do.
 """
 
+from bap_jax.renamed import renamed
 from bap_jax.report.csv import read_csv, write_csv
 from bap_jax.report.distances import Distances
 from bap_jax.report.inputs import ReportInput
@@ -23,7 +24,7 @@ from bap_jax.report.measures import (
     stability,
     uniform_arms,
 )
-from bap_jax.report.rows import COLUMNS, Scene, check_rows, scenes_of
+from bap_jax.report.rows import COLUMNS, Comparison, check_rows, comparisons_of
 from bap_jax.report.table import Cell, Table, to_html, to_markdown, to_rich
 from bap_jax.report.terminal import print_report
 from bap_jax.report.write import write_report
@@ -32,11 +33,11 @@ __all__ = [
     "COLUMNS",
     "ArmMeasures",
     "Cell",
+    "Comparison",
     "Distances",
     "Grid",
     "Interval",
     "ReportInput",
-    "Scene",
     "Table",
     "aer_difference",
     "aer_score",
@@ -46,11 +47,11 @@ __all__ = [
     "cell_means",
     "check_rows",
     "common_cells",
+    "comparisons_of",
     "make_grid",
     "measure",
     "print_report",
     "read_csv",
-    "scenes_of",
     "security_area",
     "stability",
     "to_html",
@@ -60,3 +61,5 @@ __all__ = [
     "write_csv",
     "write_report",
 ]
+
+__getattr__ = renamed(__name__, Scene="Comparison", scenes_of="comparisons_of")

@@ -13,8 +13,8 @@ from bap_jax.report.checks import as_checks, checks_sentence, checks_table
 from bap_jax.report.distances import Distances, distances_table
 from bap_jax.report.inputs import History, ReportInput
 from bap_jax.report.measures import ArmMeasures, Grid, make_grid
-from bap_jax.report.page import DEFINITIONS, MAX_SUMMARIES, Picture, Report, Section, known_arms, scene_names
-from bap_jax.report.rows import Row, check_rows, in_order, scenes_of
+from bap_jax.report.page import DEFINITIONS, MAX_SUMMARIES, Picture, Report, Section, comparison_names, known_arms
+from bap_jax.report.rows import Row, check_rows, comparisons_of, in_order
 from bap_jax.report.sentences import images_sentence, results, shown_sentence
 from bap_jax.report.style import Style, arm_styles
 from bap_jax.report.table import Cell, Table
@@ -39,7 +39,11 @@ SAMPLES = (
     "beside it (of grey images: purple is brighter than before, orange darker; of colour images mid-grey is unchanged), and "
     "under it its size in the attack's norm. Nothing was chosen: these are the first images."
 )
-MAX_CELL_TABLES, MAX_TABLES, MAX_PASSED = 6, 18, 12  # of one scene, of all, and of all checks; the others stand in the details
+MAX_CELL_TABLES, MAX_TABLES, MAX_PASSED = (
+    6,
+    18,
+    12,
+)  # of one comparison, of all, and of all checks; the others stand in the details
 
 
 def build_report(given: ReportInput) -> Report:
@@ -47,14 +51,14 @@ def build_report(given: ReportInput) -> Report:
     rows, distances = given.rows, given.distances
     check_rows(rows)
     named = as_checks(given.checks)
-    grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
+    grids = [make_grid(rows, comparison) for comparison in comparisons_of(rows)]
     sentences, measures = results(rows, grids, given.num_resamples)
     styles = arm_styles(known_arms(rows, given.histories, given.layers, {one.arm: None for one in distances}))
     several, many = len(grids) > MAX_SUMMARIES, sum(len(grid.sparsities) for grid in grids) > MAX_TABLES
     sections = [_overview_section(rows, grids, measures)] if len(grids) > 1 else []
     sections += [
-        _scene_section(rows, grid, m, name, styles, said if several else (), 0 if several and many else MAX_CELL_TABLES)
-        for grid, m, name, said in zip(grids, measures, scene_names(grids), sentences, strict=True)
+        _comparison_section(rows, grid, m, name, styles, said if several else (), 0 if several and many else MAX_CELL_TABLES)
+        for grid, m, name, said in zip(grids, measures, comparison_names(grids), sentences, strict=True)
     ]
     sections += _distance_sections(distances, styles)
     sections += [Section("Cascades, attack by attack", lead=tuple(stage_tables(given.stages)))] if given.stages else []
@@ -65,7 +69,7 @@ def build_report(given: ReportInput) -> Report:
     sections += [Section("Notes and warnings", tuple(str(note) for note in given.notes))] if given.notes else []
     sections += [Section("Settings", tables=(pairs_table("", given.settings),))] if given.settings else []
     sections += [Section("Versions", tables=(pairs_table("", given.versions),))] if given.versions else []
-    cut = {"Cut points": measures_layer.DEFINITIONS["Cut points"]} if any(grid.scene.is_cut for grid in grids) else {}
+    cut = {"Cut points": measures_layer.DEFINITIONS["Cut points"]} if any(grid.comparison.is_cut for grid in grids) else {}
     defined = tuple((Cell(name), Cell(text)) for name, text in (DEFINITIONS | cut).items())
     sections.append(Section("What the numbers mean", tables=(Table("", ("name", "definition"), defined, num_labels=2),)))
     trust = checks_sentence(named)
@@ -84,7 +88,7 @@ def _overview_section(rows: Sequence[Row], grids: Sequence[Grid], measures: Sequ
     return Section(title, lead=(overview_table(rows, grids, measures, best_only=True),), more=(whole,))
 
 
-def _scene_section(
+def _comparison_section(
     rows: Sequence[Row],
     grid: Grid,
     measures: Mapping[str, ArmMeasures],
@@ -93,7 +97,7 @@ def _scene_section(
     sentences: Sequence[str],
     max_tables: int,
 ) -> Section:
-    label = grid.scene.label
+    label = grid.comparison.label
     maps, bars = (shown_arms(grid, measures, most) for most in (MAX_MAPS, MAX_BARS))
     curves = shown_arms(grid, measures, MAX_CURVES)
     panels = shown_sparsities(curves, MAX_PANELS)
@@ -132,7 +136,7 @@ def _scene_section(
                 partial(figures.pareto_figure, curves, sizes_of(rows, grid), styles),
             )
         )
-    counts = images_sentence(rows, grid.scene)
+    counts = images_sentence(rows, grid.comparison)
     tables = tuple(cell_tables(grid))
     return Section(
         label,

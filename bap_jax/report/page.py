@@ -30,7 +30,7 @@ DEFINITIONS = {
     "not a test.",
     "“–”": "not measured, or not defined. It is never counted as 0.",
 }
-MAX_SUMMARIES = 3  # scenes that are summed up in full
+MAX_SUMMARIES = 3  # comparisons that are summed up in full
 
 
 class Picture(NamedTuple):
@@ -72,10 +72,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
 
 
-def scene_names(grids: Sequence[Grid]) -> list[str]:
-    """What each scene's pictures are called after their kind: nothing for the first, a suffix for the others."""
+def comparison_names(grids: Sequence[Grid]) -> list[str]:
+    """What each comparison's pictures are called after their kind: nothing for the first, a suffix for the others."""
     return [
-        "" if i == 0 else f"-{i + 1}-{slug(f'{g.scene.data}-{g.scene.model}-{g.scene.attack}-{g.scene.norm}')}"
+        ""
+        if i == 0
+        else f"-{i + 1}-{slug(f'{g.comparison.data}-{g.comparison.model}-{g.comparison.attack}-{g.comparison.norm}')}"
         for i, g in enumerate(grids)
     ]
 

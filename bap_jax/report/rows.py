@@ -24,7 +24,7 @@ COLUMNS = ("data", "model", "arm", "process", "sparsity", "seed", "attack", "nor
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "rms": "RMS"}
 
 
-class Scene(NamedTuple):
+class Comparison(NamedTuple):
     """What is held fixed when arms are compared: data set, model, attack and norm."""
 
     data: str
@@ -69,8 +69,8 @@ def accuracy_of(row: Row) -> float:
 
 def key_of(row: Row) -> tuple[Any, ...]:
     """What makes a row the only one of its kind."""
-    scene = (str(row["data"]), str(row["model"]), str(row["arm"]), str(row["process"]))
-    return (*scene, sparsity_of(row), int(row["seed"]), str(row["attack"]), str(row["norm"] or ""), epsilon_of(row))
+    network = (str(row["data"]), str(row["model"]), str(row["arm"]), str(row["process"]))
+    return (*network, sparsity_of(row), int(row["seed"]), str(row["attack"]), str(row["norm"] or ""), epsilon_of(row))
 
 
 def check_rows(rows: Sequence[Row]) -> None:
@@ -130,21 +130,26 @@ def arms_of(rows: Sequence[Row]) -> list[str]:
     return in_order(str(row["arm"]) for row in rows)
 
 
-def scenes_of(rows: Sequence[Row]) -> list[Scene]:
+def comparisons_of(rows: Sequence[Row]) -> list[Comparison]:
     """The comparisons that rows hold, in order of first appearance, those of attacks before those of cut points.
 
-    Clean rows make a scene of their own only for a data set and model that were never attacked.
+    Clean rows make a comparison of their own only for a data set and model that were never attacked.
 
     Example:
       >>> row = {"data": "digits", "model": "mlp", "attack": "clean", "norm": ""}
-      >>> [scene.label for scene in scenes_of([row, row | {"attack": "pgd-20", "norm": "linf"}])]
+      >>> [comparison.label for comparison in comparisons_of([row, row | {"attack": "pgd-20", "norm": "linf"}])]
       ['digits, mlp, pgd-20 (L∞)']
     """
-    scenes = in_order(Scene(str(row["data"]), str(row["model"]), str(row["attack"]), str(row["norm"] or "")) for row in rows)
-    attacked = {(scene.data, scene.model) for scene in scenes if scene.attack != CLEAN}
-    clean = in_order(scene._replace(norm="") for scene in scenes if scene.attack == CLEAN)
-    alone = [scene for scene in clean if (scene.data, scene.model) not in attacked]
-    return sorted((scene for scene in scenes if scene.attack != CLEAN), key=lambda scene: scene.is_cut) + alone
+    comparisons = in_order(
+        Comparison(str(row["data"]), str(row["model"]), str(row["attack"]), str(row["norm"] or "")) for row in rows
+    )
+    attacked = {(comparison.data, comparison.model) for comparison in comparisons if comparison.attack != CLEAN}
+    clean = in_order(comparison._replace(norm="") for comparison in comparisons if comparison.attack == CLEAN)
+    alone = [comparison for comparison in clean if (comparison.data, comparison.model) not in attacked]
+    return (
+        sorted((comparison for comparison in comparisons if comparison.attack != CLEAN), key=lambda comparison: comparison.is_cut)
+        + alone
+    )
 
 
 def format_epsilon(epsilon: float) -> str:

@@ -15,23 +15,23 @@ from bap_jax.report.measures import (
     measure,
     uniform_arms,
 )
-from bap_jax.report.rows import CLEAN, Row, Scene, format_epsilon, format_sparsity
+from bap_jax.report.rows import CLEAN, Comparison, Row, format_epsilon, format_sparsity
 from bap_jax.report.table import interval_text, percent
 
 PLURALS = {"sparsity": "sparsities", "pruning process": "pruning processes"}
 
 
 def summarise(grid: Grid, measures: Mapping[str, ArmMeasures], uniform: Sequence[str]) -> list[str]:
-    """The findings of one scene in plain sentences; every robust accuracy names its attack.
+    """The findings of one comparison in plain sentences; every robust accuracy names its attack.
 
     Args:
-      grid: the scene.
+      grid: the comparison.
       measures: of its arms.
       uniform: the arms with a uniform budget.
     """
     scored = [arm for arm in grid.arms if not math.isnan(measures[arm].aer_score.value)]
     if not scored:
-        return [f"{grid.scene.label}: no cell was measured for every arm, so that the arms cannot be compared by a score."]
+        return [f"{grid.comparison.label}: no cell was measured for every arm, so that the arms cannot be compared by a score."]
     ranked = sorted(scored, key=lambda arm: -measures[arm].aer_score.value)
     sentences = [_best_sentence(grid, measures, ranked), _example_sentence(grid, ranked[0])]
     sentences += _stability_sentences(grid, measures, ranked[0]) + _sensitivity_sentences(grid, measures, uniform)
@@ -51,8 +51,8 @@ def _best_sentence(grid: Grid, measures: Mapping[str, ArmMeasures], ranked: Sequ
     size = f"{counted(len(grid.sparsities), 'sparsity')} × {counted(len(grid.epsilons), 'budget')}"
     rank = "has the best AER score" if len(ranked) > 1 else "has this AER score"
     text = (
-        f"On {grid.scene.data} with {grid.scene.model}, “{best}” {rank}: {percent(score.value)} % ({around}), "
-        f"the mean accuracy over {size} of {grid.scene.attack_label}, clean images included."
+        f"On {grid.comparison.data} with {grid.comparison.model}, “{best}” {rank}: {percent(score.value)} % ({around}), "
+        f"the mean accuracy over {size} of {grid.comparison.attack_label}, clean images included."
     )
     if len(ranked) < 2:
         return text
@@ -73,7 +73,7 @@ def _example_sentence(grid: Grid, arm: str) -> str:
     clean = percent(means[grid.epsilons.index(0.0)])
     return (
         f"At {format_sparsity(grid.sparsities[-1])} sparsity “{arm}” classifies {clean} % of the clean images correctly, and "
-        f"{percent(means[middle])} % under {grid.scene.attack_label} at ε = {format_epsilon(grid.epsilons[middle])}."
+        f"{percent(means[middle])} % under {grid.comparison.attack_label} at ε = {format_epsilon(grid.epsilons[middle])}."
     )
 
 
@@ -110,20 +110,22 @@ def shown_sentence(part: Grid, grid: Grid) -> str:
     return f" Drawn: {' and '.join(said)}; the tables hold all." if said else ""
 
 
-def images_sentence(rows: Sequence[Row], scene: Scene) -> str:
-    """How many images the accuracies of a scene are measured on, clean and attacked."""
+def images_sentence(rows: Sequence[Row], comparison: Comparison) -> str:
+    """How many images the accuracies of a comparison are measured on, clean and attacked."""
     parts = [
         f"{text} {number}"
-        for text, number in zip(("clean", scene.attack_label), image_counts(rows, scene), strict=True)
+        for text, number in zip(("clean", comparison.attack_label), image_counts(rows, comparison), strict=True)
         if number
     ]
     return "Images per accuracy: " + ", ".join(parts) + "." if parts else ""
 
 
-def image_counts(rows: Sequence[Row], scene: Scene) -> tuple[str, str]:
-    """How many images a scene's clean and attacked accuracies are measured on; the attack's own ε = 0 counts as clean."""
-    here = [r for r in rows if str(r["data"]) == scene.data and str(r["model"]) == scene.model]
-    mine = [r for r in here if Scene(*(str(r[k] or "") for k in Scene._fields)) == scene and scene.attack != CLEAN]
+def image_counts(rows: Sequence[Row], comparison: Comparison) -> tuple[str, str]:
+    """How many images a comparison's clean and attacked accuracies are measured on; the attack's own ε = 0 counts as clean."""
+    here = [r for r in rows if str(r["data"]) == comparison.data and str(r["model"]) == comparison.model]
+    mine = [
+        r for r in here if Comparison(*(str(r[k] or "") for k in Comparison._fields)) == comparison and comparison.attack != CLEAN
+    ]
     own = [r for r in mine if float(r["epsilon"]) == 0]
     starts = own or [r for r in here if str(r["attack"]) == CLEAN]
 
@@ -136,7 +138,7 @@ def image_counts(rows: Sequence[Row], scene: Scene) -> tuple[str, str]:
 def results(
     rows: Sequence[Row], grids: Sequence[Grid], num_resamples: int
 ) -> tuple[list[list[str]], list[dict[str, ArmMeasures]]]:
-    """The sentences and the measures of each scene."""
+    """The sentences and the measures of each comparison."""
     uniform = uniform_arms(rows)
     measures = [measure(grid, num_resamples=num_resamples) for grid in grids]
     return [summarise(grid, m, uniform) for grid, m in zip(grids, measures, strict=True)], measures

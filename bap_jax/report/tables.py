@@ -56,7 +56,7 @@ def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
         )
         rows.append((Cell(arm), score, _interval_cell(m.aer_score), clean, robust, area, steady, _interval_cell(m.stability)))
     note = "Accuracies in per cent, higher is better; stability in points, lower is steadier. Bold: best of its column."
-    return Table(f"Scores, {grid.scene.label}", columns, tuple(rows), note)
+    return Table(f"Scores, {grid.comparison.label}", columns, tuple(rows), note)
 
 
 def overview_table(
@@ -66,20 +66,28 @@ def overview_table(
 
     Args:
       rows: of which the numbers of images are told.
-      grids: the scenes.
+      grids: the comparisons.
       measures: of the arms of each.
-      best_only: of each scene only the arm with the best AER score.
+      best_only: of each comparison only the arm with the best AER score.
     """
     lines = []
     for grid, measured in zip(grids, measures, strict=True):
-        scene, counts = grid.scene, image_counts(rows, grid.scene)[1]
+        comparison, counts = grid.comparison, image_counts(rows, grid.comparison)[1]
         budgets = [format_epsilon(epsilon) for epsilon in grid.epsilons]
         said = ", ".join(budgets) if len(budgets) < 5 else f"{len(budgets)} from {budgets[0]} to {budgets[-1]}"
         for arm in shown_arms(grid, measured, 1).arms if best_only else grid.arms:
             m = measured[arm]
             numbers = (percent_cell(value) for value in (m.clean, m.robust, m.security_area, m.aer_score))
             lines.append(
-                (Cell(scene.attack_label), Cell(scene.data), Cell(scene.model), Cell(arm), Cell(said), Cell(counts), *numbers)
+                (
+                    Cell(comparison.attack_label),
+                    Cell(comparison.data),
+                    Cell(comparison.model),
+                    Cell(arm),
+                    Cell(said),
+                    Cell(counts),
+                    *numbers,
+                )
             )
     columns = ("attack", "data", "model", "arm", "ε", "images", "clean, %", "mean over ε > 0, %", "area, %", "AER score, %")
     note = "Each line is one attack alone. Means are over different ε where the attacks were run at different ones."
@@ -112,7 +120,7 @@ def cell_tables(grid: Grid) -> list[Table]:
         columns = ("arm", *("clean" if e == 0 else f"ε = {format_epsilon(e)}" for e in grid.epsilons), "mean")
         tables.append(
             Table(
-                f"{format_sparsity(sparsity)} sparse: accuracy under {grid.scene.attack_label}, %",
+                f"{format_sparsity(sparsity)} sparse: accuracy under {grid.comparison.attack_label}, %",
                 columns,
                 rows,
                 _cell_note(grid) + ("" if chosen.all() else " The last column is over the ε that every arm has."),
@@ -128,7 +136,7 @@ def _cell_note(grid: Grid) -> str:
 
 def sizes_of(rows: Sequence[Row], grid: Grid) -> dict[tuple[str, float], float] | None:
     """(arm, sparsity) → mean number of non-zero parameters, or None if some arm does not say."""
-    mine = [r for r in rows if str(r["data"]) == grid.scene.data and str(r["model"]) == grid.scene.model]
+    mine = [r for r in rows if str(r["data"]) == grid.comparison.data and str(r["model"]) == grid.comparison.model]
     if not mine or any(r.get("nonzero") is None for r in mine):
         return None
     found: dict[tuple[str, float], list[float]] = {}

@@ -14,7 +14,7 @@ from rich.text import Text
 from bap_jax.report.checks import as_checks, checks_sentence
 from bap_jax.report.measures import ArmMeasures, Grid, cell_means, make_grid
 from bap_jax.report.page import MAX_SUMMARIES
-from bap_jax.report.rows import Row, check_rows, format_epsilon, format_sparsity, scenes_of
+from bap_jax.report.rows import Row, check_rows, comparisons_of, format_epsilon, format_sparsity
 from bap_jax.report.sentences import results
 from bap_jax.report.table import Cell, Table, percent, to_rich
 
@@ -43,7 +43,7 @@ def print_report(
     check_rows(rows)
     named = as_checks(checks)
     console = console or Console()
-    grids = [make_grid(rows, scene) for scene in scenes_of(rows)]
+    grids = [make_grid(rows, comparison) for comparison in comparisons_of(rows)]
     sentences, measures = results(rows, grids, num_resamples)
     for grid, m in zip(grids, measures, strict=True):
         for table in screen_tables(grid, m, console.width):
@@ -117,4 +117,6 @@ def _screen_table(
         (Cell(arm), *(Cell(percent(abs(v)), None, "", bool(v == b)) for v, b in zip(line, best, strict=True)))
         for arm, line in zip(grid.arms, values, strict=True)
     )
-    return Table(f"{grid.scene.label}: accuracy, %", tuple(columns), rows, "mean: over all ε, clean included" if last else "")
+    return Table(
+        f"{grid.comparison.label}: accuracy, %", tuple(columns), rows, "mean: over all ε, clean included" if last else ""
+    )

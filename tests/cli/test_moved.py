@@ -24,3 +24,19 @@ def test_an_old_name_works_and_tells_the_new_one(old, new, offered):
             assert getattr(module, thing.__name__) is thing
     with pytest.raises(AttributeError):
         module.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("bap_jax.evaluation", "Source", "Surrogate"),
+        ("bap_jax.report", "Scene", "Comparison"),
+        ("bap_jax.report", "scenes_of", "comparisons_of"),
+    ],
+)
+def test_an_old_name_in_its_module_works_and_tells_the_new_one(module, old, new):
+    found = importlib.import_module(module)
+    with pytest.warns(FutureWarning, match=f"{module}.{old} is {new} now"):
+        assert getattr(found, old) is getattr(found, new)
+    with pytest.raises(AttributeError):
+        found.nothing  # noqa: B018

@@ -6,7 +6,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from bap_jax import evaluation
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Surrogate, evaluate, fgsm_threat, named_threat
 from bap_jax.types import Batch, Bounds
@@ -135,8 +134,3 @@ def test_half_precision_images_are_attacked_in_float32(dtype):
         np.testing.assert_allclose(found.robust_accuracy[name], accuracies, atol=1.5 / N)
     points = [check for check in found.checks if "points in" in check.name]
     assert len(points) == 5 and {check.status for check in points} == {"passed"}
-
-
-def test_the_old_name_of_a_surrogate_says_the_new_one():
-    with pytest.warns(FutureWarning, match="Source is Surrogate now"):
-        assert evaluation.Source is Surrogate

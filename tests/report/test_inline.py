@@ -8,14 +8,14 @@ import pytest
 from bap_jax.report import figures
 from bap_jax.report.inline import colour_rules, inline_svg
 from bap_jax.report.measures import make_grid, measure
-from bap_jax.report.rows import scenes_of
+from bap_jax.report.rows import comparisons_of
 from bap_jax.report.style import DARK, ON_DARK_CELL, ON_LIGHT_CELL, arm_styles
 
 
 @pytest.fixture(scope="module")
 def drawn(make_rows):
     rows = make_rows(seeds=(0,))
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     bars, heat = (
         figures.scores_figure(grid, measure(grid, num_resamples=5)),
         figures.aer_figure(grid, measure(grid, num_resamples=5)),

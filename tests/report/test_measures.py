@@ -8,10 +8,10 @@ import pytest
 from bap_jax.errors import SettingError
 from bap_jax.report import measures as m
 from bap_jax.report import page
-from bap_jax.report.rows import Scene, check_rows, scenes_of
+from bap_jax.report.rows import Comparison, check_rows, comparisons_of
 
 NAN = math.nan
-SCENE = Scene("digits", "mlp", "pgd", "linf")
+SCENE = Comparison("digits", "mlp", "pgd", "linf")
 
 
 def row(accuracy, *, arm="blind", process="fast", sparsity=0.9, seed=0, attack="pgd", epsilon=0.1, **more):
@@ -82,7 +82,7 @@ def test_an_attacks_own_epsilon_zero_wins_over_the_clean_row():
 
 
 def test_make_grid_of_an_unknown_scene_is_refused():
-    with pytest.raises(SettingError, match="scene"):
+    with pytest.raises(SettingError, match="comparison"):
         m.make_grid([row(0.5)], SCENE._replace(data="mnist"))
 
 
@@ -254,10 +254,12 @@ def test_how_far_two_attacks_agree_on_the_order_of_the_arms():
 
 
 def test_cut_points_are_told_from_attacks_and_come_after_them():
-    scenes = scenes_of([row(0.5, attack=name) for name in ("deepfool-truncated-50", "fgsm-truncated", "pgd", "worst of pgd, x")])
-    assert [scene.is_cut for scene in scenes] == [False, False, True, True]
-    assert [scene.attack for scene in scenes][:2] == ["pgd", "worst of pgd, x"]
-    assert scenes[2].attack_label == "deepfool-truncated-50 (L∞, cut points)" and scenes[0].attack_label == "pgd (L∞)"
+    comparisons = comparisons_of(
+        [row(0.5, attack=name) for name in ("deepfool-truncated-50", "fgsm-truncated", "pgd", "worst of pgd, x")]
+    )
+    assert [comparison.is_cut for comparison in comparisons] == [False, False, True, True]
+    assert [comparison.attack for comparison in comparisons][:2] == ["pgd", "worst of pgd, x"]
+    assert comparisons[2].attack_label == "deepfool-truncated-50 (L∞, cut points)" and comparisons[0].attack_label == "pgd (L∞)"
 
 
 def test_definitions_have_one_source():
@@ -277,7 +279,7 @@ def test_uniform_arms_by_column_and_by_name():
 def test_scenes():
     rows = [row(0.9, attack="clean", epsilon=0), row(0.5), row(0.5, attack="fgsm"), row(0.5, attack="clean", data="mnist")]
     rows[3]["data"] = "mnist"
-    assert [scene.label for scene in scenes_of(rows)] == [
+    assert [comparison.label for comparison in comparisons_of(rows)] == [
         "digits, mlp, pgd (L∞)",
         "digits, mlp, fgsm (L∞)",
         "mnist, mlp, no attack",

@@ -122,14 +122,14 @@ def test_many_arms_sparsities_and_attacks_are_folded_with_a_word(make_rows):
     rows = make_rows({f"arm {i:02d}": (0.9, 0.01 * i) for i in range(14)}, tuple(i / 20 for i in range(14)), ("p",), (0,))
     attacks = [row | {"attack": name} for name in ("b", "c", "d") for row in rows if row["epsilon"]]
     report = build_report(ReportInput(rows + attacks, title="t", num_resamples=5))
-    overview, scene = report.sections[:2]
+    overview, comparison = report.sections[:2]
     assert [len(table.rows) for table in (*overview.lead, *overview.more)] == [4, 4 * 14]
     assert {row[3].text for row in overview.lead[0].rows} == {"arm 13"}
-    captions = {picture.name: picture.caption for picture in scene.pictures}
+    captions = {picture.name: picture.caption for picture in comparison.pictures}
     assert "the 12 of 14 arms with the best AER score" in captions["aer"]
     assert "the 8 of 14 arms" in captions["security"] and "12 of 14 sparsities" in captions["security"]
     assert "Drawn" not in captions["stability"]
-    assert not scene.tables and len(scene.more) == 14  # one per sparsity, on demand
+    assert not comparison.tables and len(comparison.more) == 14  # one per sparsity, on demand
     assert len(report.summary) == 4 and "all 4 attacks" in report.summary[-1]
     assert any("under b" in text or "of b" in text for text in report.sections[2].paragraphs)
 

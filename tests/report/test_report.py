@@ -22,7 +22,7 @@ from bap_jax.report.build import build_report
 from bap_jax.report.checks import as_checks, checks_sentence
 from bap_jax.report.html import report_html
 from bap_jax.report.measures import make_grid, measure
-from bap_jax.report.rows import scenes_of
+from bap_jax.report.rows import comparisons_of
 from bap_jax.report.style import arm_styles
 
 NASTY = "</script><script>alert('x')</script> & \"q\" $a_b$ [red]"
@@ -96,14 +96,14 @@ def test_pictures_decode_and_are_large_enough_to_read(written):
 
 
 def test_png_has_the_size_of_its_figure(rows):
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     figure = figures.security_figure(grid)
     with Image.open(io.BytesIO(figures.png_bytes(figure, dpi=50))) as image:
         assert image.size == tuple(int(side * 50) for side in figure.get_size_inches())
 
 
 def test_pictures_are_reproducible(rows):
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     assert figures.svg_bytes(figures.security_figure(grid)) == figures.svg_bytes(figures.security_figure(grid))
     assert figures.png_bytes(figures.security_figure(grid)) == figures.png_bytes(figures.security_figure(grid))
 
@@ -147,7 +147,7 @@ def test_markdown_links_pictures_that_exist(written):
 
 def test_the_summary_names_the_best_arm_the_attack_and_the_distance(rows):
     summary = " ".join(build_report(ReportInput(rows, title="t", num_resamples=50)).summary).replace("\u00a0", " ")
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     found = {arm: measured.aer_score.value for arm, measured in measure(grid, num_resamples=50).items()}
     first, second = sorted(found, key=lambda arm: -found[arm])[:2]
     assert f"“{first}” has the best AER score: {100 * found[first]:.1f} %" in summary
@@ -222,7 +222,7 @@ def test_unusual_shapes_draw(arms, sparsities, epsilons, make_rows):
         seeds=(0,),
         processes=("p",),
     )
-    grid = make_grid(rows, scenes_of(rows)[0])
+    grid = make_grid(rows, comparisons_of(rows)[0])
     measured = measure(grid, num_resamples=10)
     for figure in (figures.aer_figure(grid, measured), figures.security_figure(grid), figures.scores_figure(grid, measured)):
         assert len(figures.png_bytes(figure, dpi=40)) > 1000
@@ -308,7 +308,7 @@ def test_an_unfit_folder_is_refused_by_name(tmp_path, make_rows):
 
 
 def test_threads_may_draw_at_once_and_matplotlib_is_left_as_it_was(rows):
-    grid, pictures, before = make_grid(rows, scenes_of(rows)[0]), [], dict(matplotlib.rcParams)
+    grid, pictures, before = make_grid(rows, comparisons_of(rows)[0]), [], dict(matplotlib.rcParams)
     workers = [
         threading.Thread(target=lambda: pictures.append(figures.svg_bytes(figures.security_figure(grid)))) for _ in range(3)
     ]

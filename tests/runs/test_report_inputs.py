@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bap_jax.report.rows import check_rows, scenes_of
+from bap_jax.report.rows import check_rows, comparisons_of
 from bap_jax.runs.migrations import migrated
 from bap_jax.runs.report_inputs import attack_of, checks_of, notes_of, one_record_per_arm, rows_of, settings_table, versions_table
 
@@ -38,7 +38,7 @@ def test_an_attack_on_fewer_images_starts_from_the_clean_accuracy_on_those():
         check_rows(rows)
         starts = {r["attack"]: (r["accuracy"], r["num_examples"]) for r in rows if r["epsilon"] == 0}
         assert starts == {"clean": (0.9, 100), "autoattack": (1.0, 20)}
-        assert len(rows) == 4 and len(scenes_of(rows)) == 2
+        assert len(rows) == 4 and len(comparisons_of(rows)) == 2
 
 
 def test_one_network_per_arm_is_the_sparsest_and_checkpoints_are_arms():

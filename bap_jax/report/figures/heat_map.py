@@ -21,7 +21,7 @@ def aer_figure(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
     """Heat maps of accuracy over sparsity × ε, one per arm, one colour scale; the numbers stand in the cells.
 
     Args:
-      grid: one scene.
+      grid: one comparison.
       measures: of its arms; their AER score is the panels' title.
 
     Returns:
@@ -55,7 +55,7 @@ def _draw(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
     bar.set_label("accuracy, %")
     figure.supxlabel("ε of the attack (0 = clean)", fontsize=10)
     figure.supylabel("sparsity", fontsize=10)
-    title(figure, f"Accuracy, %: {grid.scene.label}")
+    title(figure, f"Accuracy, %: {grid.comparison.label}")
     return figure
 
 

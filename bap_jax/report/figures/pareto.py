@@ -23,7 +23,7 @@ def pareto_figure(grid: Grid, sizes: Mapping[tuple[str, float], float] | None = 
     least as good in clean accuracy, in robust accuracy and in size, and better in one of them.
 
     Args:
-      grid: one scene with ε = 0 and at least one ε > 0.
+      grid: one comparison with ε = 0 and at least one ε > 0.
       sizes: (arm, sparsity) → non-zero parameters; the share of weights kept if None.
       styles: of the arms.
     """
@@ -62,7 +62,7 @@ def _draw(grid: Grid, sizes: Mapping[tuple[str, float], float] | None, styles: S
     for axes in (left, right):
         axes.margins(0.09)
         tidy(axes)
-    title(figure, f"Trade-off, {grid.scene.label}: filled = not dominated")
+    title(figure, f"Trade-off, {grid.comparison.label}: filled = not dominated")
     arm_legend(figure, grid.arms, styles)
     return figure
 

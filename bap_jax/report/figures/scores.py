@@ -24,7 +24,7 @@ def scores_figure(grid: Grid, measures: Mapping[str, ArmMeasures], styles: Style
         left.set_title("AER score, %\n(higher is better)", loc="left")
         _bars(right, grid, [measures[arm].stability for arm in grid.arms], styles)
         right.set_title("Spread over processes, points\n(lower is steadier)", loc="left")
-        title(figure, f"Score and stability, {grid.scene.label}")
+        title(figure, f"Score and stability, {grid.comparison.label}")
         return figure
 
 

@@ -38,7 +38,7 @@ def _draw(grid: Grid, styles: Styles) -> Figure:
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("ε of the attack (0 = clean)")
     figure.supylabel("accuracy, %", fontsize=10)
-    title(figure, f"Security curves, {grid.scene.label}")
+    title(figure, f"Security curves, {grid.comparison.label}")
     arm_legend(figure, grid.arms, styles)
     return figure
 

@@ -20,7 +20,7 @@ def difference(
     """A measure of ``arm`` minus that of ``other``, paired by seed: both see the same resampled seeds.
 
     Args:
-      grid: one scene.
+      grid: one comparison.
       arm, other: two of its arms.
       kind: a field of :class:`ArmMeasures`; of ``stability`` a difference below 0 means that ``arm`` is the steadier one.
       num_resamples: draws of the bootstrap.
@@ -87,7 +87,7 @@ def difference_from_best(
     on validation data, and the difference is taken on test data.
 
     Args:
-      test: one scene on test data.
+      test: one comparison on test data.
       validation: the same networks on validation data; budgets and sparsities may be others.
       arm: say the blind one.
       candidates: at least one; say :func:`uniform_arms`.
@@ -125,7 +125,7 @@ def budget_sensitivity(grid: Grid, arms: Sequence[str], *, num_resamples: int = 
     """The range (largest minus smallest) of the AER score among ``arms``, which differ in their uniform budget.
 
     Args:
-      grid: one scene.
+      grid: one comparison.
       arms: names of at least two arms; those that the grid does not hold are ignored. See :func:`uniform_arms`.
       num_resamples: draws of the bootstrap.
       seed: of the draws.
@@ -175,7 +175,7 @@ def process_spread(
     """How much an arm's accuracy varies with the pruning process at each ε: the standard deviation over processes.
 
     Args:
-      grid: one scene.
+      grid: one comparison.
       arm: one of its arms.
       sparsities: count final sparsities as processes too: the deviation over all pairs of sparsity and process. Otherwise it is
         taken at each sparsity and averaged.

@@ -1,4 +1,4 @@
-"""The accuracies of one scene as one array, and means over what is there."""
+"""The accuracies of one comparison as one array, and means over what is there."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from bap_jax.errors import SettingError
 from bap_jax.report.measures.intervals import NAN
-from bap_jax.report.rows import CLEAN, Row, Scene, accuracy_of, arms_of, epsilon_of, in_order, sparsity_of
+from bap_jax.report.rows import CLEAN, Comparison, Row, accuracy_of, arms_of, epsilon_of, in_order, sparsity_of
 
 
 class Grid(NamedTuple):
-    """The accuracies of one scene: ``accuracy [arms, sparsities, epsilons, processes, seeds]``, NaN = missing."""
+    """The accuracies of one comparison: ``accuracy [arms, sparsities, epsilons, processes, seeds]``, NaN = missing."""
 
-    scene: Scene
+    comparison: Comparison
     arms: tuple[str, ...]
     sparsities: tuple[float, ...]
     epsilons: tuple[float, ...]
@@ -26,30 +26,30 @@ class Grid(NamedTuple):
     accuracy: np.ndarray
 
 
-def make_grid(rows: Sequence[Row], scene: Scene) -> Grid:
-    """The accuracies of one scene as one array.
+def make_grid(rows: Sequence[Row], comparison: Comparison) -> Grid:
+    """The accuracies of one comparison as one array.
 
     Args:
-      rows: long-form rows; those of other scenes are ignored. Clean rows are the point ε = 0 unless the attack has its own.
-      scene: data set, model, attack and norm.
+      rows: long-form rows; those of other comparisons are ignored. Clean rows are the point ε = 0 unless the attack has its own.
+      comparison: data set, model, attack and norm.
 
     Returns:
       A :class:`Grid`: axes sorted (arms and processes in order of first appearance), NaN where nothing was measured.
 
     Raises:
-      SettingError: no row belongs to the scene.
+      SettingError: no row belongs to the comparison.
 
     Example:
       >>> row = dict(data="d", model="m", arm="blind", process="fast", sparsity=0.9, seed=0, attack="pgd", norm="linf")
-      >>> grid = make_grid([row | dict(epsilon=0.1, accuracy=0.5)], Scene("d", "m", "pgd", "linf"))
+      >>> grid = make_grid([row | dict(epsilon=0.1, accuracy=0.5)], Comparison("d", "m", "pgd", "linf"))
       >>> grid.accuracy.shape, float(grid.accuracy[0, 0, 0, 0, 0])
       ((1, 1, 1, 1, 1), 0.5)
     """
-    clean = [row for row in rows if _matches(row, scene._replace(attack=CLEAN))]
-    attacked = [row for row in rows if scene.attack != CLEAN and _matches(row, scene)]
+    clean = [row for row in rows if _matches(row, comparison._replace(attack=CLEAN))]
+    attacked = [row for row in rows if comparison.attack != CLEAN and _matches(row, comparison)]
     mine = clean + attacked  # an attack's own ε = 0 comes later and so wins
     if not mine:
-        raise SettingError("scene", scene.label, "one that the rows hold")
+        raise SettingError("comparison", comparison.label, "one that the rows hold")
     axes = (
         [arm for arm in arms_of(rows) if any(str(row["arm"]) == arm for row in mine)],
         sorted({sparsity_of(row) for row in mine}),
@@ -65,12 +65,14 @@ def make_grid(rows: Sequence[Row], scene: Scene) -> Grid:
         if not math.isnan(value):
             accuracy[tuple(place[part] for place, part in zip(places, key, strict=True))] = value
     arms, sparsities, epsilons, processes, seeds = (tuple(axis) for axis in axes)
-    return Grid(scene, arms, sparsities, epsilons, processes, seeds, accuracy)
+    return Grid(comparison, arms, sparsities, epsilons, processes, seeds, accuracy)
 
 
-def _matches(row: Row, scene: Scene) -> bool:
-    same = str(row["data"]) == scene.data and str(row["model"]) == scene.model and str(row["attack"]) == scene.attack
-    return same and (scene.attack == CLEAN or str(row["norm"] or "") == scene.norm)
+def _matches(row: Row, comparison: Comparison) -> bool:
+    same = (
+        str(row["data"]) == comparison.data and str(row["model"]) == comparison.model and str(row["attack"]) == comparison.attack
+    )
+    return same and (comparison.attack == CLEAN or str(row["norm"] or "") == comparison.norm)
 
 
 def mean(values: np.ndarray, axis: int | tuple[int, ...] = -1) -> np.ndarray:

@@ -12,7 +12,7 @@ from bap_jax.report.measures.intervals import NAN, Interval, Over, bootstrap
 
 
 class ArmMeasures(NamedTuple):
-    """What is said about one arm of a scene."""
+    """What is said about one arm of a comparison."""
 
     aer_score: Interval
     clean: Interval
@@ -114,7 +114,7 @@ def measure(grid: Grid, *, num_resamples: int = 1000, seed: int = 0) -> dict[str
     """Every measure of every arm, over the cells that all arms have, with intervals over seeds.
 
     Args:
-      grid: one scene.
+      grid: one comparison.
       num_resamples: draws of the bootstrap.
       seed: of the draws.
 
@@ -122,9 +122,9 @@ def measure(grid: Grid, *, num_resamples: int = 1000, seed: int = 0) -> dict[str
       arm → :class:`ArmMeasures`, in the order of ``grid.arms``.
 
     Example:
-      >>> from bap_jax.report.rows import Scene
-      >>> scene = Scene("d", "m", "pgd", "linf")
-      >>> grid = Grid(scene, ("blind",), (0.9,), (0.0, 0.1), ("fast",), (0,), np.array([0.8, 0.4]).reshape(1, 1, 2, 1, 1))
+      >>> from bap_jax.report.rows import Comparison
+      >>> comparison = Comparison("d", "m", "pgd", "linf")
+      >>> grid = Grid(comparison, ("blind",), (0.9,), (0.0, 0.1), ("fast",), (0,), np.array([0.8, 0.4]).reshape(1, 1, 2, 1, 1))
       >>> float(measure(grid)["blind"].aer_score.value.__round__(3))
       0.6
     """
