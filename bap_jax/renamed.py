@@ -30,8 +30,8 @@ def renamed(module: str, **names: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        told = f"{module}.{name} is {names[name]} now; the old name goes with the next release"
-        warnings.warn(told, FutureWarning, stacklevel=2)
+        text = f"{module}.{name} is {names[name]} now; the old name goes with the next release"
+        warnings.warn(text, FutureWarning, stacklevel=2)
         return getattr(sys.modules[module], names[name])
 
     return find

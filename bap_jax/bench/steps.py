@@ -131,14 +131,14 @@ def device_arm(count: int) -> str:
     return f"blind on {count} device{'s' if count > 1 else ''}"
 
 
-def _measure(here: dict[str, Timed], many: dict[str, Timed], rounds: int, told: Callable[[int], None]):
+def _measure(here: dict[str, Timed], many: dict[str, Timed], rounds: int, progress: Callable[[int], None]):
     """The samples of all, or of those in this process if another one stalled, and what went wrong there."""
     try:
         for timed in many.values():
             timed()  # the first answer comes after compiling
-        return in_turn(here | many, rounds, told), ""
+        return in_turn(here | many, rounds, progress), ""
     except Stalled as error:
-        return in_turn(here, rounds, told), str(error)
+        return in_turn(here, rounds, progress), str(error)
 
 
 def _rows(samples: dict[str, list[Sample]], ramp: Ramp) -> list[RatioRow]:

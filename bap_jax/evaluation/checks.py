@@ -85,11 +85,11 @@ def check_neighbours(seen: tuple[float, int, int] | None, scale: float) -> Check
     if seen is None:
         return Check(name, "passed", "batches of one row have none", "")
     difference, changed, count = seen
-    told = f"largest difference {difference:.2g}, {changed} of {count} predictions change"
+    text = f"largest difference {difference:.2g}, {changed} of {count} predictions change"
     if difference <= 1e-2 * max(scale, 1e-6):
-        return Check(name, "passed", told, "")
+        return Check(name, "passed", text, "")
     advice = "switch the network to evaluation: stored BatchNorm statistics, nothing over the batch, no noise by a row's place"
-    return Check(name, "failed", f"rows depend on their neighbours: {told}", advice)
+    return Check(name, "failed", f"rows depend on their neighbours: {text}", advice)
 
 
 def check_points(name: str, outside: int, num_points: int, region: str) -> Check:

@@ -126,14 +126,14 @@ def differences(
     }
     found = []
     for part, fields in here.items():
-        told = card.get(part) if part else card
-        if told is None or fields is None:
+        given = card.get(part) if part else card
+        if given is None or fields is None:
             continue
-        if not isinstance(told, Mapping):
-            found.append(Difference(part, told, dict(fields)))
+        if not isinstance(given, Mapping):
+            found.append(Difference(part, given, dict(fields)))
             continue
         for name, ours in fields.items():
-            theirs = told.get(name)
+            theirs = given.get(name)
             if theirs is not None and not _equal(theirs, ours):
                 found.append(Difference(f"{part}.{name}".lstrip("."), theirs, ours))
     return tuple(found)

@@ -261,10 +261,10 @@ def _without_normalisation(
     for which, plain in (("mean", 0.0), ("std", 1.0)):
         here = (ours or {}).get(which) or (plain,) * channels
         if which in theirs and not np.allclose(theirs[which], here, rtol=1e-5, atol=1e-7):
-            told = ", ".join(f"{name} = {theirs[part]}" for name, part in found.items())
+            text = ", ".join(f"{name} = {theirs[part]}" for name, part in found.items())
             options = ", ".join(f"{part}={values}" for part, values in theirs.items())
             raise CheckpointError(
-                f"{where} normalises its input: {told}; the network here has {which} {tuple(here)}. One that does the same: "
+                f"{where} normalises its input: {text}; the network here has {which} {tuple(here)}. One that does the same: "
                 f'bap.models.build("{architecture}", num_classes=..., {options}); for bap import, '
                 "--model package.module:factory of one (docs/weights.md)"
             )

@@ -121,8 +121,8 @@ def fitted_masks(params: Params, masks: PyTree) -> PyTree:
             raise SettingError(f"masks/{path}", found, "a mask for every leaf of the parameters, and no other")
         mask, shape = given[path], jnp.shape(wanted[path])
         if jnp.result_type(mask) != jnp.bool_ or jnp.shape(mask) not in ((), shape):
-            told = f"{jnp.result_type(mask)}{list(jnp.shape(mask))}"
-            raise SettingError(f"masks/{path}", told, f"bool{list(shape)} or a bool scalar")
+            found = f"{jnp.result_type(mask)}{list(jnp.shape(mask))}"
+            raise SettingError(f"masks/{path}", found, f"bool{list(shape)} or a bool scalar")
     return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(given[path]) for path in wanted])
 
 

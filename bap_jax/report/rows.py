@@ -42,8 +42,8 @@ class Comparison(NamedTuple):
         """The attack with its norm, e.g. ``pgd-20 (L∞)``; ``deepfool-truncated (RMS, cut points)`` where :attr:`is_cut`."""
         if self.attack == CLEAN:
             return "no attack"
-        told = [part for part in (NORM_NAMES.get(self.norm, self.norm), "cut points" if self.is_cut else "") if part]
-        return f"{self.attack} ({', '.join(told)})" if told else self.attack
+        details = [part for part in (NORM_NAMES.get(self.norm, self.norm), "cut points" if self.is_cut else "") if part]
+        return f"{self.attack} ({', '.join(details)})" if details else self.attack
 
     @property
     def label(self) -> str:

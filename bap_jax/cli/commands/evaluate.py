@@ -29,7 +29,7 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
             batch_size=command.batch_size,
             devices=devices_of(command),
             save_examples=command.save_examples,
-            progress=lambda told: update(round(100 * told.fraction, 1), _attacking(told), 100),
+            progress=lambda reached: update(round(100 * reached.fraction, 1), _attacking(reached), 100),
             trust=trust,
         )
     table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
@@ -48,9 +48,9 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
     return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
 
 
-def _attacking(told: Progress) -> str:
-    at = "" if math.isinf(told.epsilon) else f" at epsilon {told.epsilon:.4g}"
-    return f"{told.threat}{at}: {told.done} of {told.total} examples, {100 * told.accuracy:.1f} % robust"
+def _attacking(reached: Progress) -> str:
+    at = "" if math.isinf(reached.epsilon) else f" at epsilon {reached.epsilon:.4g}"
+    return f"{reached.threat}{at}: {reached.done} of {reached.total} examples, {100 * reached.accuracy:.1f} % robust"
 
 
 def _show_stages(stages: dict[str, list[dict[str, Any]]], screen: Console) -> None:

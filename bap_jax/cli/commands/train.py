@@ -29,9 +29,9 @@ def settings_from(command: cli.Train, trust: Trust = NOTHING) -> Settings:
 
 def show_config(settings: Settings, config: Path, screen: Console) -> None:
     """What a run takes from ``--config``, and what the command line says otherwise."""
-    told = [f"{name} {mine} (there {theirs})" for name, mine, theirs in differences(settings, settings_in(config))]
+    changed = [f"{name} {mine} (there {theirs})" for name, mine, theirs in differences(settings, settings_in(config))]
     screen.print(
-        f"settings of {config}, " + (f"but {', '.join(told)}" if told else "all of them"), highlight=False, soft_wrap=True
+        f"settings of {config}, " + (f"but {', '.join(changed)}" if changed else "all of them"), highlight=False, soft_wrap=True
     )
 
 
