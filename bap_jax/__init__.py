@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from bap_jax.mathematics.schedules import Ramp
     from bap_jax.runs.info import run_info
-    from bap_jax.training import TrainState, init_state, make_train_step, with_average
+    from bap_jax.training import TrainState, init_state, make_train_step, network, with_average
     from bap_jax.types import (
         About,
         Adversarial,
@@ -114,6 +114,7 @@ __all__ = [
     "measured_sparsity",
     "models",
     "named_threat",
+    "network",
     "parallel",
     "pgd",
     "pruners",
@@ -131,7 +132,7 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "evaluation": "autoattack evaluate named_threat",
     "mathematics.masks": "apply_masks compression_ratio layer_sparsity magnitude_masks masks_from_scores measured_sparsity",
     "mathematics.schedules": "Ramp",
-    "training": "TrainState init_state make_train_step with_average",
+    "training": "TrainState init_state make_train_step network with_average",
     "runs.info": "run_info",
     "types": "About Adversarial AttackResult Batch Bounds Budget Loss Method Model Network Outputs "
     "Phase Pruner Recipe RunInfo Threat",

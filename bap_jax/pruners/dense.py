@@ -1,12 +1,11 @@
-"""No pruning: the dense network, for pretraining and for baselines; or given masks, as they are, for fine-tuning."""
+"""No pruning: the dense network, for pretraining and for baselines."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
-from bap_jax.mathematics.masks import Prunable, apply_masks, full_masks, kernels, masks_like
+from bap_jax.mathematics.masks import Prunable, full_masks, kernels
+from bap_jax.pruners.fixed import FixedState, fixed
 from bap_jax.types import Array, Params, Pruner, PyTree
 
 
@@ -16,14 +15,8 @@ class DenseState(NamedTuple):
     masks: PyTree
 
 
-class FixedState(NamedTuple):
-    """Given masks, which never change."""
-
-    masks: PyTree
-
-
 def dense(*, prunable: Prunable = kernels) -> Pruner:
-    """Keeps every weight; of given masks, every weight that they keep, and the others stay zero.
+    """Keeps every weight; of a network that begins with masks, every weight that they keep: :func:`fixed`.
 
     >>> import jax, jax.numpy as jnp
     >>> pruner = dense()
@@ -35,21 +28,12 @@ def dense(*, prunable: Prunable = kernels) -> Pruner:
     [[1.0, 0.0]]
     """
 
+    kept = fixed(prunable=prunable)
+
     def init(key: Array, params: Params, masks: PyTree | None = None) -> tuple[Params, DenseState | FixedState]:
-        if masks is None:
-            return params, DenseState(full_masks(params, prunable))
-        state = FixedState(masks_like(params, masks, prunable))
-        return project(params, state), state
+        return (params, DenseState(full_masks(params, prunable))) if masks is None else kept.init(key, params, masks)
 
     def project(params: Params, state: DenseState | FixedState) -> Params:
-        return apply_masks(params, state.masks) if isinstance(state, FixedState) else params
+        return kept.project(params, state) if isinstance(state, FixedState) else params
 
-    return Pruner(
-        init=init,
-        effective=lambda params, state: params,
-        penalty=lambda step, params, state: jnp.float32(0.0),
-        due=lambda step, state: jnp.bool_(False),
-        update=lambda key, step, params, dense_grads, state: (params, state),
-        project=project,
-        finish=lambda params, state: (params, state.masks),
-    )
+    return kept._replace(init=init, project=project, finish=lambda params, state: (params, state.masks))

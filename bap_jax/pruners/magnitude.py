@@ -146,7 +146,16 @@ def magnitude(
     def finish(params: Params, state: State) -> tuple[Params, PyTree]:
         return project(params, state), state.masks
 
-    return Pruner(init, effective, _no_penalty, is_due, update, project, finish)
+    def settled(step: Array, state: State) -> Array:
+        return step > state.ramp.end_step
+
+    return Pruner(init, effective, _no_penalty, is_due, update, project, finish, settled=settled, axes=_axes)
+
+
+def _axes(state: State) -> State:
+    """What ``due`` reads is common to all copies."""
+    per_copy = Ramp(initial_sparsity=0, final_sparsity=0, begin_step=None, end_step=0, frequency=None)  # type: ignore[arg-type]
+    return jax.tree.map(lambda _: 0, state)._replace(ramp=per_copy, end_steps=None)
 
 
 def _no_penalty(step: Array, params: Params, state: State) -> Array:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from bap_jax.mathematics.moments import forget
 from bap_jax.mathematics.per_example import mean_of_real, quantile_of_real
 from bap_jax.threads import warn_of_few_threads
 from bap_jax.training.average import moved
 from bap_jax.training.state import TrainState
-from bap_jax.types import Apply, Array, Batch, Budget, Loss, Outputs, Pruner
+from bap_jax.types import Apply, Array, Batch, Budget, Loss, ModelState, Outputs, Params, Pruner, PyTree
 
 Metrics = dict[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -34,7 +36,8 @@ def make_train_step(
     One step: the budget attacks the effective (pruned) weights in evaluation mode, with gradients to the images only; one
     training-mode pass over clean and adversarial images together gives the loss; its gradient at the effective weights is
     pulled back to what is trained; the optimiser steps; where the pruner says so, the masks change, scored on the weights just
-    stepped; then pruned weights are set to zero again.
+    stepped; then pruned weights are set to zero again. A pruner that says where the gradient is to be taken a second time
+    (``ascend``) has the step follow that one instead; one that ``resets`` has moments of the optimiser begin at zero again.
 
     The caller decides how it runs: ``jax.jit(step, donate_argnums=0)`` on one device, the same with the batch sharded over a
     mesh, or ``jax.pmap(step, axis_name=...)`` with ``axis_name`` set, each device holding its part of the batch. The three
@@ -99,7 +102,7 @@ def make_train_step(
         adversarial, budget_state = budget.perturb(keys, logits_fn, batch, state.budget, step=state.step, gather=gather)
         adversarial = jax.lax.stop_gradient(adversarial)
 
-        def objective(params):
+        def objective(params: Params) -> tuple[Array, tuple[Metrics, ModelState]]:
             model_state = state.model_state
 
             def forward(*images: Array) -> tuple[Outputs, ...]:
@@ -115,16 +118,27 @@ def make_train_step(
         (value, (metrics, model_state)), gradients = jax.value_and_grad(objective, has_aux=True)(effective)
         gradients = jax.tree.map(average, gradients)
         (trainable_gradients,) = pull_back(gradients)
+        if pruner.ascend is not None:  # the same loss on the same examples, where the pruner says; only its gradient is new
+            there = pruner.ascend(state.trainable, trainable_gradients, state.prune)
+            effective, pull_back = jax.vjp(lambda trainable: pruner.effective(trainable, state.prune), there)
+            gradients = jax.tree.map(average, jax.grad(objective, has_aux=True)(effective)[0])
+            (trainable_gradients,) = pull_back(gradients)
         penalty, penalty_gradients = jax.value_and_grad(pruner.penalty, argnums=1)(state.step, state.trainable, state.prune)
         total_gradients = jax.tree.map(jnp.add, trainable_gradients, penalty_gradients)
         updates, opt_state = optimizer.update(total_gradients, state.opt_state, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
 
-        trainable, prune = jax.lax.cond(
-            pruner.due(state.step, state.prune),
-            lambda: pruner.update(prune_key, state.step, trainable, gradients, state.prune),
-            lambda: (trainable, state.prune),
-        )
+        update = functools.partial(pruner.update, prune_key, state.step, trainable, gradients, state.prune)
+        due = pruner.due(state.step, state.prune)
+        if pruner.resets:
+
+            def changed() -> tuple[PyTree, PyTree, PyTree]:
+                new, prune, anew = update()
+                return new, prune, forget(optimizer, opt_state, anew)
+
+            trainable, prune, opt_state = jax.lax.cond(due, changed, lambda: (trainable, state.prune, opt_state))
+        else:
+            trainable, prune = jax.lax.cond(due, update, lambda: (trainable, state.prune))
         trainable = pruner.project(trainable, prune)
 
         metrics = jax.tree.map(average, {"loss": value, **metrics}) | {"penalty": penalty}
