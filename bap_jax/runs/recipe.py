@@ -235,24 +235,25 @@ def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: 
     A run with the user's own slots shares none: a factory may build any setting into its slot.
     """
     if settings.own_slots():
-        return jit_step(_step(settings, recipe, num_classes), mesh)
+        return jit_step(step_of(settings, recipe, num_classes), mesh)
     return _cached_step(settings.traced(), num_classes, bounds, mesh)
 
 
 @functools.lru_cache(maxsize=64)
 def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> Callable:
-    return jit_step(traced_step(settings, num_classes, bounds), mesh)
+    return jit_step(step_of(settings, traced_recipe(settings, num_classes, bounds), num_classes), mesh)
 
 
-def traced_step(settings: Settings, num_classes: int, bounds: Bounds) -> Callable:
-    """The train step before it is jitted, built from :meth:`Settings.traced` settings: what differs comes with the state."""
+def traced_recipe(settings: Settings, num_classes: int, bounds: Bounds) -> Recipe:
+    """The slots that a compiled step is made of, by :meth:`Settings.traced` settings: what differs comes with the state."""
     apply = model_of(settings.model, num_classes).apply
     # the step sees nothing of sizes: images and tables come with the batch and the state
     info = RunInfo(apply, num_classes, bounds, image_shape=(), num_examples=0, steps_per_epoch=0, num_steps=2)
-    return _step(settings, recipe_of(settings, info), num_classes)
+    return recipe_of(settings, info)
 
 
-def _step(settings: Settings, recipe: Recipe, num_classes: int) -> Callable:
+def step_of(settings: Settings, recipe: Recipe, num_classes: int) -> Callable:
+    """The train step before it is jitted, on augmented images where the settings say so."""
     step = make_train_step(model_of(settings.model, num_classes).apply, *recipe)
     return augmented(step) if settings.augment else step
 

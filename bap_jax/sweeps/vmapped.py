@@ -22,13 +22,13 @@ import numpy as np
 from bap_jax.data import train_batches
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.runs.loop import opened
-from bap_jax.runs.recipe import compiled_step, initial_state, traced_step
+from bap_jax.runs.recipe import compiled_step, initial_state, step_of, traced_recipe
 from bap_jax.runs.session import Run, Session, Trained
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import Interrupted, stop_signals
 from bap_jax.timing import Sample, in_turn, median, sample
 from bap_jax.training import TrainState
-from bap_jax.types import Batch, Bounds
+from bap_jax.types import Batch, Bounds, Recipe
 
 MOST_LANES = 32
 MEMORY_SHARE = 0.8  # of what is free
@@ -45,7 +45,6 @@ VARIES = (
     "ramp_end",
     "frequency",
 )
-COMMON = ("begin_step", "frequency", "end_steps")  # of a pruner's state: what it is due by
 
 Told = Callable[[int, int, str], None]  # (steps done, steps in all, latest metrics in words)
 
@@ -63,54 +62,64 @@ def group_key(run: Run) -> Hashable | None:
     return fixed, neutral, int(ramp.begin_step), int(ramp.frequency), run.num_steps
 
 
-def is_common(path: Sequence[Any]) -> bool:
-    """Whether a leaf of the train state is one for all lanes."""
-    names = [getattr(key, "name", getattr(key, "key", None)) for key in path]
-    return names == ["step"] or (names[0] == "prune" and names[-1] in COMMON)
+Shared = tuple[bool, ...]  # for each leaf of a train state, in its order, whether all lanes share it
 
 
-def axes_of(state: TrainState) -> TrainState:
+def shared_in(recipe: Recipe, state: TrainState) -> Shared:
+    """Which leaves lanes share: the step, and what the slots say of their own states."""
+    axes: Any = jax.tree.map(lambda _: 0, state)._replace(step=None)
+    for field, slot in (("prune", recipe.pruner), ("budget", recipe.budget), ("loss", recipe.loss)):
+        if slot.axes is not None:
+            own = getattr(state, field)
+            axes = axes._replace(**{field: jax.tree.broadcast(slot.axes(own), own, is_leaf=lambda axis: axis is None)})
+    return tuple(axis is None for axis in jax.tree.leaves(axes, is_leaf=lambda axis: axis is None))
+
+
+def _mapped(of: Callable, shared: Shared, *states: TrainState) -> TrainState:
+    """``of(whether it is shared, *leaves)`` for every leaf of states of one structure."""
+    each = zip(shared, *(jax.tree.leaves(state) for state in states), strict=True)
+    return jax.tree.unflatten(jax.tree.structure(states[0]), [of(*leaves) for leaves in each])
+
+
+def axes_of(state: TrainState, shared: Shared) -> TrainState:
     """The axes of ``jax.vmap`` over lanes: 0, or None where all lanes share a leaf."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: None if is_common(path) else 0, state)
+    return _mapped(lambda common, leaf: None if common else 0, shared, state)
 
 
-def stack(states: Sequence[TrainState]) -> TrainState:
-    """One state of all lanes. Those of common leaves have to agree, except ends of ramps, of which it takes every one."""
+def stack(states: Sequence[TrainState], shared: Shared) -> TrainState:
+    """One state of all lanes. Those of shared leaves have to agree, except vectors such as the ends of ramps, of which it takes
+    every value that there is.
+    """
 
-    def merge(path, *leaves):
-        if not is_common(path):
+    def merge(common, *leaves):
+        if not common:
             return jnp.stack(leaves)
-        return (
-            jnp.asarray(np.unique(np.concatenate([np.ravel(leaf) for leaf in leaves]))) if leaves[0].ndim else jnp.copy(leaves[0])
-        )
+        if leaves[0].ndim == 1:
+            return jnp.asarray(np.unique(np.concatenate([np.ravel(leaf) for leaf in leaves])))
+        return jnp.copy(leaves[0])
 
-    return jax.tree_util.tree_map_with_path(merge, *states)
-
-
-@jax.jit
-def _take(state: TrainState, lane: jax.Array) -> TrainState:
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if is_common(path) else leaf[lane], state)
+    return _mapped(merge, shared, *states)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _put(state: TrainState, own: TrainState, lane: jax.Array) -> TrainState:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf, new: leaf if is_common(path) else leaf.at[lane].set(new), state, own
-    )
+@functools.partial(jax.jit, static_argnums=2)
+def _take(state: TrainState, lane: jax.Array, shared: Shared) -> TrainState:
+    return _mapped(lambda common, leaf: leaf if common else leaf[lane], shared, state)
 
 
-def common_of(state: TrainState) -> TrainState:
+@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
+def _put(state: TrainState, own: TrainState, lane: jax.Array, shared: Shared) -> TrainState:
+    return _mapped(lambda common, leaf, new: leaf if common else leaf.at[lane].set(new), shared, state, own)
+
+
+def common_of(state: TrainState, shared: Shared) -> TrainState:
     """The state with nothing in it but what lanes share, as it is in this one."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if is_common(path) else 0, state)
+    return _mapped(lambda common, leaf: leaf if common else 0, shared, state)
 
 
-def take(state: TrainState, lane: int, common: TrainState) -> TrainState:
+def take(state: TrainState, lane: int, common: TrainState, shared: Shared) -> TrainState:
     """The state of one lane as its own run would have it; ``common`` is what :func:`common_of` found in an earlier one of it."""
-
-    def own(path, leaf, mine):
-        return mine if is_common(path) else leaf
-
-    return jax.tree_util.tree_map_with_path(own, _take(state, lane), common._replace(step=state.step))
+    own = _take(state, lane, shared)
+    return _mapped(lambda is_common, leaf, mine: mine if is_common else leaf, shared, own, common._replace(step=state.step))
 
 
 _sparsities = jax.jit(jax.vmap(measured_sparsity))
@@ -124,10 +133,11 @@ class GroupStep:
 
     def __init__(self, settings: Settings, num_classes: int, bounds: Bounds):
         self.alone_seconds: float | None = None  # what the first call of a run's own step took: mostly compiling
-        step = traced_step(settings, num_classes, bounds)
+        recipe = traced_recipe(settings, num_classes, bounds)
+        step = step_of(settings, recipe, num_classes)
 
         def several(state: TrainState, batches: Batch, which: jax.Array):
-            axes = axes_of(state)
+            axes = axes_of(state, shared_in(recipe, state))
             mapped = jax.vmap(step, in_axes=(axes, 0), out_axes=(axes, 0))
             return mapped(state, jax.tree.map(lambda leaf: leaf[which], batches))
 
@@ -255,7 +265,8 @@ class _Several:
     def __init__(self, runs: Sequence[Run], step: GroupStep):
         lanes = Lanes.of(runs)
         self.which, self.batches = lanes.which, next(lanes.batches(runs[0], 0, 1))
-        self.state = stack([_first_state(run) for run in runs])
+        states = [_first_state(run) for run in runs]
+        self.state = stack(states, shared_in(runs[0].recipe, states[0]))
         self.step = step.compiled(self.state, self.batches, self.which)
         self.fitting = fitting(len(runs), bytes_of(self.step), free_bytes())
         if self.fitting == len(runs):
@@ -348,7 +359,7 @@ def train_together(
         for number, (run, out) in enumerate(zip(runs, outs, strict=True)):
             if out is not None:
                 session, state = open_folders.enter_context(opened(run, out, resume=True, save_seconds=save_seconds))
-                lanes.append(_Lane(number, session, state, common_of(state)))
+                lanes.append(_Lane(number, session, state, common_of(state, shared_in(run.recipe, state))))
         if lanes:
             _Group(runs, lanes, told).go(stop)
         found = {lane.number: lane.failed or lane.trained for lane in lanes}
@@ -363,7 +374,8 @@ class _Group:
         assert first.state is not None
         states = {lane.number: lane.state for lane in lanes}
         others = [states.get(number) or first.state for number in range(len(runs))]
-        self.state = stack([state._replace(step=first.state.step) for state in others])
+        self.shared = shared_in(first.session.run.recipe, first.state)
+        self.state = stack([state._replace(step=first.state.step) for state in others], self.shared)
         filled = [run if number in states else first.session.run for number, run in enumerate(runs)]
         self.batching = Lanes.of(filled)
         for lane in lanes:  # a second copy of everything is not needed while they train
@@ -378,7 +390,7 @@ class _Group:
             for done, batch in enumerate(batches, self.start + 1):
                 for lane in self.lanes:
                     if lane.state is not None and lane.session.start == done - 1:
-                        self.state, lane.state = _put(self.state, lane.state, lane.number), None
+                        self.state, lane.state = _put(self.state, lane.state, lane.number, self.shared), None
                 step = step or group_step(self.run).compiled(self.state, batch, which)
                 self.state, metrics = step(self.state, batch, which)
                 self.pending.append((done, metrics["loss"]))
@@ -392,7 +404,7 @@ class _Group:
             batches.close()  # type: ignore[attr-defined]
         for lane in (lane for lane in self.lanes if not lane.failed):
             with _caught(lane):
-                lane.trained = lane.session.trained(take(self.state, lane.number, lane.common))
+                lane.trained = lane.session.trained(take(self.state, lane.number, lane.common, self.shared))
 
     def follow(self, done: int, metrics: dict[str, jax.Array], *, saving: bool) -> None:
         """What follows a step in every lane: its line, its validation, its checkpoint."""
@@ -414,7 +426,7 @@ class _Group:
                 if session.logs(done):
                     session.log(done, {name: value[number] for name, value in values.items()}, sparsities[number])
                 if saving or session.validates(done):
-                    session.settle(done, take(self.state, number, lane.common), saving=saving)
+                    session.settle(done, take(self.state, number, lane.common, self.shared), saving=saving)
         if self.told and logging:
             loss = float(np.nanmean(losses[-1])) if np.isfinite(losses[-1]).any() else math.nan
             self.told(done, self.total, f"{len(active)} together, loss {loss:.3f}")

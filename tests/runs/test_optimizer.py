@@ -189,7 +189,8 @@ def test_runs_in_one_group_follow_the_schedule_at_their_own_rates():
     runs = [prepared(learning_rate=rate, ema=0.5) for rate in (0.1, 0.2)]
     assert vmapped.group_key(runs[0]) == vmapped.group_key(runs[1]) != vmapped.group_key(prepared())
     lanes = vmapped.Lanes.of(runs)
-    batch, state = next(lanes.batches(runs[0], 0, 1)), vmapped.stack([vmapped._first_state(run) for run in runs])
+    states = [vmapped._first_state(run) for run in runs]
+    batch, state = next(lanes.batches(runs[0], 0, 1)), vmapped.stack(states, vmapped.shared_in(runs[0].recipe, states[0]))
     step = vmapped.group_step(runs[0]).compiled(state, batch, lanes.which)
     alone = compiled_step(runs[1].settings, runs[1].recipe, 3, runs[1].splits.train.bounds, None)
     own = vmapped._first_state(runs[1])

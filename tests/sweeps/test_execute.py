@@ -259,11 +259,14 @@ def conditionals(step, state, batches, axes) -> int:
 def test_a_mask_update_stays_a_branch():
     """Batched, what it is due by would turn it into a select: masks searched at every step."""
     runs = [prepared(ramp_end=end) for end in (0.5, 0.9)]
-    state = vmapped.stack([vmapped._first_state(run) for run in runs])
+    states = [vmapped._first_state(run) for run in runs]
+    shared = vmapped.shared_in(runs[0].recipe, states[0])
+    state = vmapped.stack(states, shared)
     assert state.prune.end_steps.tolist() == [6, 11]
     batches = jax.tree.map(lambda leaf: np.repeat(leaf, 2, 0), next(vmapped.Lanes.of(runs).batches(runs[0], 0, 1)))
-    step = vmapped.traced_step(runs[0].settings.traced(), 3, runs[0].splits.train.bounds)
-    axes = vmapped.axes_of(state)
+    settings = runs[0].settings.traced()
+    step = vmapped.step_of(settings, vmapped.traced_recipe(settings, 3, runs[0].splits.train.bounds), 3)
+    axes = vmapped.axes_of(state, shared)
     batched = axes._replace(prune=axes.prune._replace(ramp=axes.prune.ramp._replace(frequency=0)))
     wide = state._replace(prune=state.prune._replace(ramp=state.prune.ramp._replace(frequency=np.array([2, 2], np.int32))))
     assert conditionals(step, state, batches, axes) == conditionals(step, wide, batches, batched) + 1
