@@ -15,6 +15,9 @@ glorot = nn.initializers.glorot_uniform()  # Keras' default, with which the pape
 kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")  # the usual choice for residual networks
 
 
+BATCH_NORM_EPSILON = 1e-5
+
+
 def check_pictures(images: Array) -> None:
     """Refuses what is no pictures [B, H, W, C]: a convolution would read the rows of channels-first pictures as channels.
 
@@ -87,7 +90,9 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any = None, name: str 
       >>> batch_norm(False, None).epsilon
       1e-05
     """
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=axis_name, dtype=dtype, name=name)
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=BATCH_NORM_EPSILON, axis_name=axis_name, dtype=dtype, name=name
+    )
 
 
 def flatten(images: Array) -> Array:

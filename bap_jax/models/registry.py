@@ -13,12 +13,13 @@ from bap_jax.errors import SettingError
 from bap_jax.models.adapters import from_linen
 from bap_jax.models.conv import ConvKind
 from bap_jax.models.fitnet import FitNet4
+from bap_jax.models.layers import BATCH_NORM_EPSILON
 from bap_jax.models.lenet import LeNet5
 from bap_jax.models.mlp import MLP
 from bap_jax.models.resnet import ResNet8, ResNet18, WideResNet
 from bap_jax.models.vgg import VGG16
 from bap_jax.plugins import import_object, is_import_path
-from bap_jax.types import Model, Params
+from bap_jax.types import About, Model, Params
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "mlp": MLP,
@@ -56,7 +57,8 @@ def build(
       **options: of the network: see its class.
 
     Returns:
-      Model: ``init`` and ``apply``, both jittable. Initialise inside one jit: ``jax.jit(model.init)(key, images)``.
+      Model: ``init`` and ``apply``, both jittable; ``about`` is what a factory says, if anything. Initialise inside one jit:
+        ``jax.jit(model.init)(key, images)``.
 
     Raises:
       SettingError: an unknown name or option, a factory that cannot be found or returns something else.
@@ -81,7 +83,9 @@ def build(
         raise SettingError("model", name, f"one of {', '.join(NETWORKS)}, or package.module:factory")
     network = NETWORKS[name]
     _check_options(name, network, options)
-    return from_linen(network(**settings))
+    module = network(**settings)
+    epsilon = BATCH_NORM_EPSILON if getattr(module, "batch_norm", False) else None
+    return from_linen(module)._replace(about=About(settings["mean"], settings["std"], epsilon, num_classes))
 
 
 def _decide(conv: Literal["auto", "fast", "plain"]) -> ConvKind:

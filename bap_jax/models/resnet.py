@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -70,6 +70,7 @@ class ResNet(nn.Module):
       He et al. 2016, "Deep Residual Learning for Image Recognition"; the CIFAR form of kuangliu/pytorch-cifar.
     """
 
+    batch_norm: ClassVar[bool] = True
     num_classes: int
     blocks: Sequence[int] = (2, 2, 2, 2)
     widths: Sequence[int] = (64, 128, 256, 512)
@@ -185,6 +186,7 @@ class WideResNet(nn.Module):
       Zagoruyko and Komodakis 2016, "Wide Residual Networks"; the form of yaodongyu/TRADES and of the CIFAR robustness benchmarks.
     """
 
+    batch_norm: ClassVar[bool] = True
     num_classes: int
     depth: int = 28
     width: int = 10

@@ -67,7 +67,8 @@ def _optimizer(settings: Settings, ramp: Ramp, bounds: Bounds, num_steps: int | 
 
 def _pruner(settings: Settings, ramp: Ramp, bounds: Bounds) -> Pruner:
     if is_import_path(settings.pruner):
-        return _own("pruner", settings, ramp, bounds, Pruner)
+        made = _own("pruner", settings, ramp, bounds, Pruner)
+        return made if made.settled else made._replace(settled=lambda step, state: step > ramp.end_step)
     if settings.pruner == "dense":
         return pruners.dense()
     return pruners.magnitude(

@@ -23,6 +23,7 @@ def test_contract(name):
             lambda p, s, model=model: model.apply(p, s, images, train=True, key=jax.random.key(1)), params, state
         )
         assert outputs.logits.shape == (2, 7) and outputs.logits.dtype == jnp.float32
+        assert model.about.num_classes == 7 and (model.about.batch_norm_epsilon is not None) == ("batch_stats" in state)
         assert outputs.taps and all(tap.shape[0] == 2 for tap in outputs.taps.values())
         assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
         trees.append(jax.tree.map(lambda a: (a.shape, a.dtype), params))
