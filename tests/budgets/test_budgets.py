@@ -6,74 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from budget_cases import ATTACK, MARGIN, NEIGHBOURS, B, network, run
 from told import told
 
 from bap_jax import budgets
 from bap_jax.attacks import pgd
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import per_example_norm
-from bap_jax.mathematics.objectives import soft_margin_loss
 from bap_jax.types import Batch, Bounds
-
-B, D, K = 8, 12, 3
-ATTACK = partial(pgd, norm="linf", num_steps=4)
-MARGIN = budgets.pgd_search(num_steps=2)
-
-
-NEIGHBOURS = {
-    "mma": budgets.mma(partial(ATTACK, objective=soft_margin_loss), num_bisections=4),
-    "iaat": budgets.iaat(ATTACK, warmup_steps=0, epsilon_step=0.05, rate=0.5),
-    "cat": budgets.cat(partial(ATTACK, random_start=False)),
-    "fat": budgets.fat(tau_steps=(), epsilon=0.1, num_steps=4),
-}
-
-
-def network():
-    """Two layers, trained by nobody but good enough: labels are its own predictions, save two."""
-    w1, w2 = jax.random.normal(jax.random.key(0), (D, 16)), jax.random.normal(jax.random.key(1), (16, K))
-    logits_fn = lambda x: jax.nn.relu(x @ w1) @ w2  # noqa: E731
-    images = jax.random.uniform(jax.random.key(2), (B, D))
-    labels = jnp.argmax(logits_fn(images), -1).at[0].add(1).at[1].add(1) % K
-    return logits_fn, Batch(images, labels, jnp.arange(B), jnp.ones(B))
-
-
-def every_budget():
-    yield "none", budgets.none()
-    yield "uniform", budgets.uniform(ATTACK, 0.1)
-    for cutoff in ("mean", "quantile:0.5", "running-mean:0.9", "constant:0.2", "off"):
-        yield f"fresh {cutoff}", budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.parse_cutoff(cutoff))
-    for norm in ("linf", "l2", "rms"):
-        search = budgets.pgd_search(norm=norm)
-        attack = partial(pgd, norm=norm, num_steps=4)
-        yield f"fresh {norm}", budgets.cutoff_scale(search, attack, norm=norm, epsilon_max=1.0)
-        yield f"rescaled {norm}", budgets.cutoff_scale(search, None, norm=norm, scale=1.0, epsilon_max=1.0)
-    yield "deepfool", budgets.cutoff_scale(budgets.deepfool_search(), None, norm="rms", scale=0.9)
-    yield from NEIGHBOURS.items()
-
-
-def run(budget, state=None, batch=None, keys=None):
-    logits_fn, default = network()
-    batch = batch or default
-    keys = keys if keys is not None else jax.random.split(jax.random.key(5), len(batch.labels))
-    state = budget.init(told(100)) if state is None else state
-    perturb = jax.jit(lambda k, b, s: budget.perturb(k, logits_fn, b, s, step=jnp.int32(0), gather=lambda x: x))
-    return perturb(keys, batch, state)
-
-
-@pytest.mark.parametrize(("name", "budget"), list(every_budget()), ids=[name for name, _ in every_budget()])
-def test_contract(name, budget):
-    _logits_fn, batch = network()
-    adversarial, state = run(budget)
-    assert adversarial.images.shape == batch.images.shape and adversarial.images.dtype == batch.images.dtype
-    assert adversarial.epsilon.shape == (B,) and bool(jnp.all(adversarial.epsilon >= 0))
-    assert adversarial.targets.shape == (B, K) and adversarial.weight.shape == (B,)
-    assert bool(jnp.all((adversarial.images >= 0) & (adversarial.images <= 1)))
-    same = lambda a, b: a.shape == b.shape and a.dtype == b.dtype  # noqa: E731
-    assert jax.tree.all(jax.tree.map(same, budget.init(told(100)), state))
-    # the example stays in its own ball
-    norm = "l2" if "l2" in name else "rms" if "rms" in name or name == "deepfool" else "linf"
-    moved = per_example_norm(adversarial.images - batch.images, norm)
-    assert bool(jnp.all(moved <= adversarial.epsilon * (1 + 1e-4) + 1e-6))
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
@@ -101,22 +41,6 @@ def test_neither_padding_nor_other_rows_nor_what_is_stored_of_others_matters(nam
         others = jnp.setdiff1d(jnp.arange(size), batch.index)
         np.testing.assert_array_equal(after.epsilons[others], state.epsilons[others])
         assert bool(jnp.any(after.epsilons[batch.index] != state.epsilons[batch.index]))
-
-
-def test_sweeps_may_batch_what_the_neighbours_follow():
-    """Two settings of each under vmap: the second gives what it gives alone."""
-    logits_fn, batch = network()
-    keys = jax.random.split(jax.random.key(5), B)
-    for name, leaf in (("mma", "epsilon_max"), ("iaat", "epsilon_step"), ("cat", "label_factor"), ("fat", "epsilon")):
-        budget = NEIGHBOURS[name]
-        both = jnp.array([0.06, 0.08])
-        of = lambda value, budget=budget, leaf=leaf: budget.init(told(B))._replace(**{leaf: value})  # noqa: E731
-        go = lambda value, of=of, budget=budget: budget.perturb(  # noqa: E731
-            keys, logits_fn, batch, of(value), step=jnp.int32(3), gather=lambda x: x
-        )[0]
-        many, alone = jax.jit(lambda both, go=go: (jax.vmap(go)(both), go(both[1])))(both)
-        for a, b in zip(many, alone, strict=True):
-            np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_none_moves_nothing():
