@@ -40,5 +40,5 @@ def initial(slot: str, init: Callable, *given: Any, info: RunInfo, before: tuple
         return init(*given, info=info)
     wanted = ", ".join([*list(inspect.signature(init).parameters)[: len(given)], "info"])
     told = f"a {slot} whose init takes no `info` is called as before for one more release; write init({wanted})"
-    warnings.warn(told, FutureWarning, stacklevel=4)
+    warnings.warn(told, FutureWarning, stacklevel=3)
     return init(*before)
