@@ -73,10 +73,12 @@ HELD_BY = {
     "runs/test_report_inputs": "runs/report",
     "runs/test_resume": "runs/loop runs/session runs/signals runs/validation",
     "runs/test_weights": "cli/commands/weights export/model_card",
+    "training/test_seams": "mathematics/moments training/network training/parts",
     "training/test_state": "training/_signatures",
     "sweeps/test_execute": "cli/commands/sweep sweeps/demo sweeps/file sweeps/grid sweeps/vmapped",
     "test_inputs": "types errors",
     "cli/test_errors": "runs/settings",
+    "pruners/test_contract": "pruners/fixed",
     "pruners/test_given_masks": "pruners/dense",
 }
 COMPILERS = {"jit", "pmap", "pjit"}
