@@ -24,10 +24,11 @@ from rich.table import Table
 from bap_jax.attacks import ddn, fmn
 from bap_jax.cli.process import set_up_process
 from bap_jax.cli.screen import console
-from bap_jax.data import evaluation_batches, load_split
+from bap_jax.data import evaluation_batches
 from bap_jax.mathematics.norms import per_example_norm
+from bap_jax.runs.datasets import split_of
 from bap_jax.runs.margins import margins_of, ratios_of
-from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
+from bap_jax.runs.restore import stored_network
 
 WAYS: tuple[dict[str, Any], ...] = (
     {"path": "ball", "halving": "log", "num_bisections": 6},
@@ -67,19 +68,12 @@ def main() -> int:
 
 def measure(run: Path, given: Arguments) -> None:
     """Prints the table of one run."""
-    settings = dataclasses.replace(settings_of(run), budget="cutoff-scale", norm=given.norm, epsilon=None, search="pgd")
+    stored = stored_network(run)
+    settings = dataclasses.replace(stored.settings, budget="cutoff-scale", norm=given.norm, epsilon=None, search="pgd")
     settings = dataclasses.replace(settings, epsilon_max=given.epsilon_max, search_steps=None)
-    test = load_split(
-        settings.data,
-        "test",
-        data_dir=given.data_dir or settings.data_dir,
-        image_size=settings.image_size,
-        train_split=settings.train_split,
-        test_split=settings.test_split,
-    )
-    network, step, _ = restore_checkpoint(run, "last")
-    network = fit(network, settings.model, test.num_classes, test.image_shape, str(run))
-    predict, weights = predictor(settings.model, test.num_classes), (network.params, network.model_state)
+    test = split_of(settings, "test", given.data_dir)
+    net = stored.on(test)
+    step, predict, weights = stored.step, net.predict, net.weights
     batch = next(iter(evaluation_batches(test, min(given.limit, len(test)), limit=given.limit)))
     images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
     keys = jax.random.split(jax.random.key(0), len(labels))

@@ -20,7 +20,7 @@ from bap_jax.checkpoint import (
     versions,
 )
 from bap_jax.checkpoint.journal import Journal
-from bap_jax.data import Source, evaluation_batches, load_split
+from bap_jax.data import Source, evaluation_batches
 from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
 from bap_jax.evaluation import Surrogate as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
@@ -30,10 +30,12 @@ from bap_jax.runs.margins import margin_checks, margins_of
 from bap_jax.runs.naming import process_of
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
-from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
+from bap_jax.runs.datasets import split_of
+from bap_jax.runs.deployed import Deployed
+from bap_jax.runs.restore import stored_network
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.sizes import sizes_of
-from bap_jax.runs.trust import NETWORK, NOTHING, Trust
+from bap_jax.runs.trust import NOTHING, Trust
 from bap_jax.types import Bounds, Threat
 
 
@@ -72,36 +74,27 @@ def evaluate_run(
       CheckpointError: the checkpoint is not of the run's model; the first leaf that differs is named.
     """
     plan.check()
-    settings = settings_of(run, trust, uses=NETWORK)
+    stored = stored_network(run, plan.checkpoint, trust)
+    settings, step, about = stored.settings, stored.step, stored.about
     if not is_import_path(settings.data):
         plan.check_radii(Bounds())
-    network, step, about = restore_checkpoint(run, plan.checkpoint)
     mesh = data_mesh(devices)
     check_batch_size(batch_size, mesh, "--batch-size")
     if dataset is None:
-        dataset = load_split(
-            settings.data,
-            plan.split,  # type: ignore[arg-type]
-            data_dir=data_dir or settings.data_dir,
-            image_size=settings.image_size,
-            train_split=settings.train_split,
-            test_split=settings.test_split,
-        )
+        dataset = split_of(settings, plan.split, data_dir)
     plan.check_radii(dataset.bounds, dataset.image_shape)
-    where = f"the checkpoint of step {step} in {run}"
-    network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
+    net = stored.on(dataset)
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
-    weights = (network.params, network.model_state)
-    sizes, counted = sizes_of(network, predictor(settings.model, dataset.num_classes), dataset.image_shape)
+    sizes, counted = sizes_of(net.network, net.predict, dataset.image_shape)
     threats = plan.threats(dataset.bounds)
     place = functools.partial(replicate, mesh) if mesh.size > 1 else lambda weights: weights
     name, folder = plan_name(plan), Path(run) / FOLDER
     header = {"plan": dataclasses.asdict(plan), "step": step, "batch_size": batch_size, "devices": mesh.size}
-    header |= {"examples": save_examples, "versions": versions(), "weights": _fingerprint(weights)}
+    header |= {"examples": save_examples, "versions": versions(), "weights": _fingerprint(net.weights)}
     journal = Journal(folder / f"{name}.partial", header)
     result = evaluate(
-        predictor(settings.model, dataset.num_classes),
-        place(weights),
+        net.predict,
+        place(net.weights),
         evaluation_batches(dataset, batch_size, limit=plan.limit),
         threats,
         plan.epsilons(),
@@ -116,16 +109,16 @@ def evaluate_run(
         put=functools.partial(shard_batch, mesh) if mesh.size > 1 else None,
         progress=progress,
     )
-    margins = _margin_checks(result, plan, settings, weights, dataset, batch_size, threats) if plan.controls else []
+    margins = _margin_checks(result, plan, settings, net, dataset, batch_size, threats) if plan.controls else []
     record = {
         "run": str(run),
         "step": step,
         "finished": bool(about.get("finished")),
         "plan": dataclasses.asdict(plan),
-        "rows": _rows(result, settings, network, sizes, plan, threats),
+        "rows": _rows(result, settings, net.network, sizes, plan, threats),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
-        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, network, about), counted, *margins)],
+        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, net.network, about), counted, *margins)],
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)
@@ -148,7 +141,7 @@ def _margin_checks(
     result: EvaluationResult,
     plan: AttackPlan,
     settings: Settings,
-    weights: Any,
+    net: Deployed,
     dataset: Source,
     batch_size: int,
     threats: Sequence[Threat | Cascade],
@@ -157,8 +150,7 @@ def _margin_checks(
 
     def measure() -> np.ndarray:
         batch = next(iter(evaluation_batches(dataset, batch_size, limit=plan.limit)))
-        predict = predictor(settings.model, dataset.num_classes)
-        return margins_of(settings, predict, weights, batch, dataset.bounds)[np.asarray(batch.weight) > 0]
+        return margins_of(settings, net.predict, net.weights, batch, dataset.bounds)[np.asarray(batch.weight) > 0]
 
     norms = {threat.name: threat.norm for threat in threats}
     return margin_checks(settings, measure, result.distance, norms, math.prod(dataset.image_shape))
@@ -166,12 +158,8 @@ def _margin_checks(
 
 def _source(run: str, dataset: Source, place: Callable, trust: Trust) -> AttackedOn:
     """The newest network of another run, to make adversarial examples on."""
-    settings = settings_of(Path(run), trust, uses=("model",))
-    network, step, _ = restore_checkpoint(run, "last")
-    where = f"the checkpoint of step {step} in {run}"
-    network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
-    model = predictor(settings.model, dataset.num_classes)
-    return AttackedOn(Path(run).name, model, place((network.params, network.model_state)))
+    net = stored_network(run, "last", trust, uses=("model",)).on(dataset)
+    return AttackedOn(Path(run).name, net.predict, place(net.weights))
 
 
 def _fingerprint(weights: Any) -> str:

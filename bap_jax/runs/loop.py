@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax import data as data_layer
 from bap_jax.checkpoint import (
     CHECKPOINTS,
     Checkpoints,
@@ -25,6 +24,7 @@ from bap_jax.checkpoint import (
 from bap_jax.data import Splits, steps_per_epoch
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.parallel import check_batch_size, data_mesh, replicate
+from bap_jax.runs.datasets import load_data
 from bap_jax.runs.info import run_info
 from bap_jax.runs.migrations import migrated, restored
 from bap_jax.runs.recipe import initial_state, model_of, recipe_of
@@ -62,23 +62,6 @@ def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
     model = model_of(settings.model, splits.train.num_classes)
     info = run_info(model, splits.train, num_steps=num_steps, batch_size=settings.batch_size)
     return Run(settings, splits, model, info, recipe_of(settings, info), num_steps, mesh if mesh.size > 1 else None)
-
-
-def load_data(settings: Settings, progress=None) -> Splits:
-    """The three splits that the settings name."""
-    splits = data_layer.load(
-        settings.data,
-        data_dir=settings.data_dir,
-        image_size=settings.image_size,
-        train_split=settings.train_split,
-        test_split=settings.test_split,
-        progress=progress,
-    )
-    if settings.limit is None:
-        return splits
-    if not hasattr(splits.train, "take"):
-        raise SettingError("--limit", settings.limit, f"none: a {type(splits.train).__name__} has no take()")
-    return splits._replace(train=splits.train.take(settings.limit))
 
 
 def train(

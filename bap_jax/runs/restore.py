@@ -1,11 +1,10 @@
-"""A run read again: its settings, the network of a checkpoint, and the function that it computes."""
+"""A run read again: its settings, and the network of a checkpoint."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -19,12 +18,16 @@ from bap_jax.checkpoint import (
     read_config,
 )
 from bap_jax.checkpoint.run_folder import CONFIG
+from bap_jax.data import Source
 from bap_jax.errors import CheckpointError, SettingError
+from bap_jax.runs.datasets import example_of, split_of
+from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.plan import AVERAGE
 from bap_jax.runs.recipe import model_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_in
-from bap_jax.runs.trust import CODE, NOTHING, Trust, check_trust
+from bap_jax.runs.trust import CODE, NETWORK, NOTHING, Trust, check_trust
+from bap_jax.types import Model
 
 
 def settings_of(run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CODE) -> Settings:
@@ -80,28 +83,86 @@ def _about(checkpoints: Checkpoints, step: int, which: str) -> dict[str, Any]:
     return checkpoints.metadata(step) | ({"metric": None} if which == AVERAGE else {})
 
 
-@functools.lru_cache
-def predictor(model: str, num_classes: int) -> Callable:
-    """``((params, model_state), images) -> logits``; the same object for the same model, so that checkpoints share compiles."""
-    apply = model_of(model, num_classes).apply
+class Stored(NamedTuple):
+    """A checkpoint's network with the settings of its run, before it is known whether it fits their model."""
 
-    def predict(network, images):
-        params, model_state = network
-        return apply(params, model_state, images, train=False)[0].logits
+    run: Path
+    settings: Settings
+    network: Network
+    step: int
+    about: dict[str, Any]
 
-    return predict
+    def on(self, source: Source) -> Deployed:
+        """The network as a function of images like those of ``source``.
+
+        Raises:
+          CheckpointError: it is the network of another model, or of other data; the first leaf that differs is named.
+        """
+        model = model_of(self.settings.model, source.num_classes)
+        where = f"the checkpoint of step {self.step} in {self.run}"
+        return Deployed(model, fitted(self.network, model, source.image_shape, where), source.image_shape)
 
 
-def fit(network: Network, model: str, num_classes: int, image_shape: tuple[int, ...], where: str) -> Network:
+def stored_network(run: str | Path, which: str = "last", trust: Trust = NOTHING, *, uses: Collection[str] = NETWORK) -> Stored:
+    """What a run folder holds of a checkpoint: see :func:`settings_of` and :func:`restore_checkpoint`, whose arguments and
+    errors these are."""
+    return Stored(Path(run), settings_of(Path(run), trust, uses=uses), *restore_checkpoint(run, which))
+
+
+def load(
+    run: str | Path,
+    checkpoint: str = "last",
+    *,
+    model: Any = None,
+    data_dir: str | None = None,
+    trust: Trust = NOTHING,
+) -> Deployed:
+    """A run's network as a function, rebuilt from the run's configuration; imported runs are runs, too.
+
+    Args:
+      run: the run's folder.
+      checkpoint: ``last``, ``best`` (on validation data), a step, or ``ema``: the averaged weights of the last.
+      model: what the network is, as :func:`bap_jax.runs.fit` took it; a run that it made needs it, for no configuration names a
+        user's own objects.
+      data_dir: where prepared data sets are, if not where the run found them; one example is read, for the shape of the images.
+      trust: which code the run's configuration may name, besides what is remembered of this folder.
+
+    Returns:
+      The network: ``net(images)`` are logits, ``net.evaluate(attack="autoattack", epsilon="8/255")`` attacks it. ``net.about``
+      holds ``run``, ``step``, ``metric``, ``finished``, ``phase``, ….
+
+    Raises:
+      SettingError: no run is there, it has no such checkpoint, or it names code that is not trusted.
+      CheckpointError: the checkpoint is damaged, or not of the run's model.
+
+    Example:
+      >>> import bap_jax as bap
+      >>> net = bap.load("runs/x", checkpoint="best")  # doctest: +SKIP
+      >>> net(images), net.evaluate(attack="pgd", epsilon="0.1").robust_accuracy  # doctest: +SKIP
+    """
+    stored = stored_network(run, str(checkpoint), trust)
+    example = example_of(stored.settings, data_dir)
+    net = stored.on(example)
+    about = stored.about | {"run": str(run), "step": stored.step, "model": stored.settings.model, "data": stored.settings.data}
+    return Deployed(net.model, net.network, example.image_shape, about, lambda split: split_of(stored.settings, split, data_dir))
+
+
+def fitted(network: Network, model: Model, image_shape: tuple[int, ...], where: str) -> Network:
     """The network in the structure that its model works with.
+
+    Args:
+      network: as it was saved, lists and tuples having become dicts.
+      model: the model.
+      image_shape: of one image.
+      where: what the network is, for errors.
 
     Raises:
       CheckpointError: it is the network of another model, or of other data; the first leaf that differs is named.
     """
     images = jax.ShapeDtypeStruct((1, *image_shape), jax.numpy.float32)
-    params, model_state = jax.eval_shape(model_of(model, num_classes).init, jax.random.key(0), images)
+    params, model_state = jax.eval_shape(model.init, jax.random.key(0), images)
     wanted, stored = ({"params": p, "model_state": s} for p, s in ((params, model_state), (network.params, network.model_state)))
     check_layout(describe(stored), describe(wanted), where)
     leaves = dict(zip(describe(stored), jax.tree.leaves(stored), strict=True))
-    fitted = jax.tree.unflatten(jax.tree.structure(wanted), [leaves[path] for path in describe(wanted)])
-    return network._replace(**fitted)
+    found = jax.tree.unflatten(jax.tree.structure(wanted), [leaves[path] for path in describe(wanted)])
+    return network._replace(**found)

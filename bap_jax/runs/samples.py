@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from bap_jax.runs.datasets import only_data, split_of
 from bap_jax.runs.records import which_of
-from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
+from bap_jax.runs.restore import stored_network
 from bap_jax.runs.plan import PGD_STEPS
 from bap_jax.runs.report_inputs import Record, attack_of, one_record_per_arm, stored_arrays
-from bap_jax.runs.trust import NETWORK, NOTHING, Trust
-from bap_jax.data import Source, load_split, make_batch
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.trust import NOTHING, Trust
+from bap_jax.data import Source, make_batch
 from bap_jax.errors import CheckpointError, DataError, SettingError
 from bap_jax.evaluation import named_threat, compiled
 from bap_jax.report.rows import NORM_NAMES, format_epsilon, format_sparsity
@@ -65,14 +68,11 @@ def samples_of(
 def _samples(arm: str, record: Record, count: int, data_dir: str | None, trust: Trust) -> list[Samples]:
     from bap_jax.report.figures import Samples  # matplotlib takes its time
 
-    settings = settings_of(record["run"], trust, uses=NETWORK)
-    dataset = _dataset(settings.data, record["plan"]["split"], data_dir or settings.data_dir, settings.image_size,
-                       settings.train_split, settings.test_split)  # fmt: skip
-    network, step, _ = restore_checkpoint(record["run"], which_of(record))
-    where = f"the checkpoint of step {step} in {record['run']}"
-    network = fit(network, settings.model, dataset.num_classes, dataset.image_shape, where)
-    predict = predictor(settings.model, dataset.num_classes)
-    weights = (network.params, network.model_state)
+    stored_run = stored_network(record["run"], which_of(record), trust)
+    settings = stored_run.settings
+    dataset = _dataset(only_data(dataclasses.replace(settings, limit=None)), record["plan"]["split"], data_dir)
+    net = stored_run.on(dataset)
+    predict, weights = net.predict, net.weights
     stored = stored_arrays(record, ".examples.npz")
     index = np.arange(min(count, len(dataset))) if stored is None else stored["index"][:count]
     batch = Batch(*map(jax.numpy.asarray, make_batch(dataset, index)))
@@ -98,8 +98,8 @@ def _samples(arm: str, record: Record, count: int, data_dir: str | None, trust: 
 
 
 @functools.lru_cache(maxsize=2)
-def _dataset(data: str, split: Any, data_dir: str | None, image_size: int | None, train: str, test: str | None) -> Source:
-    return load_split(data, split, data_dir=data_dir, image_size=image_size, train_split=train, test_split=test)
+def _dataset(settings: Settings, split: str, data_dir: str | None) -> Source:
+    return split_of(settings, split, data_dir)
 
 
 def _stored(record: Record, stored: dict[str, np.ndarray], count: int) -> list[tuple[str, str, np.ndarray]]:

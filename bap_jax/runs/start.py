@@ -13,7 +13,8 @@ from bap_jax.checkpoint import Network, describe
 from bap_jax.data import Source
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.mathematics.masks import count_prunable, fitted_masks, full_masks, measured_sparsity
-from bap_jax.runs.restore import fit, restore_checkpoint
+from bap_jax.runs.restore import fitted, restore_checkpoint
+from bap_jax.runs.recipe import model_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.weights import read_network
 
@@ -91,7 +92,7 @@ def _of_run(settings: Settings, images: Source) -> Network:
     except CheckpointError as error:
         raise CheckpointError(str(error).replace("--checkpoint", "--init-checkpoint")) from error
     where = f"the checkpoint of step {step} in {source}"
-    network = fit(network, settings.model, images.num_classes, images.image_shape, where)
+    network = fitted(network, model_of(settings.model, images.num_classes), images.image_shape, where)
     return network._replace(masks=_masks(settings.init_masks, network))
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, read_json, versions
-from bap_jax.runs.restore import fit, restore_checkpoint, settings_of
+from bap_jax.runs.datasets import example_of
+from bap_jax.runs.restore import stored_network
 from bap_jax.runs.settings import Settings
-from bap_jax.runs.trust import NETWORK, NOTHING, Trust, code_in, remember
-from bap_jax.data import Source, load_split
+from bap_jax.runs.trust import NOTHING, Trust, code_in, remember
+from bap_jax.data import Source
 from bap_jax.errors import SettingError
 from bap_jax.export import (
     ARCHITECTURES,
@@ -109,11 +110,10 @@ def export_run(
     files = files_of(Path(run) / FILE if out is None else Path(out))
     if files.weights.suffix != FILE.suffix or files.weights.is_dir():
         raise SettingError("--out", str(files.weights), f"a file name that ends in {FILE.suffix}")
-    settings = settings_of(run, trust, uses=NETWORK)
-    network, step, about = restore_checkpoint(run, checkpoint)
-    example = _example_of(settings, data_dir or settings.data_dir)
-    where = f"the checkpoint of step {step} in {run}"
-    network = fit(network, settings.model, example.num_classes, example.image_shape, where)
+    stored = stored_network(run, checkpoint, trust)
+    settings, step, about = stored.settings, stored.step, stored.about
+    example = example_of(settings, data_dir)
+    network = stored.on(example).network
     named = architecture or settings.model
     if layout == "auto":
         layout = "torch" if named in ARCHITECTURES else "jax"
@@ -194,7 +194,7 @@ def import_run(
         data=data, data_dir=data_dir, image_size=image_size, model=model, budget=arm, pruner=IMPORTED, final_sparsity=0.0
     )
     check_run(out, settings.as_dict())
-    example = lambda: _example_of(settings, data_dir)  # noqa: E731  # once the file is known to be one
+    example = lambda: example_of(settings, data_dir)  # noqa: E731  # once the file is known to be one
     read = read_network(file, settings, example, masks=masks, layout=layout, architecture=architecture, key=key)
     imported, stored, digest, normalisation = read
     sparsity = float(measured_sparsity(imported.masks))
@@ -274,19 +274,6 @@ def _check_layout(layout: str) -> None:
 def _check_architecture(architecture: str | None) -> None:
     if architecture is not None and architecture not in ARCHITECTURES:
         raise SettingError("--architecture", architecture, "one of " + ", ".join(ARCHITECTURES))
-
-
-def _example_of(settings: Settings, data_dir: str | None) -> Source:
-    """A little of the test data: for the shape of its images, their bounds and the number of classes."""
-    return load_split(
-        settings.data,
-        "test",
-        data_dir=data_dir,
-        limit=None if is_import_path(settings.data) else 1,
-        image_size=settings.image_size,
-        train_split=settings.train_split,
-        test_split=settings.test_split,
-    )
 
 
 def _normalisation(model: str, example: Source) -> dict[str, Any] | None:

@@ -20,8 +20,9 @@ from bap_jax.checkpoint import lock_folder, read_json, versions
 from bap_jax.data import Splits
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Progress
+from bap_jax.runs.datasets import load_data, only_data
 from bap_jax.runs.evaluate import evaluate_run
-from bap_jax.runs.loop import check_out, finished_step, load_data, prepare, saved_step, train
+from bap_jax.runs.loop import check_out, finished_step, prepare, saved_step, train
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import stored_evaluation
 from bap_jax.runs.session import Trained
@@ -177,7 +178,7 @@ class _Job:
     def keys(self, cells: Sequence[Cell]) -> dict[str, Hashable | None]:
         """What may train together; refuses at once what does not fit its data."""
         keys: dict[str, Hashable | None] = {}
-        for cell in sorted(cells, key=lambda cell: repr(_Data.key(cell.settings))):
+        for cell in sorted(cells, key=lambda cell: repr(only_data(cell.settings))):
             splits = self.data.of(cell.settings)
             try:
                 run = prepare(cell.settings, splits, self.devices)
@@ -393,15 +394,10 @@ class _Data:
     """The data set that was asked for last."""
 
     def __init__(self) -> None:
-        self._found: tuple[tuple[Any, ...], Splits] | None = None
-
-    @staticmethod
-    def key(settings: Settings) -> tuple[Any, ...]:
-        names = ("data", "data_dir", "image_size", "train_split", "test_split", "limit")
-        return tuple(getattr(settings, name) for name in names)
+        self._found: tuple[Settings, Splits] | None = None
 
     def of(self, settings: Settings) -> Splits:
-        key = self.key(settings)
+        key = only_data(settings)
         if self._found is None or self._found[0] != key:
             self._found = None  # two need not be held at once
             self._found = key, load_data(settings)

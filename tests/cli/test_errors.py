@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import NonFiniteError
-from bap_jax.runs import loop
+from bap_jax.runs import datasets, loop
 from bap_jax.runs.loop import train
 from bap_jax.runs.settings import Settings
 
@@ -103,7 +103,7 @@ def test_a_typo_in_a_flag_is_named_with_the_flag_that_was_meant(bap, tmp_path):
 
 def test_an_occupied_folder_is_refused_before_data_is_read(refused, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("mine")
-    monkeypatch.setattr(loop.data_layer, "load", lambda *_, **__: pytest.fail("read data first"))
+    monkeypatch.setattr(datasets.data_layer, "load", lambda *_, **__: pytest.fail("read data first"))
     message = refused("train", *SMALL, "--out", tmp_path)
     assert "--out" in message and str(tmp_path) in message and "--resume" in message
     message = refused("train", *SMALL, "--out", tmp_path, "--resume")
@@ -191,15 +191,15 @@ def copy(run, to):
 def test_a_checkpoint_of_another_model_names_the_first_leaf_that_differs(trained, refused, plugins, monkeypatch, tmp_path):
     run = copy(trained, tmp_path / "run")
     monkeypatch.setattr(plugins, "WIDTH", 20)  # the user's factory has changed since
-    from bap_jax.runs import evaluate, recipe
+    from bap_jax.runs import deployed, recipe
 
-    for cached in (recipe._cached_model, recipe._cached_step, evaluate.predictor):
+    for cached in (recipe._cached_model, recipe._cached_step, deployed.predictor):
         cached.cache_clear()
     try:
         given = ("--data", TINY.data, "--model", TINY.model, "--budget", "none", "--batch-size", 8, "--steps", 8)
         messages = [refused("evaluate", run, "--trust"), refused("train", *given, "--log-every", 1, "--out", run, "--resume")]
     finally:
-        for cached in (recipe._cached_model, recipe._cached_step, evaluate.predictor):
+        for cached in (recipe._cached_model, recipe._cached_step, deployed.predictor):
             cached.cache_clear()
     assert "params/hidden" in messages[0] and "float32[16,16]" in messages[0] and "float32[16,20]" in messages[0]
     assert "trainable/hidden" in messages[1] and "float32[16,16]" in messages[1] and "float32[16,20]" in messages[1]

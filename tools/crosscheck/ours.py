@@ -6,19 +6,18 @@ import functools
 import importlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.data import load_split
 from bap_jax.mathematics.masks import leaf_paths
 from bap_jax.mathematics.objectives import dlr
 from bap_jax.parallel import data_mesh, replicate, shard_batch
-from bap_jax.runs.restore import fit, predictor, restore_checkpoint, settings_of
-from bap_jax.runs.trust import NETWORK, Trust
+from bap_jax.runs.datasets import split_of
+from bap_jax.runs.restore import stored_network
+from bap_jax.runs.trust import Trust
 from tools.crosscheck.catalogue import Case, by_name, start
 from tools.crosscheck.protocol import serve
 
@@ -31,30 +30,22 @@ class Ours:
 
     def prepare(self, run: str, out: str, limit: int, data_dir: str | None, trust: bool = False) -> dict[str, Any]:
         """Restores a run and writes weights, images, labels and logits for the other side."""
-        folder = Path(run)
-        settings = settings_of(folder, Trust(trust), uses=NETWORK)
-        data = load_split(
-            settings.data,
-            "test",
-            data_dir=data_dir or settings.data_dir,
-            image_size=settings.image_size,
-            train_split=settings.train_split,
-            test_split=settings.test_split,
-        )
-        network, step, _ = restore_checkpoint(folder, "last")
-        network = fit(network, settings.model, data.num_classes, data.image_shape, str(folder))
+        stored = stored_network(run, "last", Trust(trust))
+        settings = stored.settings
+        data = split_of(settings, "test", data_dir)
+        net = stored.on(data)
         self.mesh = data_mesh()
-        self.weights = replicate(self.mesh, (network.params, network.model_state))
-        self.predict = predictor(settings.model, data.num_classes)
+        self.weights = replicate(self.mesh, net.weights)
+        self.predict = net.predict
         raw, labels = data.read(np.arange(min(limit, len(data))))
         self.images = (raw / np.float32(255) if raw.dtype == np.uint8 else raw).astype(np.float32)
         self.labels = np.asarray(labels, np.int32)
         arrays = {"images": self.images, "labels": self.labels, "logits": self._logits(self.images)}
-        for name, tree in (("params", network.params), ("state", network.model_state)):
+        for name, tree in (("params", net.params), ("state", net.model_state)):
             leaves = zip(leaf_paths(tree), jax.tree.leaves(tree), strict=True)
             arrays |= {f"{name}/{path}": np.asarray(leaf) for path, leaf in leaves}
         np.savez(out, allow_pickle=False, **arrays)
-        return {"data": settings.data, "model": settings.model, "step": step, "examples": len(self.labels)}
+        return {"data": settings.data, "model": settings.model, "step": stored.step, "examples": len(self.labels)}
 
     def predict_images(self, path: str, out: str) -> dict[str, Any]:
         """Logits of stored images."""
