@@ -290,7 +290,9 @@ class Phase(NamedTuple):
     """
 
     name: str  # e.g. pretrain, prune, finetune
-    slots: Mapping[str, tuple[str, Mapping[str, Any]]]  # "optimizer", "pruner", "budget", "loss": (its name, its options)
+    # "optimizer", "pruner", "budget", "loss": (its name, its options), or an object, or a function of the info that makes it; or
+    # a Recipe, or a function of the info that makes one
+    slots: Mapping[str, Any] | Recipe | Callable[[RunInfo], Recipe]
     length: Length | None = None
     until: Callable[[PyTree], bool] | None = None  # of the pruner's state, asked at the end of an epoch: the phase ends there
     # (info, network, batches, key) -> masks, before the first step, handed to Pruner.init

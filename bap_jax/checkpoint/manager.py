@@ -61,7 +61,7 @@ class Checkpoints:
 
     Args:
       folder: where the checkpoints go, as a path or a ``gs://`` address; made if it is not there.
-      keep: how many of the newest checkpoints stay. The best one stays besides.
+      keep: how many of the newest checkpoints stay. The best one of every phase stays besides.
       mode: whether the best metric is the largest (``"max"``) or the smallest (``"min"``).
       read_only: only look: no save is accepted, and another process's unfinished save is left alone.
 
@@ -310,14 +310,19 @@ class Checkpoints:
         """The newest saved step, or None."""
         return max(self.steps(), default=None)
 
-    def best_step(self) -> int | None:
-        """The step with the best metric, the later one of equals; None if no checkpoint has a metric.
+    def best_step(self, phase: int | None = None) -> int | None:
+        """The step with the best metric of a phase, the later one of equals; None if no checkpoint of it has a metric.
+
+        Args:
+          phase: its number, as ``phase`` in the metadata says it, 0 where they do not; by default that of the newest checkpoint.
 
         With a :class:`bap_jax.errors.RunWarning` if the metric of a damaged checkpoint is not known.
         """
         for step, damage in self._damaged.items():
             self._say(f"the checkpoint of step {step} in {self.folder} is damaged and cannot be the best one: {damage}")
-        return _best(self._about, self._mode)
+        of_phase = _by_phase(self._about)
+        newest = max(of_phase, default=0)
+        return _best(of_phase.get(newest if phase is None else phase, {}), self._mode)
 
     def truncate_after(self, step: int) -> None:
         """Remove all checkpoints after a step, so that training can go on from there.
@@ -411,7 +416,8 @@ class Checkpoints:
 
 
 class _Keep:
-    """orbax's preservation policy for the newest few and the best. (Its own ``best_fn`` would keep the best ones alone.)
+    """orbax's preservation policy for the newest few and the best of every phase. (Its own ``best_fn`` would keep
+    the best ones alone.)
 
     What is damaged, or no checkpoint, is not ours to remove.
     """
@@ -421,7 +427,8 @@ class _Keep:
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         steps, about = [info.step for info in checkpoints], self._owner._about
-        stay = {*sorted(about)[-self._owner._keep :], _best(about, self._owner._mode)}
+        best = {_best(of_phase, self._owner._mode) for of_phase in _by_phase(about).values()}
+        stay = {*sorted(about)[-self._owner._keep :], *best}
         return [step in stay or step not in about or about[step].get("stays", False) for step in steps]
 
 
@@ -514,6 +521,14 @@ def restore_network(folder: str | os.PathLike[str], *, best: bool = False, step:
             if step is None:
                 raise CheckpointError(f"no checkpoint in {path} has a metric, so none is the best")
         return checkpoints.restore_network(step)
+
+
+def _by_phase(about: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[int, Mapping[str, Any]]]:
+    """What is known of checkpoints, by the number of the phase that they are of."""
+    found: dict[int, dict[int, Mapping[str, Any]]] = {}
+    for step, one in about.items():
+        found.setdefault(one["metadata"].get("phase", 0), {})[step] = one
+    return found
 
 
 def _best(about: Mapping[int, Mapping[str, Any]], mode: str) -> int | None:

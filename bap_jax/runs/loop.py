@@ -1,17 +1,16 @@
-"""The training loop: data, steps, validation, checkpoints, and going on after an interruption."""
+"""The training loop: phase after phase, checkpoints, and going on after an interruption."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bap_jax.checkpoint import (
     CHECKPOINTS,
@@ -21,19 +20,22 @@ from bap_jax.checkpoint import (
     check_run,
     open_run,
 )
-from bap_jax.data import Splits, steps_per_epoch
+from bap_jax.data import Splits
 from bap_jax.errors import CheckpointError, SettingError
-from bap_jax.parallel import check_batch_size, data_mesh, replicate
+from bap_jax.mathematics.masks import full_masks
 from bap_jax.runs.datasets import load_data
-from bap_jax.runs.info import run_info
+from bap_jax.runs.memory import Kept
 from bap_jax.runs.migrations import migrated, restored
-from bap_jax.runs.recipe import initial_state, model_of, recipe_of
-from bap_jax.runs.session import Progress, Run, Session, Trained
+from bap_jax.runs.networks import Networks, kept_part, network_before, networks_of, stored_start
+from bap_jax.runs.run import Run, check_model, prepare
+from bap_jax.runs.session import Place, Progress, Session, Trained, place_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import stop_signals
 from bap_jax.runs.start import check_source, start_of
 from bap_jax.runs.trust import code_in, remember
 from bap_jax.training import TrainState
+from bap_jax.training.phases import START, restrict
+from bap_jax.types import Network, Recipe
 
 MAY_DIFFER = ("data_dir",)  # settings that a resumed run may have otherwise
 
@@ -41,27 +43,6 @@ MAY_DIFFER = ("data_dir",)  # settings that a resumed run may have otherwise
 def _may_differ(settings: Settings) -> tuple[str, ...]:
     """Of what a run was started from, its configuration knows the digest, and whoever resumes it need not."""
     return MAY_DIFFER if settings.init_digest is not None else (*MAY_DIFFER, "init_digest")
-
-
-def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
-    """Builds everything that a run needs and refuses what cannot work, before any work starts.
-
-    Args:
-      settings: checked here.
-      splits: the data.
-      devices: how many devices to spread the batch over; None for all.
-
-    Raises:
-      SettingError: a setting that makes no sense by itself, with this data or with these devices.
-    """
-    settings.check()
-    settings.check_radii(splits.train.bounds, splits.train.image_shape)
-    mesh = data_mesh(devices)
-    check_batch_size(settings.batch_size, mesh, "--batch-size")
-    num_steps = settings.num_steps(steps_per_epoch(len(splits.train), settings.batch_size))
-    model = model_of(settings.model, splits.train.num_classes)
-    info = run_info(model, splits.train, num_steps=num_steps, batch_size=settings.batch_size)
-    return Run(settings, splits, model, info, recipe_of(settings, info), num_steps, mesh if mesh.size > 1 else None)
 
 
 def train(
@@ -96,14 +77,16 @@ def train(
     check_out(settings, out, resume)
     run = prepare(settings, splits or load_data(settings), devices)
     with opened(run, out, resume=resume, writer=writer, save_seconds=save_seconds) as (session, state), stop_signals() as stop:
-        return session.trained(session.go(state, stop, progress))
+        session, state = to_the_end(session, state, stop, progress)
+        return session.trained(state)
 
 
 @contextlib.contextmanager
 def opened(
-    run: Run, out: Path, *, resume: bool, writer: Any = None, save_seconds: float = 5.0
+    run: Run, out: Path, *, resume: bool, writer: Any = None, save_seconds: float | None = None
 ) -> Iterator[tuple[Session, TrainState]]:
-    """The run's folder, open until the context ends, and the state to go on from: the newest checkpoint's, or the first.
+    """The folder of a run of settings, open until the context ends, and the phase to go on with: that of the newest checkpoint,
+    or the first.
 
     Before the first step a checkpoint is read back: the newest, or of a new run a small one that is saved for it.
 
@@ -112,32 +95,122 @@ def opened(
       CheckpointError: the newest checkpoint is damaged, or what is saved there cannot be read back; or what the run is to start
         from does not fit its model.
     """
-    settings, begun = run.settings, run.settings.init_from is not None and saved_step(out)[0] is not None
+    settings = run.settings
+    assert settings is not None
+    if save_seconds is not None:
+        run = run._replace(options=dataclasses.replace(run.options, save_seconds=save_seconds))
+    begun = settings.init_from is not None and saved_step(out)[0] is not None
     start = None if begun else start_of(settings, run.splits.train)
-    network = None if start is None else start.network
-    state = initial_state(run.model, run.recipe, settings, run.info, network)
+    network: Network | None = None
+    networks: Mapping[str, Network] = {}
     if start is not None:
         settings = dataclasses.replace(settings, init_digest=start.digest)
-    _check_model(run, state)  # before the folder is made, so that a corrected command finds it as it was
+        network = kept_part(start.network)
+        networks = {START: network}
+    elif begun:
+        networks = Networks({START: lambda: stored_start(run, Path(out) / CHECKPOINTS)})
+    try:
+        recipe, state = first(run, networks, network)
+    except SettingError as error:
+        if error.name != "pruner":
+            raise
+        raise SettingError("--pruner", settings.pruner, f"{error.expected}: --init-masks none") from None
+    check_model(run, recipe, state, settings.model)  # before the folder is made, so that a corrected command finds it as it was
     with (
         open_run(out, settings.as_dict(), resume=resume, may_differ=_may_differ(settings), migrated=migrated) as folder,
-        Checkpoints(folder.checkpoints, keep=settings.keep) as checkpoints,
+        Checkpoints(folder.checkpoints, keep=run.options.keep) as checkpoints,
     ):
-        latest = checkpoints.latest_step()
-        state = _place(run, state)
-        if latest is None and begun:
+        if begun and checkpoints.latest_step() is None:
             raise CheckpointError(f"the checkpoints in {folder.checkpoints} were removed while this began")
-        if latest is None:
-            check_readable(folder.checkpoints)
-        else:
-            state = _restored(checkpoints, state, latest)
-        folder.truncate_after(-1 if latest is None else latest)
+        found = going_on(run, recipe, state, network, folder, checkpoints, writer)
         if jax.process_index() == 0:
             remember(out, code_in(settings.as_dict()).values())  # named by whoever trains here, not by the folder
-        session = Session(run, folder, checkpoints, writer, save_seconds, latest)
-        if start is not None:
-            session.save_start(state)
-        yield session, state
+        yield found
+
+
+def first(run: Run, networks: Mapping[str, Network], given: Network | None) -> tuple[Recipe, TrainState]:
+    """The recipe of the first phase and the state before its first step.
+
+    Args:
+      run: with its phases.
+      networks: what the phase is told of.
+      given: weights and statistics to begin with, and masks if the run's pruner is to begin with some; None for new ones, or for a state that a checkpoint is restored into.
+    """
+    info = run.info(0, networks)
+    recipe = run.recipe(0, info)
+    masks = None
+    if run.masked:
+        params = jax.eval_shape(run.model.init, run.key(), run.example)[0] if given is None else None
+        masks = given.masks if given is not None else jax.tree.map(lambda _: jnp.bool_(True), params)
+    return recipe, run.first_state(0, recipe, info, given, masks)
+
+
+def going_on(
+    run: Run, recipe: Recipe, state: TrainState, given: Network | None, folder, checkpoints: Checkpoints, writer: Any
+) -> tuple[Session, TrainState]:
+    """The phase that an open folder goes on with, and its state: of the newest checkpoint, or the first of all.
+
+    Args:
+      run: with its phases.
+      recipe, state: of the first phase, as of :func:`first`.
+      given: the network that the run was told to start from, None if it was told of none, or if its checkpoint is there.
+      folder, checkpoints, writer: what is written to.
+    """
+    latest = checkpoints.latest_step()
+    if latest is None:
+        check_readable(folder.checkpoints)
+        folder.truncate_after(-1)
+        session, state = Session(run, recipe, folder, checkpoints, writer, Place(), None), run.place(state)
+        if given is not None:
+            session.save_start(state, given)
+        return session, state
+    place = place_of(checkpoints.metadata(latest))
+    if place.phase or (place.ended and len(run.phases) > 1):
+        recipe, state, place = _later(run, checkpoints, place)
+    state = run.place(state)
+    if place.step > place.first or not place.phase:
+        state = _restored(checkpoints, state, latest)
+    folder.truncate_after(latest)
+    return Session(run, recipe, folder, checkpoints, writer, place, latest), state
+
+
+def _later(run: Run, kept: Kept, place: Place) -> tuple[Recipe, TrainState, Place]:
+    """A phase after the first: that of a place, or if that is over and not the last, the next one.
+
+    Its state is the one before its first step; where there is a checkpoint of a later one, a state of that structure.
+    """
+    if place.ended and place.phase < len(run.phases) - 1:
+        place = Place(place.phase + 1, place.step, place.step)
+    number = place.phase
+    networks = networks_of(run, kept, number)
+    info = run.info(number, networks)
+    recipe = run.recipe(number, info)
+    network = network_before(run, kept, number, networks)
+    masks = network.masks if restrict(network.masks) else None
+    if run.phases[number].score is not None:
+        masks = full_masks(network.params) if place.step > place.first else run.scores(number, info, network)
+    return recipe, run.first_state(number, recipe, info, network, masks), place
+
+
+def to_the_end(
+    session: Session, state: TrainState, stop: Callable[[], bool], progress: Progress | None
+) -> tuple[Session, TrainState]:
+    """Trains a phase and those after it; the last one, and the state at its end.
+
+    Args:
+      session, state: to begin with.
+      stop, progress: see :meth:`Session.go`.
+    """
+    while True:
+        state = session.go(state, stop, progress)
+        if session.last:
+            return session, state
+        session.checkpoints.wait()
+        run, at = session.run, Place(session.number, session.first, session.end, ended=True)
+        recipe, state, place = _later(run, session.checkpoints, at)
+        state, before = run.place(state), session
+        session = Session(run, recipe, before.folder, before.checkpoints, before.writer, place, before.resumed_from)
+        session.began = before.began
 
 
 def _restored(checkpoints: Checkpoints, state: TrainState, step: int) -> TrainState:
@@ -182,20 +255,3 @@ def saved_step(out: Path) -> tuple[int | None, bool]:
             return latest, latest is not None and bool(found.metadata(latest).get("finished"))
         except CheckpointError:  # going on with the run will say what is wrong
             return latest, False
-
-
-def _place(run: Run, state: TrainState) -> TrainState:
-    return state if run.mesh is None else replicate(run.mesh, state)
-
-
-def _check_model(run: Run, state: TrainState) -> None:
-    """Refuses a network whose shapes do not fit or whose outputs look like probabilities."""
-    images, _ = run.splits.train.read(np.arange(min(32, len(run.splits.train))))
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    params = run.recipe.pruner.effective(state.trainable, state.prune)
-    outputs, _ = run.model.apply(params, state.model_state, jnp.asarray(images, jnp.float32) / scale, train=False)
-    logits, classes = np.asarray(outputs.logits), run.splits.train.num_classes
-    if logits.shape != (len(images), classes):
-        raise SettingError("--model", run.settings.model, f"logits of shape [B, {classes}], not {logits.shape}")
-    if logits.min() >= 0 and np.allclose(logits.sum(-1), 1.0, atol=1e-3):
-        raise SettingError("--model", run.settings.model, "a model that returns logits; these outputs look like probabilities")

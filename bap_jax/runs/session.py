@@ -1,10 +1,10 @@
-"""One process's part of a run: from the step it starts at to the end."""
+"""One process's part of a phase of a run: from the step it starts at to the phase's end."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,20 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.checkpoint import (
-    Checkpoints,
-    SaveInterval,
-)
-from bap_jax.data import Splits, steps_per_epoch, train_batches
+from bap_jax.checkpoint import SaveInterval
 from bap_jax.errors import NonFiniteError, StorageError
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import shard_batch
-from bap_jax.runs.recipe import compiled_step
-from bap_jax.runs.settings import Settings
+from bap_jax.runs.memory import Kept
+from bap_jax.runs.run import Run
 from bap_jax.runs.signals import Interrupted
 from bap_jax.runs.validation import Validation, validate
 from bap_jax.training import TrainState
-from bap_jax.types import Model, Network, Recipe, RunInfo
+from bap_jax.types import Network, Recipe
 
 Progress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps in all, latest metrics)
 
@@ -33,7 +29,7 @@ Progress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps in
 class Trained(NamedTuple):
     """What a finished run is known by."""
 
-    folder: Path
+    folder: Path | None  # None of a run in memory
     steps: int
     sparsity: float
     validation: Validation
@@ -43,76 +39,101 @@ class Trained(NamedTuple):
     changed_versions: dict[str, tuple[Any, Any]]  # what differs from the versions that a resumed run was started with
 
 
-class Run(NamedTuple):
-    """The fixed parts of a run."""
+class Place(NamedTuple):
+    """Where in a run its newest checkpoint is."""
 
-    settings: Settings
-    splits: Splits
-    model: Model
-    info: RunInfo
-    recipe: Recipe
-    num_steps: int
-    mesh: Any
+    phase: int = 0
+    first: int = 0  # the step of the run that the phase begins at
+    step: int = 0  # of the run
+    ended: bool = False  # the phase ends here
 
 
 class Session:
-    """One process's part of a run: from the step it starts at to the end.
+    """One process's part of a phase: from the step it starts at to the phase's end.
+
+    Steps of lines and checkpoints count over the run, ``state.step`` within the phase.
 
     Attributes:
-      start: the step that it starts at.
+      start: the step of the run that it starts at.
+      first, end: the steps of the run that the phase begins and ends at; it may find itself that it ends earlier.
+      last: whether it is the run's last phase.
       pending: (step, loss) not yet looked at, so that the device is not waited for.
     """
 
-    def __init__(self, run: Run, folder, checkpoints: Checkpoints, writer, save_seconds: float, latest: int | None):
-        self.run, self.folder, self.checkpoints, self.writer = run, folder, checkpoints, writer
-        self.resumed_from, self.start, self.save_seconds = latest, latest or 0, save_seconds
-        self.validate_every = max(1, math.ceil(run.num_steps / run.settings.validations))
+    def __init__(self, run: Run, recipe: Recipe, folder, checkpoints: Kept, writer, place: Place, resumed_from: int | None):
+        self.run, self.recipe, self.folder, self.checkpoints, self.writer = run, recipe, folder, checkpoints, writer
+        self.number, self.resumed_from, self.start, self.first = place.phase, resumed_from, place.step, place.first
+        self.phase, self.last = run.phases[place.phase], place.phase == len(run.phases) - 1
+        self.end = place.step if place.ended else place.first + run.lengths[place.phase]
+        self.validate_every = max(1, math.ceil(run.lengths[place.phase] / run.options.validations))
         self.pending: list[tuple[int, Any]] = []
         self.last_validation: Validation | None = None
         self.began = time.monotonic()
         self.clock = (self.start, self.began)
 
+    @property
+    def total(self) -> int:
+        """The run's last step, if no later phase ends early."""
+        return self.end + sum(self.run.lengths[self.number + 1 :])
+
     def interval(self) -> SaveInterval:
         """When to save: every epoch or every ``save_seconds``, whichever comes later."""
-        per_epoch = steps_per_epoch(len(self.run.splits.train), self.run.settings.batch_size)
-        return SaveInterval(per_epoch, self.save_seconds, start=self.start)
+        return SaveInterval(self.run.steps_per_epoch, self.run.options.save_seconds, start=self.start)
 
     def go(self, state: TrainState, stop: Callable[[], bool], progress: Progress | None) -> TrainState:
-        run, total, interval = self.run, self.run.num_steps, self.interval()
-        step_fn = compiled_step(run.settings, run.recipe, run.splits.train.num_classes, run.splits.train.bounds, run.mesh)
-        batches = train_batches(
-            run.splits.train,
-            seed=run.settings.seed,
-            batch_size=run.settings.batch_size,
-            start_step=self.start,
-            stop_step=total,
-        )
-        for done, batch in enumerate(batches, self.start + 1):
-            state, metrics = step_fn(state, batch if run.mesh is None else shard_batch(run.mesh, batch))
-            self.pending.append((done, metrics["loss"]))
-            if self.logs(done):
-                line = self.log(done, jax.device_get(metrics), measured_sparsity(state.prune.masks))
-                if progress:
-                    progress(done, total, line)
-            stopping = stop()  # asked once: what is saved and what is said have to agree
-            self.settle(done, state, saving=interval.due(done) or stopping)
-            if stopping and done < total:
-                raise Interrupted(f"stopped after step {done} of {total}; --resume goes on from there")
+        """Trains to the end of the phase.
+
+        Raises:
+          NonFiniteError: the loss is no longer finite.
+          Interrupted: ``stop`` said so before the run's end; the state is saved.
+        """
+        run, interval = self.run, self.interval()
+        step_fn = self.compiled()
+        batches = run.batches(self.number, self.start - self.first, self.end - self.first)
+        try:
+            for done, batch in enumerate(batches, self.start + 1):
+                state, metrics = step_fn(state, batch if run.mesh is None else shard_batch(run.mesh, batch))
+                self.pending.append((done, metrics["loss"]))
+                if self.is_over(done, state):
+                    self.end = done
+                if self.logs(done):
+                    line = self.log(done, jax.device_get(metrics), measured_sparsity(state.prune.masks))
+                    if progress:
+                        progress(done, self.total, line)
+                stopping = stop()  # asked once: what is saved and what is said have to agree
+                state = self.settle(done, state, metrics, saving=interval.due(done) or stopping)
+                if stopping and not (self.last and done == self.end):
+                    raise Interrupted(f"stopped after step {done} of {self.total}; --resume goes on from there")
+                if done == self.end:
+                    break
+        finally:
+            if isinstance(batches, Generator):  # a thread of its own
+                batches.close()
         return state
+
+    def compiled(self) -> Callable:
+        """The step of this phase."""
+        return self.run.compiled(self.number, self.recipe)
+
+    def is_over(self, step: int, state: TrainState) -> bool:
+        """Whether a phase that says so itself ends after this step."""
+        if self.phase.until is None or (step - self.first) % self.run.steps_per_epoch:
+            return False
+        return bool(self.phase.until(jax.device_get(state.prune)))
 
     def trained(self, state: TrainState) -> Trained:
         """What the run is known by, once everything is written."""
-        validation = self.last_validation or validate(self.run, state)
+        validation = self.last_validation or validate(self.run, self.recipe.pruner, state)
         self.checkpoints.wait()
-        best = self.checkpoints.best_step()
-        sparsity = float(measured_sparsity(self.run.recipe.pruner.finish(state.trainable, state.prune)[1]))
+        best = self.checkpoints.best_step(self.number)
+        sparsity = float(measured_sparsity(self.recipe.pruner.finish(state.trainable, state.prune)[1]))
         seconds, changed = time.monotonic() - self.began, self.folder.changed_versions
-        step, folder = int(state.step), Path(self.folder.folder)
-        return Trained(folder, step, sparsity, validation, best or 0, seconds, self.resumed_from, changed)
+        folder = None if self.folder.folder is None else Path(self.folder.folder)
+        return Trained(folder, self.end, sparsity, validation, best or 0, seconds, self.resumed_from, changed)
 
     def logs(self, step: int) -> bool:
         """Whether a step has its line in metrics.jsonl."""
-        return step % self.run.settings.log_every == 0 or step == self.run.num_steps
+        return step % self.run.options.log_every == 0 or step == self.end
 
     def log(self, step: int, metrics: dict[str, Any], sparsity: Any) -> dict[str, float]:
         self.check_losses()
@@ -126,16 +147,32 @@ class Session:
     def keep_line(self, step: int, **values: Any) -> None:
         """Writes a line of metrics.jsonl; a full disk stops the run."""
         try:
-            self.folder.log(step, **values)
+            self.folder.log(step, phase=self.phase.name, **values)
         except StorageError as error:
             self.checkpoints.wait()  # the one that is being written may fail, too
             raise StorageError(f"{error}; {self.kept()}") from error
 
-    def settle(self, step: int, state: TrainState, *, saving: bool) -> None:
-        """What a step leaves behind besides its line: a validation, a checkpoint."""
+    def settle(self, step: int, state: TrainState, metrics: Mapping[str, Any], *, saving: bool) -> TrainState:
+        """What a step leaves behind besides its line: a validation, which the pruner may observe, and a checkpoint."""
         validated = self.validate_at(step, state)
-        if saving or step == self.run.num_steps or self.is_best(validated):
-            self.save(step, state, validated)
+        if validated is not None and self.recipe.pruner.observe is not None:
+            state = self.observed(state, validated, metrics)
+        best = self.is_best(step, state, validated)
+        if saving or step == self.end or best:
+            self.save(step, state, validated, best)
+        return state
+
+    def observed(self, state: TrainState, validation: Validation, metrics: Mapping[str, Any]) -> TrainState:
+        """The state after its pruner saw what was measured: the metrics of this step, and the validation."""
+        measures = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()} | validation.as_dict()
+        observe = self.recipe.pruner.observe
+        assert observe is not None
+        found = observe(jax.device_get(state.prune), measures)
+
+        def placed(new: Any, old: jax.Array) -> jax.Array:
+            return jax.device_put(np.asarray(new, old.dtype), old.sharding)
+
+        return state._replace(prune=jax.tree.map(placed, found, state.prune))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         if self.writer is not None:
@@ -163,55 +200,75 @@ class Session:
         return "there is no earlier checkpoint" if good is None else f"the checkpoint of step {good} is kept"
 
     def validates(self, step: int) -> bool:
-        """Validation is at fixed steps, from the end of the ramp on: a best checkpoint has to have its final sparsity."""
-        ramped = step > int(self.run.settings.ramp(self.run.num_steps).end_step) or self.run.settings.pruner == "dense"
-        return step == self.run.num_steps or (step % self.validate_every == 0 and ramped)
+        """Whether a step is one of those, fixed ones and the last, that a validation may follow."""
+        return step == self.end or (step - self.first) % self.validate_every == 0
+
+    def settled(self, step: int, state: TrainState) -> bool:
+        """Whether the network is as sparse as asked for; a best one has to be."""
+        settled = self.recipe.pruner.settled
+        return settled is None or bool(settled(jnp.int32(step - self.first), state.prune))
 
     def validate_at(self, step: int, state: TrainState) -> Validation | None:
-        if not self.validates(step):
+        """Validates where that is due: a network that is not settled only at the end, or for a pruner that observes it."""
+        observes = self.recipe.pruner.observe is not None
+        if not self.validates(step) or not (step == self.end or observes or self.settled(step, state)):
             return None
         self.check_losses()
-        validation = validate(self.run, state)
+        validation = validate(self.run, self.recipe.pruner, state)
         self.last_validation = validation
         named = validation.as_dict()
         self.keep_line(step, **named)
         self.write(step, named)
         return validation
 
-    def is_best(self, validation: Validation | None) -> bool:
-        """Whether a validation is the best so far."""
-        if validation is None:
+    def is_best(self, step: int, state: TrainState, validation: Validation | None) -> bool:
+        """Whether a validation is the best of the phase so far, among those of settled networks."""
+        if validation is None or not self.settled(step, state):
             return False
-        best = self.checkpoints.best_step()
+        best = self.checkpoints.best_step(self.number)
         return best is None or validation.mean > self.checkpoints.metadata(best)["metric"]
 
-    def save(self, step: int, state: TrainState, validation: Validation | None) -> None:
+    def save(self, step: int, state: TrainState, validation: Validation | None, best: bool) -> None:
         """Saves a state that is known to be good.
 
-        Only the best checkpoint so far and the last get a metric: one saved because of the clock or a signal must not become the
-        best one in a tie.
+        Only the best checkpoint so far and the last of a phase get a metric: one saved because of the clock or a signal must not
+        become the best one in a tie. The last of a phase that others follow stays, for these.
         """
         self.check_losses()
         self.check_state(step, state)
-        last = step == self.run.num_steps
-        params, masks = self.run.recipe.pruner.finish(state.trainable, state.prune)
+        ended = step == self.end
+        measured = validation is not None and (best or (ended and self.settled(step, state)))
+        params, masks = self.recipe.pruner.finish(state.trainable, state.prune)
         self.checkpoints.save(
             step,
             state,
             network=Network(params, masks, state.model_state),
             average=Network(state.average.params, masks, state.model_state) if state.average else None,
-            metric=validation.mean if validation is not None and (last or self.is_best(validation)) else None,
-            metadata={"finished": last, "phase": 0},
+            metric=validation.mean if validation is not None and measured else None,
+            metadata=self.about(ended=ended),
+            stays=ended and not self.last,
         )
 
-
-    def save_start(self, state: TrainState) -> None:
+    def save_start(self, state: TrainState, network: Network) -> None:
         """Saves what the run starts from as its checkpoint of step 0, which stays, and reads it back."""
-        params, masks = self.run.recipe.pruner.finish(state.trainable, state.prune)
-        network, about = Network(params, masks, state.model_state), {"finished": False, "phase": 0}
-        self.checkpoints.save(0, state, network=network, metadata=about, stays=True)
+        self.checkpoints.save(0, state, network=network, metadata=self.about(ended=False), stays=True)
         self.checkpoints.wait()
         self.checkpoints.restore_network(0)
+
+    def about(self, *, ended: bool) -> dict[str, Any]:
+        """What a checkpoint says of its place in the run."""
+        where = {"phase": self.number, "phase_name": self.phase.name, "phase_begin": self.first, "phase_ended": ended}
+        return {"finished": ended and self.last, **where}
+
+
+def place_of(about: Mapping[str, Any]) -> Place:
+    """The place of a checkpoint, from its metadata; earlier versions knew one phase.
+
+    >>> place_of({"step": 7, "finished": True, "phase": 0})
+    Place(phase=0, first=0, step=7, ended=True)
+    """
+    ended = bool(about.get("phase_ended", about.get("finished")))
+    return Place(int(about.get("phase", 0)), int(about.get("phase_begin", 0)), int(about["step"]), ended)
 
 
 @jax.jit

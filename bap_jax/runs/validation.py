@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.attacks import pgd
-from bap_jax.runs.recipe import model_of
-from bap_jax.runs.settings import Settings, parse_epsilons
+from bap_jax.runs.settings import Settings
 from bap_jax.data import evaluation_batches
 from bap_jax.mathematics import successful
 from bap_jax.training import TrainState
-from bap_jax.types import Batch, Bounds
+from bap_jax.types import Apply, Batch, Bounds, Norm, Pruner
 
 if TYPE_CHECKING:
-    from bap_jax.runs.session import Run
+    from bap_jax.runs.run import Run
 
 KEY = 2004_05913  # validation's attacks are the same in every run
 
 
 class Validation(NamedTuple):
-    """Accuracy at every radius of ``--validation-epsilon`` (PGD with a random start), fractions of 1."""
+    """Accuracy at every radius of validation (PGD with a random start), fractions of 1."""
 
     epsilons: tuple[float, ...]
     accuracies: tuple[float, ...]
@@ -38,25 +37,22 @@ class Validation(NamedTuple):
         return {f"validation_accuracy_{epsilon:g}": value for epsilon, value in named} | {"validation_mean": self.mean}
 
 
-def validate(run: Run, state: TrainState) -> Validation:
-    """Validates the network that the state holds, on the first ``--validation-limit`` examples."""
-    settings = run.settings
-    epsilons = parse_epsilons("--validation-epsilon", settings.validation_epsilon)
-    params, _ = run.recipe.pruner.finish(state.trainable, state.prune)
-    validation = run.splits.validation
-    count_correct = _counter(settings.model, validation.num_classes, settings.norm, settings.validation_steps, validation.bounds)
-    size = min(settings.validation_limit, len(validation), 250)
-    totals, seen = np.zeros(len(epsilons)), 0.0
-    for batch in evaluation_batches(validation, size, limit=settings.validation_limit):
-        totals += [float(count_correct(params, state.model_state, batch, epsilon)) for epsilon in epsilons]
+def validate(run: Run, pruner: Pruner, state: TrainState) -> Validation:
+    """Validates the network that the state holds, on the first ``validation_limit`` examples."""
+    options, validation = run.options, run.splits.validation
+    params, _ = pruner.finish(state.trainable, state.prune)
+    apply: Any = run.model.apply  # a protocol does not say that functions hash
+    count_correct = _counter(apply, options.validation_norm, options.validation_steps, validation.bounds)
+    size = min(options.validation_limit, len(validation), 250)
+    totals, seen = np.zeros(len(options.validation_epsilons)), 0.0
+    for batch in evaluation_batches(validation, size, limit=options.validation_limit):
+        totals += [float(count_correct(params, state.model_state, batch, epsilon)) for epsilon in options.validation_epsilons]
         seen += float(batch.weight.sum())
-    return Validation(epsilons, tuple(float(total / seen) for total in totals))
+    return Validation(options.validation_epsilons, tuple(float(total / seen) for total in totals))
 
 
-@functools.lru_cache
-def _counter(model_name: str, num_classes: int, norm, num_steps: int, bounds: Bounds):
-    apply = model_of(model_name, num_classes).apply
-
+@functools.lru_cache(maxsize=64)
+def _counter(apply: Apply, norm: Norm, num_steps: int, bounds: Bounds):
     @jax.jit
     def count_correct(params, model_state, batch: Batch, epsilon):
         def logits_fn(images):

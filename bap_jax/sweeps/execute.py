@@ -22,9 +22,10 @@ from bap_jax.errors import SettingError
 from bap_jax.evaluation import Progress
 from bap_jax.runs.datasets import load_data, only_data
 from bap_jax.runs.evaluate import evaluate_run
-from bap_jax.runs.loop import check_out, finished_step, prepare, saved_step, train
+from bap_jax.runs.loop import check_out, finished_step, saved_step, train
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import stored_evaluation
+from bap_jax.runs.run import prepare
 from bap_jax.runs.session import Trained
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import Interrupted

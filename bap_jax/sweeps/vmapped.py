@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.data import train_batches
 from bap_jax.mathematics.masks import measured_sparsity
-from bap_jax.runs.loop import opened
-from bap_jax.runs.recipe import compiled_step, initial_state, step_of, traced_recipe
-from bap_jax.runs.session import Run, Session, Trained
+from bap_jax.runs.loop import first, opened
+from bap_jax.runs.recipe import step_of, traced_recipe
+from bap_jax.runs.run import Run
+from bap_jax.runs.session import Session, Trained
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import Interrupted, stop_signals
 from bap_jax.timing import Sample, in_turn, median, sample
@@ -50,15 +50,19 @@ Told = Callable[[int, int, str], None]  # (steps done, steps in all, latest metr
 
 
 def group_key(run: Run) -> Hashable | None:
-    """What has to be equal among runs that are to train together; None for a run that has to train by itself.
+    """What has to be equal among runs that are to train together; None for a run that has to train by itself: one of several
+    phases, of the user's own slots, or whose pruner observes its validation.
 
     Seed, radius, scale, share of the wrong, learning rate, sparsities and the end of the ramp may differ. The ramp's begin and
     frequency, in steps, may not: a mask update that is due in some lanes only would be computed at every step.
     """
-    if run.settings.own_slots() or run.mesh is not None:
+    settings = run.settings
+    if settings is None or settings.own_slots() or run.mesh is not None or len(run.phases) > 1:
         return None
-    neutral, ramp = run.settings.traced(), run.settings.ramp(run.num_steps)
-    fixed = dataclasses.replace(run.settings, **{name: getattr(neutral, name) for name in VARIES})
+    if run.recipe().pruner.observe is not None:
+        return None
+    neutral, ramp = settings.traced(), settings.ramp(run.num_steps)
+    fixed = dataclasses.replace(settings, **{name: getattr(neutral, name) for name in VARIES})
     return fixed, neutral, int(ramp.begin_step), int(ramp.frequency), run.num_steps
 
 
@@ -159,6 +163,7 @@ def _group_step(settings: Settings, num_classes: int, bounds: Bounds) -> GroupSt
 
 def group_step(run: Run) -> GroupStep:
     """The step of the group that a run is of; one and the same for all groups that can share its compile."""
+    assert run.settings is not None  # or it had no group
     return _group_step(run.settings.traced(), run.splits.train.num_classes, run.splits.train.bounds)
 
 
@@ -170,15 +175,13 @@ class Lanes(NamedTuple):
 
     @staticmethod
     def of(runs: Sequence[Run]) -> Lanes:
-        seeds = tuple(dict.fromkeys(run.settings.seed for run in runs))
-        return Lanes(seeds, np.array([seeds.index(run.settings.seed) for run in runs], np.int32))
+        seeds = tuple(dict.fromkeys(run.options.seed for run in runs))
+        return Lanes(seeds, np.array([seeds.index(run.options.seed) for run in runs], np.int32))
 
     def batches(self, run: Run, start: int, stop: int | None = None) -> Iterator[Batch]:
         """The batches of every seed, stacked."""
-        each = [
-            train_batches(run.splits.train, seed=seed, batch_size=run.settings.batch_size, start_step=start, stop_step=stop)
-            for seed in self.seeds
-        ]
+        of_seed = [run._replace(options=dataclasses.replace(run.options, seed=seed)) for seed in self.seeds]
+        each = [one.batches(0, start, stop) for one in of_seed]
         try:
             for several in zip(*each, strict=True):
                 yield jax.tree.map(lambda *leaves: np.stack(leaves), *several)
@@ -241,8 +244,7 @@ class _Alone:
     """A run's own step, going on from a copy of its first state."""
 
     def __init__(self, run: Run, step: GroupStep):
-        train = run.splits.train
-        self.step = compiled_step(run.settings, run.recipe, train.num_classes, train.bounds, None)
+        self.step = run.compiled(0, run.recipe())
         self.state = _first_state(run)
         self.batch = next(Lanes.of([run]).batches(run, 0, 1))
         self.batch = jax.tree.map(lambda leaf: leaf[0], self.batch)
@@ -266,7 +268,7 @@ class _Several:
         lanes = Lanes.of(runs)
         self.which, self.batches = lanes.which, next(lanes.batches(runs[0], 0, 1))
         states = [_first_state(run) for run in runs]
-        self.state = stack(states, shared_in(runs[0].recipe, states[0]))
+        self.state = stack(states, shared_in(runs[0].recipe(), states[0]))
         self.step = step.compiled(self.state, self.batches, self.which)
         self.fitting = fitting(len(runs), bytes_of(self.step), free_bytes())
         if self.fitting == len(runs):
@@ -281,7 +283,7 @@ class _Several:
 
 
 def _first_state(run: Run) -> TrainState:
-    return initial_state(run.model, run.recipe, run.settings, run.info)
+    return first(run, {}, None)[1]
 
 
 def fitting(lanes: int, needed: int | None, free: int | None) -> int:
@@ -359,7 +361,7 @@ def train_together(
         for number, (run, out) in enumerate(zip(runs, outs, strict=True)):
             if out is not None:
                 session, state = open_folders.enter_context(opened(run, out, resume=True, save_seconds=save_seconds))
-                lanes.append(_Lane(number, session, state, common_of(state, shared_in(run.recipe, state))))
+                lanes.append(_Lane(number, session, state, common_of(state, shared_in(session.recipe, state))))
         if lanes:
             _Group(runs, lanes, told).go(stop)
         found = {lane.number: lane.failed or lane.trained for lane in lanes}
@@ -374,7 +376,7 @@ class _Group:
         assert first.state is not None
         states = {lane.number: lane.state for lane in lanes}
         others = [states.get(number) or first.state for number in range(len(runs))]
-        self.shared = shared_in(first.session.run.recipe, first.state)
+        self.shared = shared_in(first.session.recipe, first.state)
         self.state = stack([state._replace(step=first.state.step) for state in others], self.shared)
         filled = [run if number in states else first.session.run for number, run in enumerate(runs)]
         self.batching = Lanes.of(filled)
@@ -426,7 +428,7 @@ class _Group:
                 if session.logs(done):
                     session.log(done, {name: value[number] for name, value in values.items()}, sparsities[number])
                 if saving or session.validates(done):
-                    session.settle(done, take(self.state, number, lane.common, self.shared), saving=saving)
+                    session.settle(done, take(self.state, number, lane.common, self.shared), {}, saving=saving)
         if self.told and logging:
             loss = float(np.nanmean(losses[-1])) if np.isfinite(losses[-1]).any() else math.nan
             self.told(done, self.total, f"{len(active)} together, loss {loss:.3f}")

@@ -17,7 +17,8 @@ from bap_jax.cli import main as main_module
 from bap_jax.cli import screen
 from bap_jax.cli.commands import report as report_command
 from bap_jax.errors import RunWarning, StorageError
-from bap_jax.runs import evaluate, loop, records, restore, session
+from bap_jax.runs import evaluate, loop, records, restore
+from bap_jax.runs import run as run_module
 from bap_jax.runs.loop import saved_step, train
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import Settings
@@ -225,7 +226,7 @@ def test_a_disk_that_is_full_at_once_is_said_before_the_first_step(monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("bap_jax.checkpoint.manager.write_digests", full)
-    monkeypatch.setattr(session, "compiled_step", lambda *_: pytest.fail("compiled a step"))
+    monkeypatch.setattr(run_module, "compiled_step", lambda *_: pytest.fail("compiled a step"))
     with pytest.raises(StorageError, match=f"no checkpoint can be written to {tmp_path / 'run'}/checkpoints: No space left"):
         train(TINY, tmp_path / "run")
 

@@ -14,11 +14,12 @@ from told import told
 
 from bap_jax.checkpoint import Checkpoints, as_target
 from bap_jax.errors import CheckpointError, SettingError
-from bap_jax.runs import loop
+from bap_jax.runs.datasets import load_data
 from bap_jax.runs.loop import check_out, train
 from bap_jax.runs.naming import arm_of
 from bap_jax.runs.optimizer import optimizer_of, rate_shape, shape_at
-from bap_jax.runs.recipe import compiled_step, recipe_of
+from bap_jax.runs.recipe import recipe_of
+from bap_jax.runs.run import prepare
 from bap_jax.runs.records import evaluations_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_in
@@ -163,17 +164,17 @@ def test_what_makes_no_sense_is_refused_by_its_name(name, changes):
 
 def prepared(**changes):
     settings = dataclasses.replace(BASE, **changes).check()
-    return loop.prepare(settings, loop.load_data(settings), 1)
+    return prepare(settings, load_data(settings), 1)
 
 
 def test_runs_of_other_lengths_share_a_step_and_no_schedule():
     runs = [prepared(steps=steps, rate_schedule=name) for steps, name in ((4, "linear"), (8, "linear"), (4, "cosine"))]
     train = runs[0].splits.train
-    steps = [compiled_step(run.settings, run.recipe, train.num_classes, train.bounds, None) for run in runs]
+    steps = [run.compiled(0, run.recipe()) for run in runs]
     assert steps[0] is steps[1] is steps[2]
     assert vmapped.group_key(runs[0]) != vmapped.group_key(runs[2])
     constant = prepared(rate_schedule="constant")
-    assert compiled_step(constant.settings, constant.recipe, train.num_classes, train.bounds, None) is not steps[0]
+    assert constant.compiled(0, constant.recipe()) is not steps[0]
     batch = jax.tree.map(lambda leaf: leaf[0], next(vmapped.Lanes.of(runs[:1]).batches(runs[0], 0, 1)))
     moved = []
     for run, step in zip(runs, steps, strict=True):
@@ -190,9 +191,9 @@ def test_runs_in_one_group_follow_the_schedule_at_their_own_rates():
     assert vmapped.group_key(runs[0]) == vmapped.group_key(runs[1]) != vmapped.group_key(prepared())
     lanes = vmapped.Lanes.of(runs)
     states = [vmapped._first_state(run) for run in runs]
-    batch, state = next(lanes.batches(runs[0], 0, 1)), vmapped.stack(states, vmapped.shared_in(runs[0].recipe, states[0]))
+    batch, state = next(lanes.batches(runs[0], 0, 1)), vmapped.stack(states, vmapped.shared_in(runs[0].recipe(), states[0]))
     step = vmapped.group_step(runs[0]).compiled(state, batch, lanes.which)
-    alone = compiled_step(runs[1].settings, runs[1].recipe, 3, runs[1].splits.train.bounds, None)
+    alone = runs[1].compiled(0, runs[1].recipe())
     own = vmapped._first_state(runs[1])
     for _ in range(3):
         state, _ = step(state, batch, lanes.which)
@@ -268,8 +269,8 @@ def test_the_average_is_of_the_pruned_weights_and_is_evaluated_and_exported(bap,
     run = prepared(**changes)
     train_set, state = run.splits.train, vmapped._first_state(run)
     plain = prepared(**changes | {"ema": 0.0})
-    step = compiled_step(run.settings, run.recipe, train_set.num_classes, train_set.bounds, None)
-    assert step is compiled_step(plain.settings, plain.recipe, train_set.num_classes, train_set.bounds, None)
+    step = run.compiled(0, run.recipe())
+    assert step is plain.compiled(0, plain.recipe())
     by_hand = np.asarray(state.trainable["hidden"])
     for batch in vmapped.Lanes.of([run]).batches(run, 0, 7):
         state, _ = step(state, jax.tree.map(lambda leaf: leaf[0], batch))

@@ -18,8 +18,10 @@ from bap_jax.cli.commands import sweep as sweep_command
 from bap_jax.errors import NonFiniteError, SettingError
 from bap_jax.report import write_csv
 from bap_jax.runs import loop
+from bap_jax.runs.datasets import load_data
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.report_inputs import rows_of
+from bap_jax.runs.run import prepare
 from bap_jax.runs.settings import Settings
 from bap_jax.sweeps import execute, vmapped
 from bap_jax.sweeps.grid import Process, Sweep, cell_name
@@ -165,10 +167,10 @@ def crash_in(monkeypatch, lane: int, step: int) -> None:
     """The sweep crashes when a lane is about to save a step: those before it have saved it, those behind it have not."""
     settle, count = loop.Session.settle, iter(range(10**6))
 
-    def crashing(self, done, state, *, saving):
+    def crashing(self, done, state, metrics, *, saving):
         if done == step and next(count) == lane:
             raise Crash
-        settle(self, done, state, saving=saving)
+        return settle(self, done, state, metrics, saving=saving)
 
     monkeypatch.setattr(loop.Session, "settle", crashing)
 
@@ -240,7 +242,7 @@ def test_two_processes_do_not_sweep_into_one_folder(tmp_path):
 
 def prepared(**changes):
     settings = dataclasses.replace(BASE, budget="uniform", epsilon="0.1", frequency=2, **changes)
-    return loop.prepare(settings, loop.load_data(settings), 1)
+    return prepare(settings, load_data(settings), 1)
 
 
 def test_what_may_train_together():
@@ -260,7 +262,7 @@ def test_a_mask_update_stays_a_branch():
     """Batched, what it is due by would turn it into a select: masks searched at every step."""
     runs = [prepared(ramp_end=end) for end in (0.5, 0.9)]
     states = [vmapped._first_state(run) for run in runs]
-    shared = vmapped.shared_in(runs[0].recipe, states[0])
+    shared = vmapped.shared_in(runs[0].recipe(), states[0])
     state = vmapped.stack(states, shared)
     assert state.prune.end_steps.tolist() == [6, 11]
     batches = jax.tree.map(lambda leaf: np.repeat(leaf, 2, 0), next(vmapped.Lanes.of(runs).batches(runs[0], 0, 1)))
@@ -273,7 +275,7 @@ def test_a_mask_update_stays_a_branch():
 
 
 def test_how_runs_train_is_chosen_by_timing_them(monkeypatch):
-    runs = [loop.prepare(cell, loop.load_data(cell), 1) for cell in SMALL.cells()]
+    runs = [prepare(cell, load_data(cell), 1) for cell in SMALL.cells()]
     step = vmapped.group_step(runs[0])
     monkeypatch.setattr(step, "alone_seconds", 100.0)
     few = vmapped.choose(runs, 1)

@@ -1,0 +1,80 @@
+"""How a run trains, whatever it trains: batches, seed, what is measured, written and kept on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bap_jax.errors import SettingError
+from bap_jax.inputs import require_radius
+from bap_jax.runs.settings import Settings, parse_epsilons
+from bap_jax.types import Bounds, Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """What holds in all phases of a run."""
+
+    batch_size: int = 128
+    """Examples in a batch, over all devices."""
+    seed: int = 0
+    """Seed of weights, batch order, augmentation and attacks."""
+    augment: bool = False
+    """Shift by up to 10 % and flip training images at random."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the pruned weights, e.g. 0.999; 0 keeps none."""
+    validations: int = 10
+    """How often a phase is validated; before its network is as sparse as asked for it is not."""
+    validation_epsilons: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
+    """Radii at which validation measures robust accuracy; the best checkpoint has the largest mean."""
+    validation_norm: Norm = "linf"
+    """The norm of these radii."""
+    validation_steps: int = 10
+    """Steps of the PGD attack of validation."""
+    validation_limit: int = 500
+    """Validate on at most so many examples."""
+    log_every: int = 10
+    """Steps between lines of metrics."""
+    keep: int = 2
+    """How many of the newest checkpoints to keep, besides the best of each phase."""
+    save_seconds: float = 5.0
+    """Least seconds between two checkpoints that are not the best so far."""
+
+    def check(self, bounds: Bounds, image_shape: tuple[int, ...]) -> TrainingOptions:
+        """Refuses what makes no sense, before any work starts.
+
+        Args:
+          bounds: of the images.
+          image_shape: of one image.
+
+        Raises:
+          SettingError: for the first such option.
+
+        >>> TrainingOptions(batch_size=0).check(Bounds(), (8, 8, 1))
+        Traceback (most recent call last):
+            ...
+        bap_jax.errors.SettingError: batch_size = 0: expected a whole number of at least 1
+        """
+        for name in ("batch_size", "validations", "validation_steps", "validation_limit", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise SettingError(name, getattr(self, name), "a whole number of at least 1")
+        if not 0 <= self.seed < 2**31:
+            raise SettingError("seed", self.seed, "a whole number in [0, 2^31)")
+        if not 0 <= self.ema < 1:
+            raise SettingError("ema", self.ema, "a number in [0, 1)")
+        if not self.save_seconds >= 0:
+            raise SettingError("save_seconds", self.save_seconds, "0 or more")
+        if not self.validation_epsilons or list(self.validation_epsilons) != sorted(set(self.validation_epsilons)):
+            raise SettingError("validation_epsilons", self.validation_epsilons, "radii, each above the one before")
+        require_radius(self.validation_epsilons, self.validation_norm, bounds, image_shape, "validation_epsilons")
+        return self
+
+
+def options_of(settings: Settings, save_seconds: float = 5.0) -> TrainingOptions:
+    """The part of settings that says how a run trains, whatever it trains."""
+    same = ("batch_size", "seed", "augment", "ema", "validations", "validation_steps", "validation_limit", "log_every", "keep")
+    return TrainingOptions(
+        **{name: getattr(settings, name) for name in same},
+        validation_epsilons=parse_epsilons("--validation-epsilon", settings.validation_epsilon),
+        validation_norm=settings.norm,
+        save_seconds=save_seconds,
+    )
