@@ -1,5 +1,6 @@
 """Data: named data sets in fixed splits, batches in a resumable order, augmentation."""
 
+from bap_jax.data.arrays import from_arrays
 from bap_jax.data.augment import augment, shift_image
 from bap_jax.data.batches import evaluation_batches, make_batch, stream_batches, train_batches
 from bap_jax.data.dataset import Dataset, Source, Splits, Statistics, check, statistics
@@ -24,6 +25,7 @@ __all__ = [
     "digits",
     "epoch_permutation",
     "evaluation_batches",
+    "from_arrays",
     "load",
     "load_split",
     "make_batch",

@@ -1,6 +1,6 @@
 """Models: the networks of the experiments, and adapters that bring any Linen, NNX or plain JAX network into one convention."""
 
-from bap_jax.models.adapters import from_function, from_linen, from_nnx
+from bap_jax.models.adapters import as_model, from_function, from_linen, from_nnx
 from bap_jax.models.conv import conv_layer, fast_conv, max_pool
 from bap_jax.models.fitnet import FitNet4
 from bap_jax.models.lenet import LeNet5
@@ -21,6 +21,7 @@ __all__ = [
     "ResidualBlock",
     "WideBlock",
     "WideResNet",
+    "as_model",
     "build",
     "conv_layer",
     "count_parameters",

@@ -15,6 +15,31 @@ from bap_jax.errors import SettingError
 from bap_jax.types import Array, Model, ModelState, Outputs, Params
 
 
+def as_model(model: Any) -> Model:
+    """Whatever a user has for a network as a :class:`bap_jax.types.Model`.
+
+    Args:
+      model: a Model, which stays as it is; a Linen module; or a function (or class) that makes an NNX module of its
+        ``nnx.Rngs``.
+
+    Raises:
+      SettingError: none of these.
+
+    Example:
+      >>> import flax.linen as nn
+      >>> type(as_model(nn.Dense(3))).__name__
+      'Model'
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, nn.Module):
+        return from_linen(model)
+    if isinstance(model, nnx.Module) or not callable(model):
+        expected = "a Linen module, a bap_jax Model, or a function that makes an NNX module: lambda rngs: Net(rngs=rngs)"
+        raise SettingError("model", type(model).__name__, expected)
+    return from_nnx((lambda rngs: model(rngs=rngs)) if isinstance(model, type) else model)
+
+
 def from_linen(module: nn.Module) -> Model:
     """A Flax Linen module as two pure functions.
 

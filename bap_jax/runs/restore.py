@@ -20,6 +20,7 @@ from bap_jax.checkpoint import (
 from bap_jax.checkpoint.run_folder import CONFIG
 from bap_jax.data import Source
 from bap_jax.errors import CheckpointError, SettingError
+from bap_jax.models import as_model
 from bap_jax.runs.datasets import example_of, split_of
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.plan import AVERAGE
@@ -28,6 +29,8 @@ from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_in
 from bap_jax.runs.trust import CODE, NETWORK, NOTHING, Trust, check_trust
 from bap_jax.types import Model
+
+OBJECTS = "objects"  # where a configuration says what can be said of a run that was made of objects
 
 
 def settings_of(run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CODE) -> Settings:
@@ -42,7 +45,9 @@ def settings_of(run: Path, trust: Trust = NOTHING, *, uses: Collection[str] = CO
       SettingError: no run is there, its configuration is damaged, it was written by a version with other settings, or it names
         code that is not trusted.
     """
-    read_config(run)  # which says what a run folder is
+    if OBJECTS in read_config(run):  # which says what a run folder is
+        expected = "a run that names what it is made of; this one was made of objects, by bap.runs.fit: bap.load(run, model=...)"
+        raise SettingError("run folder", str(run), expected)
     settings = settings_in(Path(run) / CONFIG)
     check_trust(settings.as_dict(), run, trust, uses)
     return settings
@@ -140,11 +145,25 @@ def load(
       >>> net = bap.load("runs/x", checkpoint="best")  # doctest: +SKIP
       >>> net(images), net.evaluate(attack="pgd", epsilon="0.1").robust_accuracy  # doctest: +SKIP
     """
+    config = read_config(run)
+    if OBJECTS in config:
+        return _of_objects(run, str(checkpoint), model, config[OBJECTS])
+    if model is not None:
+        raise SettingError("model", type(model).__name__, f"none: the configuration of {run} names it")
     stored = stored_network(run, str(checkpoint), trust)
     example = example_of(stored.settings, data_dir)
     net = stored.on(example)
     about = stored.about | {"run": str(run), "step": stored.step, "model": stored.settings.model, "data": stored.settings.data}
     return Deployed(net.model, net.network, example.image_shape, about, lambda split: split_of(stored.settings, split, data_dir))
+
+
+def _of_objects(run: str | Path, checkpoint: str, model: Any, described: dict[str, Any]) -> Deployed:
+    if model is None:
+        raise SettingError("model", None, f"the network of {run}, as bap.runs.fit was given it: its configuration names none")
+    made, shape = as_model(model), tuple(described["data"]["image_shape"])
+    network, step, about = restore_checkpoint(run, checkpoint)
+    network = fitted(network, made, shape, f"the checkpoint of step {step} in {run}")
+    return Deployed(made, network, shape, about | {"run": str(run), "data": described["data"]["name"]})
 
 
 def fitted(network: Network, model: Model, image_shape: tuple[int, ...], where: str) -> Network:
