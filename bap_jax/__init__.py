@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         parallel,
         pruners,
         report,
+        runs,
+        sweeps,
         training,
         types,
     )
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     )
     from bap_jax.mathematics.schedules import Ramp
     from bap_jax.runs.info import run_info
+    from bap_jax.runs.restore import load
     from bap_jax.training import TrainState, init_state, make_train_step, network, with_average
     from bap_jax.types import (
         About,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
         Batch,
         Bounds,
         Budget,
+        Length,
         Loss,
         Method,
         Model,
@@ -75,6 +79,7 @@ __all__ = [
     "Budget",
     "CheckpointError",
     "DataError",
+    "Length",
     "Loss",
     "Method",
     "Model",
@@ -106,6 +111,7 @@ __all__ = [
     "fmn",
     "init_state",
     "layer_sparsity",
+    "load",
     "losses",
     "magnitude_masks",
     "make_train_step",
@@ -120,7 +126,9 @@ __all__ = [
     "pruners",
     "report",
     "run_info",
+    "runs",
     "schedules",
+    "sweeps",
     "training",
     "types",
     "with_average",
@@ -134,7 +142,8 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "mathematics.schedules": "Ramp",
     "training": "TrainState init_state make_train_step network with_average",
     "runs.info": "run_info",
-    "types": "About Adversarial AttackResult Batch Bounds Budget Loss Method Model Network Outputs "
+    "runs.restore": "load",
+    "types": "About Adversarial AttackResult Batch Bounds Budget Length Loss Method Model Network Outputs "
     "Phase Pruner Recipe RunInfo Threat",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}

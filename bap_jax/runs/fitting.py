@@ -27,7 +27,7 @@ from bap_jax.runs.session import Place, Progress, Session
 from bap_jax.runs.signals import stop_signals
 from bap_jax.runs.start import digest_of
 from bap_jax.runs.validation import Validation
-from bap_jax.training import TrainState
+from bap_jax.training import TrainState, network
 from bap_jax.training.phases import START, restrict
 from bap_jax.types import Length, Network, Phase, Recipe, RunInfo
 
@@ -184,17 +184,16 @@ def described(run: Run, start: Network | None) -> dict[str, Any]:
 def _fitted(session: Session, state: TrainState) -> Fitted:
     run, kept = session.run, session.checkpoints
     trained = session.trained(state)
-    params, masks = session.recipe.pruner.finish(state.trainable, state.prune)
     shape = run.splits.train.image_shape
 
-    def deployed(network: Network, step: int) -> Deployed:
+    def deployed(found: Network, step: int) -> Deployed:
         about = kept.metadata(step) | {"data": run.splits.train.name}
-        return Deployed(run.model, network, shape, about, lambda split: getattr(run.splits, split))
+        return Deployed(run.model, found, shape, about, lambda split: getattr(run.splits, split))
 
     best = kept.best_step(session.number)
     return Fitted(
         state,
-        deployed(Network(params, masks, state.model_state), trained.steps),
+        deployed(network(state, session.recipe), trained.steps),
         None if best is None else deployed(fitted(kept.restore_network(best), run.model, shape, f"step {best}"), best),
         session.recipe,
         session.folder.lines if trained.folder is None else read_metrics(trained.folder),
