@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
-from bap_jax.mathematics.masks import Prunable, kernels, masks_from_scores, prunable_leaves, top_k
+from bap_jax.mathematics.masks import Prunable, kernels, masks_from_scores, prunable_leaves
 from bap_jax.mathematics.sparsity import kept_count
+from bap_jax.mathematics.top_k import top_k
 from bap_jax.types import Array, Params, PyTree
 
 Structure = Literal["irregular", "column", "filter"]
