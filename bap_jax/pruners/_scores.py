@@ -1,9 +1,12 @@
-"""Frozen weights, trained scores: what the pruners that search for masks have in common."""
+"""Frozen weights, trained scores: what the pruners that search for masks have in common.
+
+What they train is a dict: ``"scores"`` of every prunable weight, and ``"weights"`` that are trained beside them: BatchNorm's
+scale and shift. Both trees have the structure of the network's weights, a scalar 0 where a leaf has no part in them.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +14,6 @@ import jax.numpy as jnp
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import Prunable, leaf_paths
 from bap_jax.types import Array, Params, PyTree
-
-
-class Scored(NamedTuple):
-    """What is trained. Both trees have the structure of the weights, a scalar 0 where a leaf has no part in them."""
-
-    scores: PyTree  # of every prunable weight
-    free: PyTree  # weights that are trained beside the scores: BatchNorm's scale and shift
 
 
 @jax.custom_vjp

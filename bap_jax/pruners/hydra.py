@@ -37,7 +37,7 @@ def hydra(sparsity: float, *, scope: Scope = "layer", prunable: Prunable = kerne
       >>> import jax, jax.numpy as jnp
       >>> pruner = hydra(0.5)
       >>> trainable, state = pruner.init(jax.random.key(0), {"w": jnp.array([[1.0, -4.0]] * 6)})
-      >>> trainable.scores["w"][0].tolist(), pruner.effective(trainable, state)["w"][0].tolist()
+      >>> trainable["scores"]["w"][0].tolist(), pruner.effective(trainable, state)["w"][0].tolist()
       ([0.25, -1.0], [0.0, -4.0])
 
     References:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import Prunable, Scope, kernels, masks_from_scores, prunable_leaves
 from bap_jax.pruners._given import bound_of, bounded, within
-from bap_jax.pruners._scores import Scored, batch_norm_leaves, check_sparsity, filled, only, weights_by_score
+from bap_jax.pruners._scores import batch_norm_leaves, check_sparsity, filled, only, weights_by_score
 from bap_jax.types import Array, Params, Pruner, PyTree
 
 
@@ -45,8 +45,9 @@ def score_search(
       prunable: ``(path, leaf) -> bool``.
 
     Returns:
-      A :class:`bap_jax.types.Pruner` that trains :class:`Scored` and whose state is a :class:`ScoreState`; ``sparsity`` may
-      differ between copies under ``jax.vmap``.
+      A :class:`bap_jax.types.Pruner` that trains ``{"scores": ..., "weights": ...}``, trees of the structure of the weights with
+      a scalar 0 where a leaf has no part in them, and whose state is a :class:`ScoreState`; ``sparsity`` may differ between
+      copies under ``jax.vmap``.
 
     Raises:
       SettingError: a sparsity outside [0, 1], an unknown scope.
@@ -55,19 +56,19 @@ def score_search(
       >>> import jax, jax.numpy as jnp
       >>> pruner = score_search(0.5, lambda key, kernel: (kernel, kernel**2), train_batch_norm=False)
       >>> trainable, state = pruner.init(jax.random.key(0), {"w": jnp.array([[1.0, -2.0]])})
-      >>> trainable.scores["w"].tolist(), pruner.effective(trainable, state)["w"].tolist()
+      >>> trainable["scores"]["w"].tolist(), pruner.effective(trainable, state)["w"].tolist()
       ([[1.0, 4.0]], [[0.0, -2.0]])
     """
     check_sparsity(sparsity)
     if scope not in ("layer", "global"):
         raise SettingError("scope", scope, "'layer' or 'global'")
 
-    def choose(trainable: Scored, state: ScoreState) -> PyTree:
+    def choose(trainable: PyTree, state: ScoreState) -> PyTree:
         chosen = prunable_leaves(state.weights, prunable)
-        scores = filled(state.weights, jax.tree.map(jnp.abs, trainable.scores), chosen)
+        scores = filled(state.weights, jax.tree.map(jnp.abs, trainable["scores"]), chosen)
         return masks_from_scores(scores, state.sparsity, scope=scope, prunable=prunable, within=within(state.bound))
 
-    def init(key: Array, params: Params, masks: PyTree | None = None) -> tuple[Scored, ScoreState]:
+    def init(key: Array, params: Params, masks: PyTree | None = None) -> tuple[PyTree, ScoreState]:
         bound = bound_of(params, masks, prunable)
         params = bounded(params, bound)
         chosen = prunable_leaves(params, prunable)
@@ -76,25 +77,25 @@ def score_search(
         begun = [begin(keys[i], leaf) if chosen[i] else (leaf, jnp.float32(0.0)) for i, leaf in enumerate(leaves)]
         weights = bounded(jax.tree.unflatten(treedef, [weight for weight, _ in begun]), bound)
         free = only(params, batch_norm_leaves(params, prunable) if train_batch_norm else [False] * len(leaves))
-        trainable = Scored(jax.tree.unflatten(treedef, [score for _, score in begun]), free)
+        trainable = {"scores": jax.tree.unflatten(treedef, [score for _, score in begun]), "weights": free}
         state = ScoreState((), weights, jnp.float32(sparsity), bound)
         return trainable, state._replace(masks=choose(trainable, state))
 
-    def effective(trainable: Scored, state: ScoreState) -> Params:
+    def effective(trainable: PyTree, state: ScoreState) -> Params:
         masks = choose(trainable, state)
         chosen = prunable_leaves(state.weights, prunable)
         kept = [
             weights_by_score(weight, score, mask) if yes else weight
             for weight, score, mask, yes in zip(
-                *map(jax.tree.leaves, (state.weights, trainable.scores, masks)), chosen, strict=True
+                *map(jax.tree.leaves, (state.weights, trainable["scores"], masks)), chosen, strict=True
             )
         ]
         weights = jax.tree.unflatten(jax.tree.structure(state.weights), kept)
         if not train_batch_norm:
             return weights
-        return filled(weights, trainable.free, batch_norm_leaves(state.weights, prunable))
+        return filled(weights, trainable["weights"], batch_norm_leaves(state.weights, prunable))
 
-    def update(key: Array, step: Array, trainable: Scored, dense_grads: Params, state: ScoreState) -> tuple[Scored, ScoreState]:
+    def update(key: Array, step: Array, trainable: PyTree, dense_grads: Params, state: ScoreState) -> tuple[PyTree, ScoreState]:
         return trainable, state._replace(masks=choose(trainable, state))
 
     return Pruner(

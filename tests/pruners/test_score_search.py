@@ -26,11 +26,11 @@ def test_scores_of_two_weights_by_hand():
     pruner = hydra(0.5)
     trainable, state = jax.jit(pruner.init)(KEY, {"w": jnp.array([[0.5], [-2.0]])})  # fan-in 2
     root = np.sqrt(3.0)
-    np.testing.assert_allclose(trainable.scores["w"], [[root / 4], [-root]], rtol=1e-6)
+    np.testing.assert_allclose(trainable["scores"]["w"], [[root / 4], [-root]], rtol=1e-6)
     effective, pull = jax.vjp(lambda t: pruner.effective(t, state), trainable)
     assert effective["w"].tolist() == [[0.0], [-2.0]]
     gradient = pull({"w": jnp.array([[3.0], [7.0]])})[0]
-    np.testing.assert_allclose(gradient.scores["w"], [[0.5 * 3.0 * 1], [-2.0 * 7.0 * -1]])
+    np.testing.assert_allclose(gradient["scores"]["w"], [[0.5 * 3.0 * 1], [-2.0 * 7.0 * -1]])
 
 
 def test_hydra_trains_scores_and_batch_norm_only():
@@ -46,7 +46,7 @@ def test_hydra_trains_scores_and_batch_norm_only():
         mask = masks[layer]["kernel"]
         assert int(mask.sum()) == 18
         np.testing.assert_array_equal(params[layer]["kernel"], np.where(mask, before[layer]["kernel"], 0))
-    assert trainable.free["fc1"]["bias"].shape == () and trainable.scores["bn"]["scale"].shape == ()
+    assert trainable["weights"]["fc1"]["bias"].shape == () and trainable["scores"]["bn"]["scale"].shape == ()
 
 
 def test_edge_popup_trains_scores_only():
@@ -54,9 +54,9 @@ def test_edge_popup_trains_scores_only():
     trainable, state = jax.jit(pruner.init)(KEY, network())
     kernel = np.asarray(network()["fc1"]["kernel"])
     np.testing.assert_allclose(state.weights["fc1"]["kernel"], np.sign(kernel) * np.sqrt(2 / 6), rtol=1e-6)
-    scores = np.abs(trainable.scores["fc1"]["kernel"])
+    scores = np.abs(trainable["scores"]["fc1"]["kernel"])
     assert scores.max() <= 1 / np.sqrt(6) and scores.max() > 0.8 / np.sqrt(6)
-    assert all(leaf.shape == () for leaf in jax.tree.leaves(trainable.free))
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(trainable["weights"]))
     params, masks = pruner.finish(trainable, state)
     np.testing.assert_array_equal(params["bn"]["scale"], network()["bn"]["scale"])
     kept = np.zeros(60, bool)
