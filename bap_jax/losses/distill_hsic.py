@@ -67,7 +67,8 @@ def distill_hsic(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> images, labels = jax.random.uniform(jax.random.key(0), (8, 3)), jnp.arange(8) % 2
-      >>> with_images, with_labels = bottleneck({"z": labels[:, None]}, images, jnp.eye(2)[labels], jnp.ones(8))
+      >>> features = {"z": labels[:, None]}
+      >>> with_images, with_labels = jax.jit(bottleneck)(features, images, jnp.eye(2)[labels], jnp.ones(8))
       >>> round(float(with_labels), 2)  # features that are the labels: one centred direction, all of it shared
       1.0
 

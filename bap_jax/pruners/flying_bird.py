@@ -117,22 +117,23 @@ def flying_bird(
         rate = final_drop + (drop - final_drop) * 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
         more, factor = jnp.where(state.drop_more, 1.4, 1.0), jnp.where(state.grow_more, 1.05, 1.0)
         masks, treedef = jax.tree.flatten(state.masks)
-        weights, gradients = jax.tree.leaves(params), jax.tree.leaves(dense_grads)
         caps = [jnp.bool_(True)] * len(masks) if state.bound == () else jax.tree.leaves(state.bound)
         keys = jax.random.split(key, len(masks))
-        found, came, resets = [], [], []
-        for i, mask in enumerate(masks):
+
+        def changed(mask: Array, weight: Array, gradient: Array, cap: Array, own: Array) -> tuple[Array, Array, Array]:
+            """(new mask, weights, which begin anew) of one leaf."""
             if not mask.ndim:
-                found, came, resets = [*found, mask], [*came, weights[i]], [*resets, jnp.bool_(False)]
-                continue
-            score = jnp.abs(gradients[i]) if growth == "gradient" else jax.random.uniform(keys[i], mask.shape)
-            survived, new = _exchange(mask, weights[i], score, caps[i], rate, more, factor)
-            found.append(new)
-            came.append(jnp.where(survived, weights[i], jnp.zeros_like(weights[i])))
-            resets.append(~survived)
-        state = state._replace(masks=jax.tree.unflatten(treedef, found), drop_more=jnp.bool_(False), grow_more=jnp.bool_(False))
-        structure = jax.tree.structure(params)
-        return jax.tree.unflatten(structure, came), state, jax.tree.unflatten(structure, resets)
+                return mask, weight, jnp.bool_(False)
+            score = jnp.abs(gradient) if growth == "gradient" else jax.random.uniform(own, mask.shape)
+            survived, new = _exchange(mask, weight, score, cap, rate, more, factor)
+            return new, jnp.where(survived, weight, jnp.zeros_like(weight)), ~survived
+
+        leaves = (masks, jax.tree.leaves(params), jax.tree.leaves(dense_grads), caps, keys)
+        found, weights, resets = (
+            jax.tree.unflatten(treedef, part)
+            for part in zip(*(changed(*leaf) for leaf in zip(*leaves, strict=True)), strict=True)
+        )
+        return weights, state._replace(masks=found, drop_more=jnp.bool_(False), grow_more=jnp.bool_(False)), resets
 
     def project(params: Params, state: FlyingBirdState) -> Params:
         return apply_masks(bounded(params, state.bound), state.masks)
