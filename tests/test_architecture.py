@@ -65,12 +65,15 @@ HELD_BY = {
     "report/terminal report/write report/figures/canvas report/figures/heat_map report/figures/layers report/figures/pareto "
     "report/figures/samples report/figures/scores report/figures/security report/figures/training",
     "cli/test_config": "runs/stored",
-    "runs/test_damaged_run": "cli/screen cli/commands/report runs/records runs/restore",
+    "runs/test_damaged_run": "cli/screen cli/commands/report runs/records",
     "runs/test_evaluate": "checkpoint/journal cli/commands/evaluate",
     "runs/test_optimizer": "training/average",
     "runs/test_plugins": "plugins",
     "runs/test_recipe": "runs/info",
     "runs/test_report_inputs": "runs/report",
+    "runs/test_fitting": "data/arrays runs/datasets runs/memory runs/training_options",
+    "runs/test_restore": "runs/deployed runs/networks",
+    "runs/test_phases": "runs/run training/phases",
     "runs/test_resume": "runs/loop runs/session runs/signals runs/validation",
     "runs/test_weights": "cli/commands/weights export/model_card",
     "training/test_seams": "mathematics/moments training/network training/parts",
@@ -79,7 +82,9 @@ HELD_BY = {
     "test_inputs": "types errors",
     "cli/test_errors": "runs/settings",
     "pruners/test_contract": "pruners/fixed",
-    "pruners/test_given_masks": "pruners/dense",
+    "pruners/test_given_masks": "pruners/_given pruners/dense",
+    "pruners/test_score_search": "pruners/_scores pruners/edge_popup pruners/hydra",
+    "losses/test_distill_hsic": "losses/distill",
 }
 COMPILERS = {"jit", "pmap", "pjit"}
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bap_jax.runs.evaluate import evaluate_run
     from bap_jax.runs.fitting import Fitted, fit
     from bap_jax.runs.loop import train
-    from bap_jax.runs.options import TrainingOptions
+    from bap_jax.runs.training_options import TrainingOptions
     from bap_jax.runs.plan import AttackPlan
     from bap_jax.runs.restore import load
     from bap_jax.runs.session import Trained

@@ -20,7 +20,7 @@ from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.loop import first, going_on, to_the_end
 from bap_jax.runs.memory import MemoryCheckpoints, MemoryFolder
 from bap_jax.runs.networks import kept_part
-from bap_jax.runs.options import TrainingOptions
+from bap_jax.runs.training_options import TrainingOptions
 from bap_jax.runs.restore import OBJECTS, fitted
 from bap_jax.runs.run import Run, check_model, run_of
 from bap_jax.runs.session import Place, Progress, Session

@@ -15,7 +15,7 @@ import optax
 from bap_jax.data import Splits, steps_per_epoch, train_batches
 from bap_jax.errors import SettingError
 from bap_jax.parallel import check_batch_size, data_mesh, jit_step, replicate
-from bap_jax.runs.options import TrainingOptions, options_of
+from bap_jax.runs.training_options import TrainingOptions, options_of
 from bap_jax.runs.info import run_info
 from bap_jax.runs.recipe import augmented, compiled_step, model_of, recipe_of
 from bap_jax.runs.settings import Settings
