@@ -1,6 +1,10 @@
 """Several phases as one run: what each begins with, what is kept of it, and that a stop in any of them changes nothing."""
 
-import functools
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,26 +16,10 @@ import bap_jax as bap
 from bap_jax.checkpoint import Checkpoints, read_metrics
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import full_masks, magnitude_masks
-from bap_jax.runs import TrainingOptions, fit
-from bap_jax.types import Length, Phase, Recipe
-from plugins_for_tests import blobs, small
+from bap_jax.types import Length, Phase
+from phases_for_tests import MODEL, PHASES, phases, slots, trained
 
-OPTIONS = TrainingOptions(
-    batch_size=8, log_every=1, validations=3, validation_steps=1, validation_epsilons=(0.0, 0.1), keep=1, save_seconds=0.0
-)
-
-
-def slots(pruner, *, adversarial=False, rate=0.1):
-    attack = functools.partial(bap.pgd, norm="linf", num_steps=1)
-    budget = bap.budgets.uniform(attack, 0.1) if adversarial else bap.budgets.none()
-    return Recipe(optax.adam(rate), pruner, budget, bap.losses.mix() if adversarial else bap.losses.clean())
-
-
-PHASES = (
-    Phase("pretrain", slots(bap.pruners.dense()), Length(epochs=2)),
-    Phase("prune", slots(bap.pruners.magnitude(bap.Ramp(0.0, 0.5, 0, 3, 2)), adversarial=True), Length(steps=7), weights="best"),
-    Phase("finetune", slots(bap.pruners.dense(), rate=0.01), Length(epochs=1)),
-)
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 
 class Stop(Exception):
@@ -44,10 +32,6 @@ def stopping_at(step):
             raise Stop
 
     return callback
-
-
-def trained(phases=PHASES, *, model=small(3), **more):
-    return fit(model, phases, blobs(), options=OPTIONS, **more)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +79,26 @@ def test_a_run_that_stops_in_every_phase_ends_the_same(whole, left, tmp_path):
     left(tmp_path / "run").same_as(left(whole[1]))
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1800)  # it starts a dozen processes
+def test_a_run_that_was_killed_often_in_every_phase(left, environment, python, tmp_path):
+    chance, run, landed = random.Random(0), tmp_path / "run", set()
+    for _ in range(9):
+        process = subprocess.Popen(
+            [python, str(HELPERS / "fit_in_steps.py"), "10", str(run)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        said = [process.stdout.readline() for _ in range(chance.randrange(1, 40))]
+        time.sleep(0.1 * chance.random())
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL and any(said):
+            landed.add(next(line for line in reversed(said) if line))
+        process.stdout.close()
+    assert {0 if step <= 60 else 1 if step <= 130 else 2 for step in map(int, landed)} == {0, 1, 2}
+    trained(phases(10), out=run, resume=True)
+    trained(phases(10), out=tmp_path / "whole")
+    left(run).same_as(left(tmp_path / "whole"))
+
+
 def test_in_memory_it_ends_the_same(whole):
     found = trained()
     assert found.folder is None
@@ -134,7 +138,7 @@ def test_a_phase_begins_with_what_it_names(tmp_path):
         Phase("choose", still, Length(steps=1), score=keep_largest),
         Phase("rewind", still, Length(steps=1), weights="start"),
     )
-    params, _ = small(3).init(jax.random.key(7), jnp.zeros((1, 4, 4, 1)))
+    params, _ = MODEL.init(jax.random.key(7), jnp.zeros((1, 4, 4, 1)))
     start = bap.Network(params, full_masks(params), {})
     found = trained(phases, start=start, out=tmp_path / "run")
     assert told[0].keys() == {"start", "dense"}
