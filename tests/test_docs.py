@@ -1,4 +1,4 @@
-"""The examples of docs/networks.md run, and its network is one of the fast convolution."""
+"""The examples of docs/networks.md and docs/library.md run, and the network of the first is one of the fast convolution."""
 
 import re
 from pathlib import Path
@@ -30,6 +30,17 @@ def test_the_network_of_ones_own_is_fast_and_is_refused_forward_mode_by_name(mon
         monkeypatch.setenv(name, "1")  # and as it was, afterwards
     exec(devices, names)
     assert int(names["os"].environ["NPROC"]) == threads_for(int(names["os"].environ["JAX_NUM_CPU_DEVICES"]))
+
+
+def test_runs_of_objects_are_what_the_page_says(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "example"}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "library.md").read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    found = names["found"]
+    assert found.steps == 100 + len(names["digits"].train) // 128 and found.folder == Path("runs/phases").resolve()
+    assert {line["phase"] for line in found.metrics} == {"pretrain", "prune", "finetune"}
+    assert float(bap.measured_sparsity(found.network.masks)) == pytest.approx(0.9, abs=1e-3)
 
 
 def test_the_page_on_trust_names_every_setting_and_flag():

@@ -36,7 +36,7 @@ _PLACES = (
     ("evaluate", "evaluate_run"),
     ("fitting", "Fitted fit"),
     ("loop", "train"),
-    ("options", "TrainingOptions"),
+    ("training_options", "TrainingOptions"),
     ("plan", "AttackPlan"),
     ("restore", "load"),
     ("session", "Trained"),

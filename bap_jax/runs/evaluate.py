@@ -114,6 +114,7 @@ def evaluate_run(
         "run": str(run),
         "step": step,
         "finished": bool(about.get("finished")),
+        "phase": about.get("phase_name"),
         "plan": dataclasses.asdict(plan),
         "rows": _rows(result, settings, net.network, sizes, plan, threats),
         "stages": _stages(result),

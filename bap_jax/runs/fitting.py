@@ -79,7 +79,8 @@ def fit(
       model: a Flax Linen module, a function from ``nnx.Rngs`` to a Flax NNX module, or a :class:`bap_jax.types.Model`.
       recipe: the slots: optimiser (any optax transformation), pruner, budget, loss; or a function that makes them, told of the
         number of steps and more by a :class:`bap_jax.types.RunInfo`; or phases, each with its own. The ``slots`` of a phase are
-        such a recipe or function, or a mapping of the four names, each to an object or to a function of the info.
+        such a recipe or function, or a mapping of the four names, each to an object, to a function of the info, or to a pair of a
+        name and options, ``("magnitude", {"final_sparsity": 0.9})``, as :class:`bap_jax.runs.Settings` has them.
       splits: data, or a pair of arrays, images and labels, see :func:`bap_jax.data.from_arrays`.
       epochs, steps: how long; one of the two, and none with phases, which have lengths of their own.
       options: batches, seed, validation, what is logged and kept.

@@ -154,18 +154,32 @@ def _compiled(apply: Apply, recipe: Recipe, mesh: Any, augment: bool) -> Callabl
 
 
 def _filled(phase: Phase, slots: Mapping[str, Any], info: RunInfo) -> Recipe:
-    """Slots one by one: each an object, or a function of the info that makes it."""
+    """Slots one by one: each an object, a function of the info that makes it, or a name and options as settings have them."""
     unknown = [name for name in slots if name not in SLOTS]
     if unknown:
         raise SettingError(f"slot of the phase {phase.name}", unknown[0], "one of " + ", ".join(SLOTS))
-    made = {}
+    named = {name: value for name, value in slots.items() if type(value) is tuple}
+    made = _named(phase, named, info)._asdict() if named else {}
     for name, kind in SLOTS.items():
-        value = slots.get(name)
-        value = value(info) if callable(value) and not isinstance(value, kind) else value
-        if not isinstance(value, kind):
-            raise SettingError(f"{name} of the phase {phase.name}", value, f"a {kind.__name__}, or a function that returns one")
-        made[name] = value
+        if name not in named:
+            value = slots.get(name)
+            made[name] = value(info) if callable(value) and not isinstance(value, kind) else value
+        if not isinstance(made[name], kind):
+            expected = f"a {kind.__name__}, a function that returns one, or a name and its options"
+            raise SettingError(f"{name} of the phase {phase.name}", made[name], expected)
     return Recipe(**made)
+
+
+def _named(phase: Phase, named: Mapping[str, tuple[str, Mapping[str, Any]]], info: RunInfo) -> Recipe:
+    """The recipe of the settings that names and options make."""
+    told: dict[str, Any] = {slot: name for slot, (name, _) in named.items()}
+    for _, options in named.values():
+        told |= options
+    try:
+        settings = Settings(**told)
+    except TypeError as error:
+        raise SettingError(f"slots of the phase {phase.name}", told, f"names and options of settings ({error})") from None
+    return recipe_of(settings.check(), info)
 
 
 def phases_of(settings: Settings) -> tuple[Phase, ...]:

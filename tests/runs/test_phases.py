@@ -184,9 +184,23 @@ def test_a_pruner_observes_its_validation_and_only_a_settled_network_is_the_best
         ((PHASES[0]._replace(weights="first"),), "weights of the phase pretrain"),
         ((PHASES[0]._replace(slots={"optimiser": 1}),), "slot of the phase pretrain"),
         ((PHASES[0]._replace(slots={"optimizer": optax.sgd(0.1)}),), "pruner of the phase pretrain"),
+        ((PHASES[0]._replace(slots={"pruner": ("dense", {"size": 3})}),), "slots of the phase pretrain"),
         ((PHASES[0]._replace(slots=lambda info: 3),), "slots of the phase pretrain"),
     ],
 )
 def test_phases_that_make_no_sense_are_refused(phases, told):
     with pytest.raises(SettingError, match=f"^{told} = "):
         trained(phases)
+
+
+def test_slots_by_name_and_as_objects():
+    named = {
+        "optimizer": optax.adam(0.1),
+        "pruner": ("magnitude", {"final_sparsity": 0.5, "ramp_end": 3 / 7, "frequency": 2}),
+        "budget": ("uniform", {"epsilon": "0.1", "attack_steps": 1}),
+        "loss": lambda info: bap.losses.mix(),
+    }
+    found = trained((Phase("prune", named, Length(steps=7)),))
+    made = trained((PHASES[1]._replace(weights="last"),))
+    np.testing.assert_allclose(found.network.params["out"], made.network.params["out"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found.network.masks["out"], made.network.masks["out"])

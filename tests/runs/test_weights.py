@@ -14,6 +14,7 @@ from bap_jax.export import read_tensors, write_tensors
 from bap_jax.models import build
 from bap_jax.runs.evaluate import evaluate_run
 from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.restore import load
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.trust import Trust
 from bap_jax.runs.weights import export_run, import_run
@@ -87,6 +88,8 @@ def test_an_imported_run_is_evaluated_like_the_one_it_came_from(run, weights, tm
             assert here[name] == there[name]
         assert (there["arm"], there["process"]) == ("imported y  by me", "imported")  # it does not claim how it was trained
     assert records[1]["finished"]
+    images = np.random.default_rng(0).uniform(size=(4, 8, 8, 1))
+    np.testing.assert_array_equal(load(tmp_path / "y, by me")(images), load(run)(images))
     record = json.loads((tmp_path / "y, by me" / "import.json").read_text())
     assert record["file"] == "model.safetensors" and record["card"]["seed"] == 4
     assert record["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
