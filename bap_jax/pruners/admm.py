@@ -17,7 +17,7 @@ from bap_jax.types import Array, Params, Pruner, PyTree
 class ADMMState(NamedTuple):
     """The split variables. Trees have the structure of the weights, a scalar 0 where a leaf is not prunable."""
 
-    masks: PyTree  # the support of `targets`: which weights are being kept; until the end the others are drawn to 0, not cut
+    masks: PyTree  # of Π(W): what the cut network keeps; until the end the other weights are drawn to 0, not cut
     targets: PyTree  # Z, of the wanted sparsity
     duals: PyTree  # U, scaled dual variables
     rho: Array  # float32 scalar, the penalty's factor
@@ -40,8 +40,8 @@ def admm(
     """Minimises ``loss(W)`` with W sparse by splitting: ``loss(W) + ρ/2 Σ ‖W - Z + U‖²``, Z being sparse.
 
     Every ``frequency`` steps, an epoch, Z is brought up to date: to Π(W), U staying as it is. At each ``dual_every``-th of these
-    ρ grows, ``Z ← Π(W + U)`` and ``U ← U + W - Z``. The weights are dense all the while; ``finish`` cuts them to Π(W), so what is
-    evaluated is always the cut network.
+    ρ grows, ``Z ← Π(W + U)`` and ``U ← U + W - Z``. The weights are dense all the while, and the masks after every step those of
+    Π(W), to which ``finish`` cuts: what is evaluated is always the cut network.
 
     The defaults are PwoA's: all convolutions (stem and shortcuts too), no dense layer. Its learning rate within each cycle of
     three epochs, times 1, 0.1 and 0.01, is the optimiser's: :func:`admm_learning_rate`.
@@ -99,42 +99,44 @@ def admm(
     def init(key: Array, params: Params, masks: PyTree | None = None) -> tuple[Params, ADMMState]:
         bound = bound_of(params, masks, prunable)
         params = bounded(params, bound)
-        support = project_on(params, jnp.float32(sparsity), bound)
-        targets = only_prunable(apply_masks(params, support), support)
+        masks = project_on(params, jnp.float32(sparsity), bound)
+        targets = only_prunable(apply_masks(params, masks), masks)
         duals = jax.tree.map(jnp.zeros_like, targets)
-        return params, ADMMState(support, targets, duals, jnp.float32(rho), jnp.float32(sparsity), bound)
+        return params, ADMMState(masks, targets, duals, jnp.float32(rho), jnp.float32(sparsity), bound)
 
     def penalty(step: Array, params: Params, state: ADMMState) -> Array:
         own = only_prunable(params, state.masks)
         gaps = jax.tree.map(lambda w, z, u: jnp.sum((w - z + u).astype(jnp.float32) ** 2), own, state.targets, state.duals)
         return 0.5 * state.rho * sum(jax.tree.leaves(gaps))
 
-    def due(step: Array, state: ADMMState) -> Array:
-        return (step + 1) % (frequency if refresh else frequency * dual_every) == 0
-
     def update(key: Array, step: Array, params: Params, dense_grads: Params, state: ADMMState) -> tuple[Params, ADMMState]:
-        dual = ((step + 1) // frequency) % dual_every == 0
+        state = state._replace(masks=project_on(params, state.sparsity, state.bound))
         own = only_prunable(params, state.masks)
-        shifted = jax.tree.map(lambda w, u: jnp.where(dual, w + u, w), own, state.duals)
-        full = jax.tree.map(lambda leaf, part, mask: part if mask.ndim else leaf, params, shifted, state.masks)
-        support = project_on(full, state.sparsity, state.bound)
-        targets = only_prunable(apply_masks(full, support), support)
-        duals = jax.tree.map(lambda u, w, z: jnp.where(dual, u + w - z, u), state.duals, own, targets)
-        grown = jnp.where(dual, jnp.minimum(state.rho * rho_growth, rho_max), state.rho)
-        return params, state._replace(masks=support, targets=targets, duals=duals, rho=grown)
+        looks = (step + 1) // frequency
 
-    def finish(params: Params, state: ADMMState) -> tuple[Params, PyTree]:
-        masks = project_on(params, state.sparsity, state.bound)
-        return apply_masks(params, masks), masks
+        def refreshed() -> ADMMState:
+            return state._replace(targets=apply_masks(own, state.masks))
+
+        def dual_step() -> ADMMState:
+            shifted = jax.tree.map(lambda w, u, mask: w + u if mask.ndim else w, params, state.duals, state.masks)
+            masks = project_on(shifted, state.sparsity, state.bound)
+            targets = apply_masks(only_prunable(shifted, masks), masks)
+            duals = jax.tree.map(lambda u, w, z: u + w - z, state.duals, own, targets)
+            return state._replace(targets=targets, duals=duals, rho=jnp.minimum(state.rho * rho_growth, rho_max))
+
+        def look() -> ADMMState:
+            return jax.lax.cond(looks % dual_every == 0, dual_step, refreshed if refresh else lambda: state)
+
+        return params, jax.lax.cond((step + 1) % frequency == 0, look, lambda: state)
 
     return Pruner(
         init=init,
         effective=lambda params, state: params,
         penalty=penalty,
-        due=due,
+        due=lambda step, state: jnp.bool_(True),
         update=update,
         project=lambda params, state: bounded(params, state.bound),
-        finish=finish,
+        finish=lambda params, state: (apply_masks(params, state.masks), state.masks),
     )
 
 
