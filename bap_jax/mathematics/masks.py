@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
+from bap_jax.inputs import concrete
 from bap_jax.mathematics.sparsity import erk_counts, kept_count
 from bap_jax.mathematics.top_k import top_k
 from bap_jax.types import Array, Params, PyTree
@@ -104,7 +105,8 @@ def masks_like(params: Params, masks: PyTree, prunable: Prunable = kernels) -> P
     """
     chosen, fitted, found = prunable_leaves(params, prunable), jax.tree.leaves(fitted_masks(params, masks)), []
     for path, leaf, mask, yes in zip(leaf_paths(params), jax.tree.leaves(params), fitted, chosen, strict=True):
-        if not yes and not isinstance(mask, jax.core.Tracer) and not bool(jnp.all(mask)):
+        known = None if yes else concrete(mask)
+        if known is not None and not known.all():
             raise SettingError(f"masks/{path}", "pruned weights", "none: this pruner does not prune that leaf")
         found.append(jnp.broadcast_to(mask, leaf.shape) if yes else jnp.bool_(True))
     return jax.tree.unflatten(jax.tree.structure(params), found)
