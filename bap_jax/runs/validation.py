@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -13,8 +14,9 @@ from bap_jax.attacks import pgd
 from bap_jax.runs.settings import Settings
 from bap_jax.data import evaluation_batches
 from bap_jax.mathematics import successful
+from bap_jax.mathematics.objectives import cross_entropy
 from bap_jax.training import TrainState
-from bap_jax.types import Apply, Batch, Bounds, Norm, Pruner
+from bap_jax.types import Apply, Array, Batch, Bounds, Norm, Pruner
 
 if TYPE_CHECKING:
     from bap_jax.runs.run import Run
@@ -27,6 +29,7 @@ class Validation(NamedTuple):
 
     epsilons: tuple[float, ...]
     accuracies: tuple[float, ...]
+    loss: float | None = None  # cross-entropy on the attacked images, the mean over radii; for a pruner that observes it
 
     @property
     def mean(self) -> float:
@@ -34,36 +37,45 @@ class Validation(NamedTuple):
 
     def as_dict(self) -> dict[str, float]:
         named = zip(self.epsilons, self.accuracies, strict=True)
-        return {f"validation_accuracy_{epsilon:g}": value for epsilon, value in named} | {"validation_mean": self.mean}
+        told = {f"validation_accuracy_{epsilon:g}": value for epsilon, value in named} | {"validation_mean": self.mean}
+        return told if self.loss is None else told | {"validation_loss": self.loss}
 
 
 def validate(run: Run, pruner: Pruner, state: TrainState) -> Validation:
-    """Validates the network that the state holds, on the first ``validation_limit`` examples."""
+    """Validates the network that the state holds, on the first ``validation_limit`` examples; for a pruner that observes it also
+    its loss."""
     options, validation = run.options, run.splits.validation
     params, _ = pruner.finish(state.trainable, state.prune)
     apply: Any = run.model.apply  # a protocol does not say that functions hash
-    count_correct = _counter(apply, options.validation_norm, options.validation_steps, validation.bounds)
+    observed = pruner.observe is not None
+    measure = _measure(apply, options.validation_norm, options.validation_steps, validation.bounds, observed)
     size = min(options.validation_limit, len(validation), 250)
-    totals, seen = np.zeros(len(options.validation_epsilons)), 0.0
+    correct, losses, seen = np.zeros(len(options.validation_epsilons)), 0.0, 0.0
     for batch in evaluation_batches(validation, size, limit=options.validation_limit):
-        totals += [float(count_correct(params, state.model_state, batch, epsilon)) for epsilon in options.validation_epsilons]
+        found = [jax.device_get(measure(params, state.model_state, batch, epsilon)) for epsilon in options.validation_epsilons]
+        correct += [float(of_radius["correct"]) for of_radius in found]
+        losses += sum(float(of_radius.get("loss", 0.0)) for of_radius in found)
         seen += float(batch.weight.sum())
-    return Validation(options.validation_epsilons, tuple(float(total / seen) for total in totals))
+    accuracies = tuple(float(total / seen) for total in correct)
+    return Validation(options.validation_epsilons, accuracies, losses / (seen * len(accuracies)) if observed else None)
 
 
 @functools.lru_cache(maxsize=64)
-def _counter(apply: Apply, norm: Norm, num_steps: int, bounds: Bounds):
+def _measure(apply: Apply, norm: Norm, num_steps: int, bounds: Bounds, observed: bool) -> Callable[..., dict[str, Array]]:
     @jax.jit
-    def count_correct(params, model_state, batch: Batch, epsilon):
+    def measure(params, model_state, batch: Batch, epsilon):
         def logits_fn(images):
             return apply(params, model_state, images, train=False)[0].logits
 
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(KEY), batch.index)
         result = pgd(logits_fn, keys, batch.images, batch.labels, epsilon=epsilon, num_steps=num_steps, norm=norm, bounds=bounds)
         correct = successful(logits_fn(batch.images), batch.labels, targeted=True) & ~result.found  # what is NaN is not correct
-        return jnp.sum(correct * batch.weight)
+        found = {"correct": jnp.sum(correct * batch.weight)}
+        if observed:
+            found["loss"] = jnp.sum(cross_entropy(logits_fn(result.images), batch.labels) * batch.weight)
+        return found
 
-    return count_correct
+    return measure
 
 
 def summary(settings: Settings, validation: Validation) -> list[tuple[str, str]]:

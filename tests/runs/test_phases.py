@@ -166,7 +166,7 @@ def test_a_pruner_observes_its_validation_and_only_a_settled_network_is_the_best
 
     pruner = bap.pruners.dense()._replace(observe=observe, settled=lambda step, state: step == 2)
     found = trained(slots(pruner), steps=3)
-    assert len(seen) == 3 and {"loss", "clean_accuracy", "validation_mean", "validation_accuracy_0"} <= seen[0].keys()
+    assert len(seen) == 3 and {"loss", "validation_mean", "validation_accuracy_0", "validation_loss"} <= seen[0].keys()
     assert found.best.about["step"] == 2
     never = (Phase("one", slots(pruner._replace(settled=lambda step, state: False)), Length(steps=1)), PHASES[1])
     with pytest.raises(SettingError, match="last: no validated network of one was as sparse"):
