@@ -85,8 +85,6 @@ HELD_BY = {
     "cli/test_errors": "runs/settings",
     "pruners/test_contract": "pruners/fixed",
     "pruners/test_given_masks": "pruners/_given pruners/dense",
-    "pruners/test_score_search": "pruners/_scores pruners/edge_popup pruners/hydra",
-    "losses/test_distill_hsic": "losses/distill",
 }
 COMPILERS = {"jit", "pmap", "pjit"}
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
