@@ -15,10 +15,10 @@ from bap_jax.data import Source, train_batches
 from bap_jax.models import build
 from bap_jax.parallel import jit_step, replicate, shard_batch
 from bap_jax.runs.info import run_info
-from bap_jax.runs.recipe import initial_state, recipe_of
+from bap_jax.runs.recipe import recipe_of
 from bap_jax.runs.settings import Settings
 from bap_jax.timing import Sample, Timed, calls_for, sample
-from bap_jax.training import TrainState, make_train_step
+from bap_jax.training import TrainState, init_state, make_train_step
 from bap_jax.types import Array, Batch, Model, Pruner
 
 BATCHES = 8
@@ -47,7 +47,8 @@ class TimedStep:
     def __init__(self, settings: Settings, source: Source, model: Model, num_steps: int, mesh=None):
         info = run_info(model, source, num_steps=num_steps, batch_size=settings.batch_size)
         self.recipe = recipe_of(settings, info)
-        self.state = initial_state(model, self.recipe, settings, info)
+        images = jnp.zeros((1, *info.image_shape), jnp.float32)
+        self.state = init_state(model, *self.recipe, key=jax.random.key(settings.seed), images=images, info=info)
         self.batches = [_resident(batch, mesh) for batch in _batches(settings, source)]
         if mesh is not None:
             self.state = replicate(mesh, self.state)

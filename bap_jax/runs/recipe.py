@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax import budgets, pruners
+from bap_jax import budgets, losses, pruners
 from bap_jax.attacks import fgsm, pgd
 from bap_jax.budgets import BudgetAttack, parse_cutoff
-from bap_jax.runs.optimizer import optimizer_of
-from bap_jax.runs.settings import Settings, parse_fractions, schedule_of
 from bap_jax.data import augment
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
@@ -22,9 +20,10 @@ from bap_jax.mathematics.schedules import Ramp
 from bap_jax.models import build as build_model
 from bap_jax.parallel import jit_step
 from bap_jax.plugins import import_object, is_import_path
-from bap_jax.training import TrainState, init_state, make_train_step, with_average
-from bap_jax import losses
-from bap_jax.types import Array, Batch, Bounds, Budget, Loss, Model, Network, Pruner, Recipe, RunInfo
+from bap_jax.runs.optimizer import optimizer_of
+from bap_jax.runs.settings import Settings, parse_fractions, schedule_of
+from bap_jax.training import TrainState, make_train_step
+from bap_jax.types import Array, Batch, Bounds, Budget, Loss, Model, Pruner, Recipe, RunInfo
 
 T = TypeVar("T")
 OBJECTIVES = {"cross-entropy": cross_entropy, "soft-margin": soft_margin_loss}
@@ -201,33 +200,6 @@ def _loss(settings: Settings, ramp: Ramp, bounds: Bounds) -> Loss:
     if name in ("trades", "mart"):
         return {"trades": losses.trades, "mart": losses.mart}[name](beta=settings.beta, label_smoothing=smoothing)
     return {"clean": losses.clean, "madry": losses.madry, "mma": losses.mma}[name](label_smoothing=smoothing)
-
-
-def initial_state(
-    model: Model,
-    recipe: Recipe,
-    settings: Settings,
-    info: RunInfo,
-    start: Network | None = None,
-) -> TrainState:
-    """The state before the first step, on the default device.
-
-    With ``start``, of its weights and statistics, and its masks unless ``--init-masks none``. Without, a run with ``--init-from``
-    gets a state of the same structure, for a checkpoint to be restored into.
-    """
-    key, images = jax.random.key(settings.seed), jnp.zeros((1, *info.image_shape), jnp.float32)
-    given: dict[str, Any] = {} if start is None else {"params": start.params, "model_state": start.model_state}
-    if settings.init_from is not None and settings.init_masks != "none":
-        everything = jax.tree.map(lambda _: jnp.bool_(True), jax.eval_shape(model.init, key, images)[0])
-        given["masks"] = everything if start is None else start.masks
-    try:
-        state = init_state(model, *recipe, key=key, images=images, info=info, **given)
-    except SettingError as error:
-        if error.name != "pruner":
-            raise
-        expected = f"{error.expected}: --init-masks none"
-        raise SettingError("--pruner", settings.pruner, expected) from None
-    return with_average(state, recipe.pruner, settings.ema) if settings.ema else state
 
 
 def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: Bounds, mesh) -> Callable:
