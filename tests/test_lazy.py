@@ -48,6 +48,16 @@ def test_star_import_and_unknown_names():
         exec("from bap_jax import pdg")
 
 
+def test_rooms_that_are_looked_up_lazily_have_what_they_list():
+    from bap_jax.sweeps.execute import run_sweep
+
+    assert bap_jax.sweeps.run is run_sweep and callable(bap_jax.runs.fit) and bap_jax.load is bap_jax.runs.load
+    for room in (bap_jax.runs, bap_jax.sweeps):
+        assert [name for name in room.__all__ if not callable(getattr(room, name))] == []
+        with pytest.raises(AttributeError, match="has no attribute 'pdg'"):
+            room.pdg  # noqa: B018
+
+
 def test_types_are_offered_to_type_checkers():
     assert (ROOT / "bap_jax" / "py.typed").is_file()
 
