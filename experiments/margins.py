@@ -69,8 +69,8 @@ def main() -> int:
 def measure(run: Path, given: Arguments) -> None:
     """Prints the table of one run."""
     stored = stored_network(run)
-    settings = dataclasses.replace(stored.settings, budget="cutoff-scale", norm=given.norm, epsilon=None, search="pgd")
-    settings = dataclasses.replace(settings, epsilon_max=given.epsilon_max, search_steps=None)
+    settings = stored.settings.changed(budget="cutoff-scale", norm=given.norm, search="pgd")
+    settings = settings.changed(epsilon_max=given.epsilon_max, search_steps=None)
     test = split_of(settings, "test", given.data_dir)
     net = stored.on(test)
     step, predict, weights = stored.step, net.predict, net.weights
@@ -95,7 +95,7 @@ def measure(run: Path, given: Arguments) -> None:
     for column in ("path", "halving", "bisections", "margin / distance", "not found"):
         table.add_column(column, justify="left" if column in ("path", "halving") else "right")
     for way in WAYS:
-        margins = margins_of(dataclasses.replace(settings, **way), predict, weights, batch, test.bounds)
+        margins = margins_of(settings.changed(**way), predict, weights, batch, test.bounds)
         widest = given.epsilon_max or float(np.max(np.asarray(test.bounds.upper) - np.asarray(test.bounds.lower)))
         told = quantiles(ratios_of(np.where(right, margins, 0.0), nearest), 2)
         table.add_row(*map(str, way.values()), told, str(int((margins[right] >= widest).sum())))

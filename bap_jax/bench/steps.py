@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ def _arms(settings: Settings, ramp: Ramp) -> Arms:
     def step(chosen: Settings, **options: Any) -> TimedStep:
         return TimedStep(chosen, source, network(settings, source, **options), RAMP_STEPS)
 
-    steps = {UNIFORM: step(dataclasses.replace(settings, budget="uniform", epsilon="0.2")), BLIND: step(settings)}
+    steps = {UNIFORM: step(settings.changed(budget="uniform", epsilon="0.2")), BLIND: step(settings)}
     if has_convolutions(steps[BLIND]):
         other, kind = (PLAIN, "plain") if fast_is_default else (FAST, "fast")
         steps[other] = step(settings, conv=kind)

@@ -24,8 +24,9 @@ def model_flops(settings: Settings, forward: float) -> float:
     >>> model_flops(Settings(attack_steps=7, num_bisections=6), 1.0)
     28.0
     """
-    search = 2 * (settings.search_steps or 1) + settings.num_bisections + (settings.halving == "linear")
-    return forward * (2 * settings.attack_steps + 6 + search)
+    search = 2 * (settings.value("budget.search_steps") or 1) + settings.value("budget.num_bisections")
+    search += settings.value("budget.halving") == "linear"
+    return forward * (2 * settings.value("attack.num_steps") + 6 + search)
 
 
 def forward_flops(settings: Settings) -> float:

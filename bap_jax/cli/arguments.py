@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from bap_jax.runs.plan import AttackPlan
-from bap_jax.runs.settings import Settings
+from bap_jax.runs.settings import General
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class _Stored:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(_Stored, _Process, Settings):
+class Train(_Stored, _Process, General):
     """Train a network while pruning it, and leave a run folder with checkpoints, metrics and the full configuration.
 
     Example: bap train --data mnist --model lenet5 --budget cutoff-scale --final-sparsity 0.9 --epochs 3 --out runs/x
@@ -233,14 +233,19 @@ _Data = Annotated[
     Annotated[PrepareData, tyro.conf.subcommand("prepare")] | Annotated[ShowData, tyro.conf.subcommand("show")],
     tyro.conf.subcommand("data", description="Prepare a data set, or describe one."),
 ]
-Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Import, tyro.conf.subcommand("import")]
-    | _Data
-    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
+
+
+def command(train: type[Train] = Train) -> Any:
+    """Every command, as a type that tyro reads; ``train`` is that of `bap train`, with the options of what fills its slots
+    (:func:`bap_jax.cli.slots.train_with`)."""
+    return (
+        Annotated[train, tyro.conf.subcommand("train")]  # type: ignore[valid-type]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
+        | Annotated[Import, tyro.conf.subcommand("import")]
+        | _Data
+        | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+        | Annotated[Bench, tyro.conf.subcommand("bench")]
+        | Annotated[Demo, tyro.conf.subcommand("demo")]
+    )

@@ -18,20 +18,19 @@ import tyro
 
 from bap_jax.cli import arguments as spoken
 from bap_jax.cli.process import set_up_process
+from bap_jax.cli.slots import HELP, first_look, given_value, renamed, train_with
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, RunWarning, SettingError, one_line
-from bap_jax.runs.stored import settings_in
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.slots import SLOTS
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Reads the command, runs it, and turns the errors a user can mend into one line and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = tyro.cli(spoken.Command, args=arguments, prog="bap", description=__doc__.splitlines()[0])  # type: ignore[arg-type]
     shown, warnings.showwarning = warnings.showwarning, _showing(warnings.showwarning)
     ignored, sys.unraisablehook = sys.unraisablehook, _ignoring(sys.unraisablehook)
     try:
-        if isinstance(command, spoken.Train) and command.config is not None:
-            command = with_config(command, arguments)
-        status = _run(command, arguments)
+        status = _run(read(arguments), arguments)
     except (SettingError, DataError, CheckpointError, OSError) as error:
         status = _say("error", str(error), 2)
     except NonFiniteError as error:
@@ -43,28 +42,51 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def with_config(command: spoken.Train, arguments: Sequence[str]) -> spoken.Train:
-    """A train command read once more, the settings of its ``--config`` being the defaults: what was given on the command line
-    counts, also where it is what the setting is by default.
-
-    Args:
-      command: as read without them.
-      arguments: the command line that it was read from, ``train`` first.
+def read(arguments: Sequence[str]) -> Any:
+    """The command that a command line gives. Of `bap train` the slots are read first: see :mod:`bap_jax.cli.slots`.
 
     Raises:
-      SettingError: the file is not there, or holds no settings; the error names it.
+      SettingError: a slot that cannot be filled so; a ``--config`` that is not there, or names code that is not trusted.
     """
-    path = Path(command.config or "")
+    if list(arguments[:1]) != ["train"]:
+        return _read(spoken.Train, arguments)
+    helping = any(word in HELP for word in arguments)
+    path = given_value(arguments, "config")
+    stored = None if path is None or helping else _stored(Path(path))
+    reading = first_look(arguments, stored)
+    if helping:
+        return _read(train_with(reading, only_named=True), arguments)
+    if reading.config is not None and reading.settings.own_slots():
+        from bap_jax.runs.trust import Trust, check_trust, names_in
+
+        trust = Trust("--trust" in arguments, names_in(arguments))
+        check_trust(reading.settings.as_dict(), reading.config.parent, trust, tuple(SLOTS), file=reading.config.name)
+    new, told = renamed(arguments, reading.settings)
+    if told:
+        names = ", ".join(f"{old} is {now}" for old, now in told.items())
+        print(f"bap: note: {names} now; old names go with the next release", file=sys.stderr)
+    command = _read(train_with(reading), new)
+    if stored is None:
+        return command
+    started = [(one.init_from, one.init_checkpoint, one.init_masks) for one in (stored, command)]
+    if started[0] != started[1] and command.init_digest == stored.init_digest:  # it was that of something else
+        return dataclasses.replace(command, init_digest=None)
+    return command
+
+
+def _read(train: type[spoken.Train], arguments: Sequence[str]) -> Any:
+    return tyro.cli(spoken.command(train), args=list(arguments), prog="bap", description=(__doc__ or "").splitlines()[0])
+
+
+def _stored(path: Path) -> Settings:
+    """The settings of a ``--config``, the defaults of a command line: what is given there counts, also where it is what the
+    setting is by default."""
+    from bap_jax.runs.stored import settings_in
+
     try:
-        stored = settings_in(path)
+        return settings_in(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise SettingError("--config", str(path), "a config.json, as a run folder holds one") from None
-    default = spoken.Train(out=command.out, config=command.config, **stored.as_dict())
-    told = tyro.cli(spoken.Train, args=list(arguments[1:]), default=default, prog="bap train")
-    started = [(one.init_from, one.init_checkpoint, one.init_masks) for one in (stored, told)]
-    if started[0] != started[1] and told.init_digest == stored.init_digest:  # it was that of something else
-        return dataclasses.replace(told, init_digest=None)
-    return told
 
 
 def _run(command, arguments: Sequence[str]) -> int:

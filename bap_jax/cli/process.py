@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import sys
 
-import jax
-
 from bap_jax.cli import arguments as cli
-from bap_jax.parallel.devices import apply_environment, environment
 
 
 def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
     """How many devices to use: those asked for, else all accelerators (None), else one CPU device."""
     if command.devices is not None:
         return command.devices
+    import jax
+
     return 1 if jax.default_backend() == "cpu" else None
 
 
 def set_up_process(devices: int | None) -> None:
     """Process-wide settings, made before jax makes its first device; without ``devices`` the environment's own number stays."""
+    from bap_jax.parallel.devices import apply_environment, environment
+
     set_already = "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     variables = environment(1 if devices is None and not set_already else devices)
     apply_environment(variables)

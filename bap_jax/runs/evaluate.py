@@ -27,7 +27,7 @@ from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.plugins import is_import_path
 from bap_jax.runs.margins import margin_checks, margins_of
-from bap_jax.runs.naming import process_of
+from bap_jax.runs.naming import columns_of, process_of
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
 from bap_jax.runs.datasets import split_of
@@ -200,7 +200,7 @@ def _rows(
         "seed": settings.seed,
         "split": plan.split,
         "num_examples": result.num_examples,
-        "budget": settings.budget,
+        **columns_of(settings),
         "sparsity_measured": float(measured_sparsity(network.masks)),
         **sizes,
     }

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bap_jax.runs.recipe import search_of
+from bap_jax.runs.factories import search_of
 from bap_jax.runs.settings import Settings
 from bap_jax.evaluation import Check, check_margins
 from bap_jax.types import Array, Batch, Bounds
@@ -31,7 +31,8 @@ def margins_of(settings: Settings, predict: Callable, weights: Any, batch: Batch
       [B] in the run's norm; 0 where the image itself is misclassified, the radius of the search where nothing was found.
     """
     widest = float(np.max(np.asarray(bounds.upper) - np.asarray(bounds.lower)))
-    radius = np.float32(widest if settings.epsilon_max is None else settings.epsilon_max)
+    told = settings.value("budget.epsilon_max")
+    radius = np.float32(widest if told is None else told)
     measure = _measure(settings.traced(), predict, bounds)
     return np.asarray(measure(weights, jnp.asarray(batch.images), jnp.asarray(batch.labels), radius))
 

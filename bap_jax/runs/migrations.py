@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 
 from bap_jax.budgets import CutoffScaleState
 from bap_jax.checkpoint import Checkpoints, as_target, read_config
-from bap_jax.runs.settings import Settings
+from bap_jax.errors import SettingError
+from bap_jax.runs.options import radius_options
+from bap_jax.runs.parsing import parse_number
+from bap_jax.runs.settings import SCHEMA, Settings
+from bap_jax.runs.slots import MOVED, SLOTS, old_default
 from bap_jax.training import TrainState
 
 
@@ -44,14 +48,27 @@ ADDED = (
 
 
 def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration with the settings that it lacks, each with the meaning it had when the run was trained; today's
-    default where it does not matter to the run.
+    """A stored configuration as this version would have written it: settings that it lacks with the meaning they had when the run
+    was trained (today's default where they do not matter to it), options by their dotted names.
 
-    >>> migrated({"budget": "cutoff-scale", "search": "pgd", "halving": "log"})["halving"]
+    Raises:
+      SettingError: a version after this one wrote it.
+
+    >>> migrated({"budget": "cutoff-scale", "search": "pgd", "halving": "log"})["budget.halving"]
     'log'
-    >>> [migrated({"budget": budget, "search": "pgd"})["path"] for budget in ("cutoff-scale", "uniform")]
-    ['ray', 'ball']
+    >>> [migrated({"budget": budget, "search": "pgd"}).get("budget.path") for budget in ("cutoff-scale", "uniform")]
+    ['ray', None]
+    >>> migrated({"schema": 2, "seed": 1})
+    {'schema': 2, 'seed': 1}
     """
+    schema = config.get("schema", 1)
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
+        raise SettingError("schema", schema, f"at most {SCHEMA}: a later version of bap_jax wrote this")
+    return _from_1(config) if schema == 1 else dict(config)
+
+
+def _from_1(config: Mapping[str, Any]) -> dict[str, Any]:
+    """From settings of all kinds side by side, those of the others being there without a meaning."""
     found, default = dict(config), Settings()
     for matters_to, then in ADDED:
         if not matters_to.keys() <= config.keys():
@@ -59,7 +76,20 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
         matters = all(config.get(name) == value for name, value in matters_to.items())
         for name, value in then.items():
             found.setdefault(name, value if matters else getattr(default, name))
-    return found
+    kinds = Settings(**{name: found[name] for name in SLOTS if isinstance(found.get(name), str)})
+    dotted: dict[str, Any] = {"schema": SCHEMA}
+    for name, value in found.items():
+        if name not in MOVED:
+            dotted[name] = value
+            continue
+        slot, option = MOVED[name]
+        kind = kinds.options(slot)
+        if option in kind.values():
+            text = isinstance(value, str) and option in radius_options(type(kind))
+            dotted[f"{slot}.{option}"] = parse_number(f"{slot}.{option}", value) if text else value
+        elif not kinds.knows(slot) and value != old_default(name):  # one's own factory may have read it
+            dotted[f"{slot}.{option}"] = value
+    return dotted
 
 
 def config_of(run: str | Path) -> dict[str, Any]:

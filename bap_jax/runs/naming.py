@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bap_jax.runs.settings import Settings
+from bap_jax.runs.options import types_of
+from bap_jax.runs.parsing import format_radius, is_radius
+from bap_jax.runs.settings import General, Settings
+from bap_jax.runs.slots import OLD_NAMES, SLOTS, row_of
 
-ADVERSARIAL = ("attack", "attack_steps", "step_size", "objective", "norm", "adversarial_weight")
-SEARCH = ("search", "search_steps", "num_bisections", "path", "halving")
-BLIND = (*SEARCH, "example", "cutoff", "cutoff_over", "wrong", "scale", "epsilon_max")
-OTHERS = {  # the name that a budget is known by, and the settings of its own
-    "mma": ("MMA", ("epsilon_min", "epsilon_max", "num_bisections")),
-    "iaat": ("IAAT", ("epsilon", "epsilon_step", "epsilon_rate", "epsilon_warmup")),
-    "cat": ("CAT", ("epsilon_step", "epsilon_max", "label_factor")),
-    "fat": ("FAT", ("epsilon", "tau_rises")),
-}
-UNRAMPED = ("dense", "imported")  # pruners that no ramp leads
-OPTIMIZER = ("optimizer", "momentum", "nesterov", "learning_rate", "weight_decay", "gradient_clip")
+IMPORTED = "imported"  # the pruner of a run whose weights came from elsewhere
+UNRAMPED = (IMPORTED, *(name for name, row in SLOTS["pruner"].items() if not row.ramped))
 RATE = ("rate_schedule", "rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles")
-ALWAYS = ("loss", "beta", "label_smoothing", *OPTIMIZER, *RATE, "ema", "augment")
+COLUMNS = ("method", "pruner", "budget", "loss", "train_attack", "train_norm", "train_epsilon")
 
 
 def arm_of(settings: Settings) -> str:
@@ -37,22 +31,56 @@ def arm_of(settings: Settings) -> str:
     >>> arm_of(Settings(init_from="runs/dense", init_masks="none"))
     'blind, init from dense, init masks none'
     """
-    blind, named = _blind_arm(settings)
-    names = {
-        "none": ("clean", ()),
-        "uniform": (f"uniform {settings.epsilon}", ADVERSARIAL),
-        "cutoff-scale": (blind, (*ADVERSARIAL, *BLIND)),
-        **{budget: (name, (*ADVERSARIAL, *own)) for budget, (name, own) in OTHERS.items()},
-    }
-    first, told = names.get(settings.budget, (settings.budget, (*ADVERSARIAL, *BLIND)))
-    left_out = named if settings.budget == "cutoff-scale" else ()
-    default = Settings()
-    parts = [
-        f"{name.replace('_', ' ')} {getattr(settings, name)}"
-        for name in (*told, *ALWAYS)
-        if name not in left_out and getattr(settings, name) != getattr(default, name)
-    ]
+    row = settings.row("budget")
+    first, said = settings.options("budget").called(row.label or settings.budget)
+    left_out = {f"budget.{name}" for name in said}
+    own = {slot: [f"{slot}.{name}" for name in settings.options(slot).changed()] for slot in SLOTS}
+    attacked = ["attack", *own["attack"], "norm", "loss.adversarial_weight", *own["budget"]]
+    told = [*(attacked if row.attacks else ()), "loss", *own["loss"], "optimizer", *own["optimizer"]]
+    told += ["gradient_clip", *RATE, "ema", "augment"]
+    if not row.attacks:
+        left_out.add("loss.adversarial_weight")
+    default = General()
+    changed = [name for names in own.values() for name in names]
+    changed += [name for name in told if "." not in name and getattr(settings, name) != getattr(default, name)]
+    parts = [told_in_words(settings, name) for name in dict.fromkeys(told) if name in changed and name not in left_out]
     return ", ".join([first, *parts, *_start(settings)])
+
+
+def told_in_words(settings: Settings, name: str) -> str:
+    """A setting and its value as the names of arms tell them; an option by the name that it had when all kinds shared one.
+
+    >>> told_in_words(Settings(attack_steps=3), "attack.num_steps"), told_in_words(Settings(epsilon_max="8/255"), "budget.epsilon_max")
+    ('attack steps 3', 'epsilon max 8/255')
+    """
+    value, (slot, dot, option) = settings.value(name), name.partition(".")
+    if dot and value is not None and is_radius(types_of(type(settings.options(slot))).get(option)):
+        value = format_radius(value)
+    word = OLD_NAMES.get((slot, option), f"{slot} {option}") if dot else name
+    return f"{word.replace('_', ' ')} {value}"
+
+
+def columns_of(settings: Settings) -> dict[str, str | float | None]:
+    """How a run was trained, as columns of its records, so that nobody has to read it out of a name.
+
+    ``method`` is the published method, empty where none is known; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of the
+    examples that training saw, empty where there were none or none was prescribed.
+
+    >>> columns_of(Settings(budget="uniform", epsilon="8/255", attack="fgsm"))["train_epsilon"]
+    0.03137254901960784
+    >>> columns_of(Settings(budget="none"))["method"], columns_of(Settings(budget="none"))["train_attack"]
+    ('nt', '')
+    """
+    budget, loss = settings.row("budget"), settings.kind("loss")
+    return {
+        "method": (settings.row("loss").method if settings.budget == "uniform" else "") or budget.method,
+        "pruner": settings.pruner,
+        "budget": settings.budget,
+        "loss": loss,
+        "train_attack": settings.attack if budget.attacks else "",
+        "train_norm": settings.norm if budget.attacks else "",
+        "train_epsilon": settings.value("budget.epsilon"),
+    }
 
 
 def _start(settings: Settings) -> list[str]:
@@ -62,21 +90,6 @@ def _start(settings: Settings) -> list[str]:
     name, default = Path(settings.init_from).name or settings.init_from, Settings()
     told = [one for one in ("init_checkpoint", "init_masks") if getattr(settings, one) != getattr(default, one)]
     return [f"init from {name.replace(',', ' ')}", *(f"{one.replace('_', ' ')} {getattr(settings, one)}" for one in told)]
-
-
-def _blind_arm(settings: Settings) -> tuple[str, tuple[str, ...]]:
-    """How an arm with the budget cutoff-scale is called, and the settings that this says already."""
-    by, named = "", []
-    if settings.search == "deepfool" and settings.example == "rescaled":
-        by, named = " by DeepFool", ["search", "example"]
-    cut, scaled = settings.cutoff != "off", settings.scale != 1
-    if not cut and not scaled:
-        return f"unrestricted{by}", (*named, "cutoff", "scale")
-    if not cut:
-        return f"blind{by}, scale only", (*named, "cutoff")
-    if not scaled:
-        return f"blind{by}, cut only", (*named, "scale")
-    return f"blind{by}", tuple(named)
 
 
 def short_names(arms: Iterable[str]) -> dict[str, str]:
@@ -104,8 +117,9 @@ def process_of(settings: Settings) -> str:
         return settings.pruner
     ramp = f"{100 * settings.ramp_begin:g}-{100 * settings.ramp_end:g}%"
     extra: list[str] = [] if settings.schedule == "gradual" else [settings.schedule]
-    extra += [settings.scope] if settings.scope != "layer" else []
-    extra += [settings.distribution] if settings.distribution != "uniform" else []
+    known = row_of("pruner", settings.pruner).factory
+    changed = settings.options("pruner").changed()
+    extra += [str(value) if known else f"{name} {value}" for name, value in changed.items()]
     extra += [f"from {settings.initial_sparsity:g}"] if settings.initial_sparsity else []
     extra += [f"every {settings.frequency}"] if settings.frequency else []
     return " ".join([*([] if settings.pruner == "magnitude" else [settings.pruner]), ramp, *extra])

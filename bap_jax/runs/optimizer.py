@@ -7,14 +7,17 @@ and each follows the schedule that its own state carries.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from bap_jax.runs.settings import Settings, parse_fractions, rate_factors
-from bap_jax.types import Array
+from bap_jax.runs.options import SGD, Rated
+from bap_jax.runs.parsing import parse_fractions
+from bap_jax.runs.settings import Settings, rate_factors
+from bap_jax.types import Array, RunInfo
 
 ONE_CYCLE = 1 / 25, 1 / 25e4  # of the rate, at the begin and at the end: optax's div_factor and final_div_factor
 
@@ -101,19 +104,19 @@ def scale_by_shape(shape: Shape) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def optimizer_of(settings: Settings, num_steps: int | None, own: optax.GradientTransformation | None) -> optax.GradientTransformation:
-    """The optimiser of a run: its gradient clipped, the decay added where it is L2, its step, times the shape of the rate.
+def shaped(settings: Settings, num_steps: int | None, base: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimiser of a run: what fills its slot, times the shape of the rate; the gradients for the user's own are clipped first.
 
     Args:
       settings: those of the run.
       num_steps: how many steps it has; only a schedule needs it.
-      own: what the user's factory made, where ``--optimizer`` names one; momentum, rate and decay are its own affair.
+      base: what fills the slot. Momentum, rate and decay of the user's own are for itself to know.
 
     Raises:
       ValueError: a schedule without a length.
     """
-    clip = [] if settings.gradient_clip is None else [optax.clip_by_global_norm(settings.gradient_clip)]
-    base = _known(settings, clip) if own is None else optax.chain(*clip, own) if clip else own
+    if not settings.knows("optimizer") and settings.gradient_clip is not None:
+        base = optax.chain(*_clip(settings), base)
     if not settings.scheduled():
         return base
     if num_steps is None:
@@ -121,15 +124,31 @@ def optimizer_of(settings: Settings, num_steps: int | None, own: optax.GradientT
     return optax.chain(base, scale_by_shape(rate_shape(settings, num_steps)))
 
 
-def _known(settings: Settings, clip: list[optax.GradientTransformation]) -> optax.GradientTransformation:
-    """Adam, AdamW or SGD with the learning rate as a leaf of its state, so that runs at different rates share a compile."""
-    decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
+def _clip(settings: Settings) -> list[optax.GradientTransformation]:
+    return [] if settings.gradient_clip is None else [optax.clip_by_global_norm(settings.gradient_clip)]
+
+
+def _at_rate(settings: Settings, own: Rated, step: Callable, l2: bool = True) -> optax.GradientTransformation:
+    """The gradient clipped, the decay added where it is L2, then the step of a rate. The rate is a leaf of the state, so that runs
+    at different rates share a compile."""
+    before = [*_clip(settings), *([optax.add_decayed_weights(own.weight_decay)] if l2 and own.weight_decay else [])]
 
     def at(learning_rate: Array) -> optax.GradientTransformation:
-        if settings.optimizer == "adamw":  # the decay is no part of the gradient that its moments are of
-            return optax.chain(*clip, optax.adamw(learning_rate, weight_decay=settings.weight_decay))
-        if settings.optimizer == "sgd":
-            return optax.chain(*clip, *decay, optax.sgd(learning_rate, settings.momentum, settings.nesterov))
-        return optax.chain(*clip, *decay, optax.adam(learning_rate))
+        return optax.chain(*before, step(learning_rate))
 
-    return optax.inject_hyperparams(at)(learning_rate=settings.learning_rate)
+    return optax.inject_hyperparams(at)(learning_rate=own.learning_rate)
+
+
+def adam(settings: Settings, info: RunInfo, own: Rated) -> optax.GradientTransformation:
+    """Adam."""
+    return _at_rate(settings, own, optax.adam)
+
+
+def adamw(settings: Settings, info: RunInfo, own: Rated) -> optax.GradientTransformation:
+    """AdamW: the decay is no part of the gradient that its moments are of."""
+    return _at_rate(settings, own, lambda rate: optax.adamw(rate, weight_decay=own.weight_decay), l2=False)
+
+
+def sgd(settings: Settings, info: RunInfo, own: SGD) -> optax.GradientTransformation:
+    """SGD with momentum."""
+    return _at_rate(settings, own, lambda rate: optax.sgd(rate, own.momentum, own.nesterov))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from bap_jax.runs.settings import parse_epsilons, parse_number
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import ATTACKS, Cascade, autoattack, cascade, named_threat, settings_of
-from bap_jax.inputs import require_radius
 from bap_jax.plugins import import_object, is_import_path
-from bap_jax.types import Bounds, Norm, Threat
+from bap_jax.runs.parsing import parse_epsilons, parse_number
+
+if TYPE_CHECKING:  # what attacks needs jax, and the command line's help does not
+    from bap_jax.evaluation import Cascade
+    from bap_jax.types import Bounds, Norm, Threat
 
 NORMS = ("linf", "l2", "l1", "l0", "rms")
 AUTOATTACK = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
@@ -73,6 +74,8 @@ class AttackPlan:
             raise SettingError("--step-size", self.step_size, "a fraction of epsilon above 0")
         if self.checkpoint not in ("last", "best", AVERAGE) and not self.checkpoint.isdigit():
             raise SettingError("--checkpoint", self.checkpoint, "last, best, ema or a step")
+        from bap_jax.types import Bounds
+
         self.epsilons()
         self.threats(Bounds())
         return self
@@ -84,9 +87,9 @@ class AttackPlan:
     def epsilons(self) -> dict[Norm, tuple[float, ...]]:
         """The radii of every norm."""
         if "=" not in self.epsilon:
-            return {cast(Norm, norm): parse_epsilons("--epsilon", self.epsilon) for norm in self.norms}
+            return {cast("Norm", norm): parse_epsilons("--epsilon", self.epsilon) for norm in self.norms}
         pairs = [part.partition("=") for part in self.epsilon.split(";")]
-        found = {cast(Norm, norm.strip()): parse_epsilons("--epsilon", radii) for norm, _, radii in pairs}
+        found = {cast("Norm", norm.strip()): parse_epsilons("--epsilon", radii) for norm, _, radii in pairs}
         if set(found) != set(self.norms):
             raise SettingError("--epsilon", self.epsilon, f"radii for each norm of --norm {self.norm}, such as linf=0.1;l2=1")
         return found
@@ -97,11 +100,14 @@ class AttackPlan:
         Raises:
           SettingError: with the fraction that was probably meant.
 
+        >>> from bap_jax.types import Bounds
         >>> AttackPlan(epsilon="0,8").check_radii(Bounds())
         Traceback (most recent call last):
             ...
         bap_jax.errors.SettingError: --epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
         """
+        from bap_jax.inputs import require_radius
+
         for norm, radii in self.epsilons().items():
             require_radius(radii, norm, bounds, image_shape, "--epsilon")
 
@@ -125,9 +131,12 @@ class AttackPlan:
         if not norms:
             wanted = "; ".join(f"{' or '.join(_norms(part))} with --attack {part}" for part in dict.fromkeys(parts))
             raise SettingError("--norm", self.norm, wanted if len(parts) == 1 else f"a norm of every part of {name}: {wanted}")
-        return [self._threat(name, cast(Norm, norm), bounds) for norm in norms]
+        return [self._threat(name, cast("Norm", norm), bounds) for norm in norms]
 
     def _threat(self, name: str, norm: Norm, bounds: Bounds) -> Threat | Cascade:
+        from bap_jax.evaluation import ATTACKS, Cascade, cascade
+        from bap_jax.types import Threat
+
         if name in ATTACKS:
             return self._plain(name, norm, bounds)
         if name in AUTOATTACK:
@@ -145,6 +154,8 @@ class AttackPlan:
 
     def _autoattack(self, name: str, norm: Norm, bounds: Bounds) -> Cascade:
         """As published, or with the steps and queries of this plan, which its name then tells."""
+        from bap_jax.evaluation import autoattack
+
         given = {"num_steps": self.steps, "num_queries": self.queries if self._takes(name, "queries") else None}
         given = {setting: value for setting, value in given.items() if value is not None}
         label = name + "".join(f"-{value}{'q' if setting == 'num_queries' else ''}" for setting, value in given.items())
@@ -155,9 +166,13 @@ class AttackPlan:
         """Whether an attack, or AutoAttack, has a setting of this plan that is given."""
         if name in AUTOATTACK:
             return setting == "steps" or (setting == "queries" and AUTOATTACK[name] != "rand")  # which has no Square
+        from bap_jax.evaluation import ATTACKS
+
         return name in ATTACKS and bool(self._settings(name, setting))
 
     def _plain(self, name: str, norm: Norm, bounds: Bounds) -> Threat:
+        from bap_jax.evaluation import named_threat
+
         if name != "pgd":
             return _renamed("--attack", lambda: named_threat(name, norm=norm, bounds=bounds, **self._settings(name)))
         steps = self.steps or PGD_STEPS
@@ -168,6 +183,8 @@ class AttackPlan:
 
     def _settings(self, name: str, only: str | None = None) -> dict[str, Any]:
         """What of this plan an attack takes, under the attack's own names; of one setting alone, if ``only`` names it."""
+        from bap_jax.evaluation import ATTACKS, settings_of
+
         relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
         mine = {
             "num_steps": ("steps", self.steps),
@@ -188,6 +205,8 @@ def _parts(name: str) -> tuple[str, ...]:
     """The attacks that a cascade of the command line is made of; of anything else, itself."""
     if not name.startswith(CASCADE):
         return (name,)
+    from bap_jax.evaluation import ATTACKS
+
     parts = tuple(name.removeprefix(CASCADE).split("+"))
     if any(part not in ATTACKS for part in parts):
         raise SettingError("--attack", name, f"{CASCADE} and names out of {', '.join(ATTACKS)}, joined by +")
@@ -196,6 +215,8 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _norms(name: str) -> tuple[str, ...]:
     """The norms that an attack works in; all of them for what is somebody's own."""
+    from bap_jax.evaluation import ATTACKS
+
     if name in ATTACKS:
         return ATTACKS[name].norms
     if name in AUTOATTACK:

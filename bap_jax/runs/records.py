@@ -13,10 +13,10 @@ import numpy as np
 
 from bap_jax.errors import RunWarning, SettingError
 from bap_jax.runs.migrations import config_of
-from bap_jax.runs.naming import arm_of
+from bap_jax.runs.naming import arm_of, columns_of
 from bap_jax.runs.plan import AVERAGE, AttackPlan
 from bap_jax.runs.settings import Settings
-from bap_jax.runs.stored import read_evaluation
+from bap_jax.runs.stored import read_evaluation, settings_from
 
 FOLDER = "evaluations"
 NEWEST = ("last", AVERAGE)  # checkpoints that training overtakes
@@ -81,16 +81,26 @@ def evaluations_of(run_folder: Path) -> list[dict[str, Any]]:
       SettingError: there are none, or no run is there.
     """
     config = config_of(run_folder)
-    known = config.keys() <= Settings.__dataclass_fields__.keys()
     records = _readable_evaluations(run_folder)
     if not records:
         raise SettingError("RUNS", str(run_folder), f"a run folder with evaluations; first: bap evaluate {run_folder}")
     newest = max((record["step"] for record in records if record["plan"]["checkpoint"] in NEWEST), default=None)
-    for record in records if known else ():
-        arm = arm_at(Settings(**config), record["plan"]["checkpoint"])
-        record["rows"] = [row | {"arm": arm} for row in record.get("rows", ())]
+    settings = _known(config)
+    for record in records:
+        if settings is None:
+            break
+        told = {"arm": arm_at(settings, record["plan"]["checkpoint"]), **columns_of(settings)}
+        record["rows"] = [row | told for row in record.get("rows", ())]
     # training went on after an earlier evaluation of its last checkpoint: that one is out of date
     return [record for record in records if record["plan"]["checkpoint"] not in NEWEST or record["step"] == newest]
+
+
+def _known(config: dict[str, Any]) -> Settings | None:
+    """The settings of a run, or None if another version has others, whose arms it named itself."""
+    try:
+        return settings_from(config)
+    except SettingError:
+        return None
 
 
 def _readable_evaluations(run_folder: Path) -> list[dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from bap_jax.runs.settings import Settings
+from bap_jax.runs.parsing import of_type
+from bap_jax.runs.settings import General, Settings
+from bap_jax.runs.slots import SLOTS, place_of, told_options
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Check
 from bap_jax.report import check_rows
@@ -42,12 +44,32 @@ def settings_in(path: str | Path) -> Settings:
     from bap_jax.checkpoint import read_json  # orbax takes its time
     from bap_jax.runs.migrations import migrated
 
-    fields = typing.get_type_hints(Settings)
-    config = migrated(read_json(path))
+    return settings_from(migrated(read_json(path)), f", in {path}")
+
+
+def settings_from(config: Mapping[str, Any], where: str = "") -> Settings:
+    """The settings in a configuration of today's schema, each of its own type.
+
+    Args:
+      config: what :func:`bap_jax.runs.migrations.migrated` returns.
+      where: the end of an error, such as ``, in config.json``.
+
+    Raises:
+      SettingError: a setting that this version does not know, or one of another type.
+    """
+    types = typing.get_type_hints(General)
+    given: dict[str, Any] = {}
     for name, value in config.items():
-        if name not in fields:
-            raise SettingError(name, value, f"no such setting in this version; {path} was written by another")
-    return Settings(**{name: _of_type(name, value, fields[name], path) for name, value in config.items()})
+        if name in types:
+            given[name] = of_type(name, value, types[name], where)
+        elif name != "schema" and place_of(name) is None:
+            expected = f"no such setting in this version; another one wrote it{where}"
+            raise SettingError(name, value, expected)
+    kinds = Settings(**given)
+    for slot in SLOTS:
+        told = {name.partition(".")[2]: value for name, value in config.items() if name.partition(".")[0] == slot and name != slot}
+        given[f"{slot}_options"] = told_options(slot, kinds.kind(slot), kinds.options(slot), told, where)
+    return Settings(**given)
 
 
 def differences(settings: Settings, other: Settings) -> list[tuple[str, Any, Any]]:
@@ -57,7 +79,8 @@ def differences(settings: Settings, other: Settings) -> list[tuple[str, Any, Any
     [('seed', 1, 0)]
     """
     mine, theirs = settings.as_dict(), other.as_dict()
-    return [(name, mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]]
+    names = dict.fromkeys([*mine, *theirs])
+    return [(name, mine.get(name), theirs.get(name)) for name in names if mine.get(name) != theirs.get(name)]
 
 
 def read_evaluation(path: str | Path) -> dict[str, Any]:
@@ -87,20 +110,3 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
 
 def _entry(name: str, value: Any) -> str:
     return f"{name}: {value!r}"[:80]
-
-
-_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
-
-
-def _of_type(name: str, value: Any, annotation: Any, path: str | Path) -> Any:
-    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    for kind in kinds:
-        if typing.get_origin(kind) is Literal:
-            if isinstance(value, str) and value in typing.get_args(kind):
-                return value
-        elif kind is float and type(value) in (int, float):
-            return float(value)
-        elif type(value) is kind:
-            return value
-    expected = [", ".join(typing.get_args(kind)) if typing.get_origin(kind) is Literal else _NAMES[kind] for kind in kinds]
-    raise SettingError(name, value, f"{' or '.join(expected)}, in {path}")

@@ -15,6 +15,7 @@ import numpy as np
 from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, read_json, versions
 from bap_jax.runs.datasets import example_of
+from bap_jax.runs.naming import IMPORTED
 from bap_jax.runs.restore import stored_network
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.trust import NOTHING, Trust, code_in, remember
@@ -41,7 +42,6 @@ from bap_jax.types import ModelState, Params
 
 FORMATS = ("safetensors",)
 FILE = Path("export") / "model.safetensors"  # inside a run folder
-IMPORTED = "imported"  # where a run's settings would say how it was trained
 RECORD = "import.json"
 _MASKS, _MASKS_OF = ".masks.safetensors", "weights_sha256"
 _NOTABLE_ZEROS = 0.01  # of the weights that count as kept: trained weights are hardly ever exactly zero

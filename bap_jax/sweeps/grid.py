@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 from bap_jax.errors import SettingError
 from bap_jax.plugins import is_import_path
 from bap_jax.runs.naming import arm_of, process_of
+from bap_jax.runs.parsing import parse_number
 from bap_jax.runs.plan import AttackPlan
-from bap_jax.runs.settings import Settings
+from bap_jax.runs.settings import General, Settings
+from bap_jax.runs.slots import place_of
+from bap_jax.runs.stored import differences
 from bap_jax.types import Bounds
 
+RADIUS = "budget.epsilon"
 Change = Mapping[str, Any]  # settings of `bap train` and their values
-SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+SETTINGS = tuple(field.name for field in dataclasses.fields(General))
 
 
 class Process(NamedTuple):
@@ -39,7 +43,7 @@ class Sweep:
       data: names of data sets, or settings that go with one: ``{"data": "mnist", "model": "lenet5", "steps": 800}``.
       models: names of models, or settings that go with one.
       arms: for each arm the settings in which it departs from ``base``.
-      epsilons: radii as ``bap train --epsilon`` takes them.
+      epsilons: radii as ``bap train --budget.epsilon`` takes them.
       sparsities: final sparsities.
       processes: pruning processes.
       seeds: seeds.
@@ -79,9 +83,8 @@ class Sweep:
         for cell in cells:
             other = names.setdefault(cell_name(cell.check()), cell)
             if other is not cell:
-                differs = next(name for name in SETTINGS if getattr(cell, name) != getattr(other, name))
-                found = [getattr(one, differs) for one in (other, cell)]
-                raise SettingError(differs, found, f"one value in the cells called {cell_name(cell)}, or two sweeps")
+                differs, mine, theirs = differences(other, cell)[0]
+                raise SettingError(differs, [mine, theirs], f"one value in the cells called {cell_name(cell)}, or two sweeps")
         for cell in cells:
             for plan in self.plans_of(cell):
                 if not is_import_path(cell.data):
@@ -113,16 +116,18 @@ class Sweep:
 
     def _arms(self) -> Iterable[tuple[Settings, Change]]:
         """Every data set, model, arm and radius, with what the arm itself names."""
-        for data in self.data or (self.base.data,):
-            on_data = _changed(self.base, data, "data")
-            for model in self.models or (on_data.model,):
-                with_model = _changed(on_data, model, "model")
+        for data in self.data or ({},):
+            on_data = _change(data, "data")
+            for model in self.models or ({},):
+                with_model = {**on_data, **_change(model, "model")}
                 for arm in self.arms:
-                    settings = _changed(with_model, arm, "arms")
-                    radii = self.epsilons if self.epsilons and needs_radius(settings) else (settings.epsilon,)
-                    for radius in radii:
-                        text = f"{radius:g}" if isinstance(radius, int | float) else radius
-                        yield dataclasses.replace(settings, epsilon=text), arm
+                    settings = self.base.changed(**{**with_model, **_change(arm, "arms")})
+                    if not (self.epsilons and needs_radius(settings)):
+                        yield settings, arm
+                        continue
+                    for radius in self.epsilons:
+                        told = parse_number("epsilons", radius)
+                        yield settings.changed(**{RADIUS: told}), {**arm, RADIUS: told}
 
     def _prunings(self, settings: Settings, arm: Change) -> Iterable[Settings]:
         """Every sparsity, process and seed of one arm."""
@@ -135,32 +140,33 @@ class Sweep:
         for sparsity in [{}] if dense else sparsities or [{}]:
             for ramp in [{}] if dense else ramps or [{}]:
                 for seed in seeds or [{}]:
-                    yield dataclasses.replace(settings, **{**sparsity, **ramp, **seed, **arm, "epsilon": settings.epsilon})
+                    yield settings.changed(**{**sparsity, **ramp, **seed, **arm})
 
 
-def _changed(settings: Settings, change: str | Change, axis: str) -> Settings:
-    """The settings with those of an entry of an axis; a name alone stands for ``{axis: name}``."""
+def _change(change: str | Change, axis: str) -> Change:
+    """An entry of an axis as settings and their values; a name alone stands for ``{axis: name}``."""
     change = {axis: change} if isinstance(change, str) and axis != "arms" else change
     if not isinstance(change, Mapping):
         raise SettingError(axis, change, "settings of bap train and their values, such as {'budget': 'none'}")
     for name in change:
-        if name not in SETTINGS:
+        if name not in SETTINGS and place_of(name) is None:
             raise SettingError(axis, dict(change), f"settings of bap train; {name!r} is none")
-    return dataclasses.replace(settings, **change)
+    return change
 
 
 def needs_radius(settings: Settings) -> bool:
-    """Whether training cannot be without ``--epsilon`` and has none.
+    """Whether training cannot be without a radius and has none.
 
     >>> [needs_radius(one) for one in (Settings(budget="uniform"), Settings(budget="uniform", epsilon="0.1"), Settings())]
     [True, False, False]
     """
-    if settings.epsilon is not None:
+    options = settings.options("budget")
+    if "epsilon" not in options.values() or settings.value(RADIUS) is not None or not settings.knows("budget"):
         return False
     try:
         settings.check()
     except SettingError as error:
-        return error.name == "--epsilon"
+        return error.name == options.spoken("epsilon")
     return False
 
 

@@ -33,18 +33,6 @@ from bap_jax.types import Batch, Bounds, Recipe
 MOST_LANES = 32
 MEMORY_SHARE = 0.8  # of what is free
 ROUNDS = 3  # of timing
-VARIES = (
-    "seed",
-    "epsilon",
-    "scale",
-    "wrong",
-    "epsilon_max",
-    "learning_rate",
-    "initial_sparsity",
-    "final_sparsity",
-    "ramp_end",
-    "frequency",
-)
 
 Told = Callable[[int, int, str], None]  # (steps done, steps in all, latest metrics in words)
 
@@ -53,8 +41,9 @@ def group_key(run: Run) -> Hashable | None:
     """What has to be equal among runs that are to train together; None for a run that has to train by itself: one of several
     phases, of the user's own slots, or whose pruner observes its validation.
 
-    Seed, radius, scale, share of the wrong, learning rate, sparsities and the end of the ramp may differ. The ramp's begin and
-    frequency, in steps, may not: a mask update that is due in some lanes only would be computed at every step.
+    What may differ are the leaves of the state (:meth:`bap_jax.runs.settings.Settings.leaves`): seed, radius, scale, rate,
+    sparsities, the end of the ramp. The ramp's begin and frequency, in steps, may not: a mask update that is due in some lanes
+    only would be computed at every step.
     """
     settings = run.settings
     if settings is None or settings.own_slots() or run.mesh is not None or len(run.phases) > 1:
@@ -62,7 +51,7 @@ def group_key(run: Run) -> Hashable | None:
     if run.recipe().pruner.observe is not None:
         return None
     neutral, ramp = settings.traced(), settings.ramp(run.num_steps)
-    fixed = dataclasses.replace(settings, **{name: getattr(neutral, name) for name in VARIES})
+    fixed = settings.changed(**settings.leaves())
     return fixed, neutral, int(ramp.begin_step), int(ramp.frequency), run.num_steps
 
 

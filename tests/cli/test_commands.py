@@ -45,7 +45,7 @@ def test_a_run_folder_holds_everything(run):
     assert any((run / "tensorboard").iterdir())
     config = read_config(run)
     assert config.keys() == Settings().as_dict().keys()
-    assert config["seed"] == 0 and config["final_sparsity"] == 0.8 and config["cutoff"] == "mean"
+    assert config["seed"] == 0 and config["final_sparsity"] == 0.8 and config["budget.cutoff"] == "mean"
     assert Settings(**config).check().as_dict() == config  # it can be repeated from it
     versions = json.loads((run / "versions.json").read_text())
     assert {"python", "jax", "jaxlib", "bap_jax", "device_count"} <= versions.keys()

@@ -20,10 +20,10 @@ BAD_SETTINGS = {
     "sparsity_below_zero": (["--initial-sparsity", -0.1], ["--initial-sparsity = -0.1", "[0, 1]"]),
     "sparsity_nan": (["--final-sparsity", "nan"], ["--final-sparsity = nan", "[0, 1]"]),
     "sparsity_falls": (["--initial-sparsity", 0.95], ["--final-sparsity = 0.9", "--initial-sparsity = 0.95"]),
-    "negative_epsilon": (["--budget", "uniform", "--epsilon=-0.1"], ["--epsilon = '-0.1'", "at least 0"]),
-    "epsilon_no_number": (["--budget", "uniform", "--epsilon", "big"], ["--epsilon = 'big'", "8/255"]),
-    "epsilon_list_in_training": (["--budget", "uniform", "--epsilon", "0.1,0.2"], ["--epsilon = '0.1,0.2'", "a number"]),
-    "uniform_without_epsilon": (["--budget", "uniform"], ["--epsilon = None", "--budget uniform"]),
+    "negative_epsilon": (["--budget", "uniform", "--epsilon=-0.1"], ["--budget.epsilon = -0.1", "at least 0"]),
+    "epsilon_no_number": (["--budget", "uniform", "--epsilon", "big"], ["budget.epsilon = 'big'", "8/255"]),
+    "epsilon_list_in_training": (["--budget", "uniform", "--epsilon", "0.1,0.2"], ["budget.epsilon = '0.1,0.2'", "a number"]),
+    "uniform_without_epsilon": (["--budget", "uniform"], ["--budget.epsilon = None", "--budget uniform"]),
     "epsilon_with_blind": (["--epsilon", "0.3"], ["--epsilon = '0.3'", "nothing with --budget cutoff-scale"]),
     "epsilon_with_none": (["--budget", "none", "--epsilon", "0.3"], ["--epsilon = '0.3'", "--budget none"]),
     "unknown_model": (["--model", "lenet6"], ["--model = 'lenet6'", "lenet5", "package.module:factory"]),
@@ -37,7 +37,7 @@ BAD_SETTINGS = {
     "cutoff_decay_of_one": (["--cutoff", "running-mean:1"], ["cutoff = 'running-mean:1'", "[0, 1)"]),
     "ramp_reversed": (["--ramp-begin", 0.7], ["--ramp-end = 0.6", "--ramp-begin = 0.7"]),
     "no_steps": (["--steps", 0], ["--steps = 0", "at least 1"]),
-    "learning_rate_nan": (["--learning-rate", "nan"], ["--learning-rate = nan", "above 0"]),
+    "learning_rate_nan": (["--learning-rate", "nan"], ["--optimizer.learning-rate = nan", "above 0"]),
     "batch_above_data": (["--batch-size", 2000], ["batch_size = 2000", "1259"]),
     "too_many_devices": (["--devices", 8, "--batch-size", 100], ["--batch-size = 100", "8 devices", "96 or 104"]),
     "module_missing": (["--model", "no_such_package.module:net"], ["--model = 'no_such_package.module:net'", "PYTHONPATH"]),
@@ -140,7 +140,7 @@ def test_tensorboard_without_its_package_is_refused(refused, tmp_path, monkeypat
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_status_3(bap, tmp_path):
-    settings = ("--optimizer", "sgd", "--learning-rate", "1e30", "--steps", 50)
+    settings = ("--optimizer", "sgd", "--optimizer.learning-rate", "1e30", "--steps", 50)
     code, _, error = bap("train", *SMALL[:-2], *settings, "--out", tmp_path / "run")
     assert code == 3
     assert error.startswith("bap: stopped: the loss of step ") and "--learning-rate" in error

@@ -7,6 +7,7 @@ from collections import namedtuple
 import jax
 import jax.numpy as jnp
 import pytest
+from earlier import schema_1
 from told import told
 
 from bap_jax import budgets
@@ -28,7 +29,7 @@ def stored(tmp_path):
     """A run folder with a configuration as d991d9c wrote it."""
 
     def write(**settings):
-        config = Settings(**settings).as_dict()
+        config = schema_1(Settings(**settings))
         (tmp_path / "config.json").write_text(json.dumps({name: config[name] for name in config if name not in LATER}))
         return tmp_path
 
@@ -40,7 +41,7 @@ def test_a_blind_run_without_the_settings_walked_the_ray(stored):
     assert settings_of(run) == Settings(scale=1.4, **FIRST)
     assert arm_of(settings_of(run)) == "blind, path ray, halving linear, wrong zero, scale 1.4"
     check_out(Settings(scale=1.4, **FIRST), run, resume=True)
-    with pytest.raises(SettingError, match=r"path = 'ball': expected 'ray', with which the run in .* was started"):
+    with pytest.raises(SettingError, match=r"budget\.path = 'ball': expected 'ray', with which the run in .* was started"):
         check_out(Settings(scale=1.4), run, resume=True)
 
 

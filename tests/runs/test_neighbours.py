@@ -51,18 +51,23 @@ def test_every_arm_has_a_name_that_says_what_it_is_and_a_step_that_can_be_built(
 
 @pytest.mark.parametrize("budget", ["mma", "iaat", "cat", "fat"])
 def test_runs_that_differ_in_what_the_state_carries_share_a_step(budget):
-    given = {"budget": budget, "norm": "l2", "epsilon": "1" if budget in ("iaat", "fat") else None}
-    one = Settings(**given, epsilon_min=0.5, epsilon_step=0.1, epsilon_max=1.0, label_factor=1.0, beta=1.0).check()
-    changes = {"epsilon_min": 0.1, "epsilon_step": 0.2, "epsilon_max": 2.0, "label_factor": 0.5, "beta": 6.0}
-    changes |= {"epsilon_rate": 0.3, "epsilon_warmup": 0.5, "epsilon": "2" if one.epsilon else None}
-    other = dataclasses.replace(one, **changes).check()
+    first = {"epsilon": 1.0, "epsilon_min": 0.5, "epsilon_step": 0.1, "epsilon_max": 1.0, "label_factor": 1.0}
+    then = {"epsilon": 2.0, "epsilon_min": 0.1, "epsilon_step": 0.2, "epsilon_max": 2.0, "label_factor": 0.5, "epsilon_rate": 0.3}
+    then["epsilon_warmup"] = 0.5
+    has = Settings(budget=budget).budget_options.values()
+    one, other = (
+        Settings(budget=budget, norm="l2", **{name: value for name, value in values.items() if name in has}).check()
+        for values in (first, then)
+    )
+    assert one != other
     assert one.traced() == other.traced()
     recipe_of(one.traced(), told(num_steps=2))
 
 
 def test_fractions_of_training_become_steps_by_what_a_budget_is_told():
-    settings, info = Settings(epsilon_warmup=0.25, tau_rises="1/4,0.5"), told(100, num_steps=120)
-    made = {name: recipe_of(dataclasses.replace(settings, budget=name), info).budget for name in ("iaat", "fat")}
+    info = told(100, num_steps=120)
+    several = (Settings(budget="iaat", epsilon_warmup=0.25), Settings(budget="fat", tau_rises="1/4,0.5"))
+    made = {settings.budget: recipe_of(settings, info).budget for settings in several}
     assert int(made["iaat"].init(info).warmup_steps) == 30
     assert made["fat"].init(info).tau_steps.tolist() == [30, 60]
     for budget in made.values():
@@ -71,28 +76,28 @@ def test_fractions_of_training_become_steps_by_what_a_budget_is_told():
 
 
 REFUSED = {
-    "radius_of_mma": ({"budget": "mma", "epsilon": "0.3"}, "--epsilon = '0.3': expected nothing with --budget mma"),
-    "two_radii": ({"budget": "fat", "epsilon": "0.1,0.2"}, "--epsilon = '0.1,0.2': expected a number"),
+    "radius_of_mma": ({"budget": "mma", "epsilon": "0.3"}, "budget.epsilon = '0.3': expected nothing with --budget mma"),
+    "two_radii": ({"budget": "fat", "epsilon": "0.1,0.2"}, "budget.epsilon = '0.1,0.2': expected a number"),
     "mma_in_l2": (
         {"budget": "mma", "norm": "l2", "epsilon_max": 1.0},
-        "--epsilon-min = None: expected a radius",
+        "--budget.epsilon-min = None: expected a radius",
     ),
-    "iaat_in_l2": ({"budget": "iaat", "norm": "l2", "epsilon": "1"}, "--epsilon-step = None"),
-    "cat_in_rms": ({"budget": "cat", "norm": "rms", "epsilon_step": 0.1}, "--epsilon-max = None"),
-    "fat_in_l2": ({"budget": "fat", "norm": "l2"}, "--epsilon = None"),
+    "iaat_in_l2": ({"budget": "iaat", "norm": "l2", "epsilon": "1"}, "--budget.epsilon-step = None"),
+    "cat_in_rms": ({"budget": "cat", "norm": "rms", "epsilon_step": 0.1}, "--budget.epsilon-max = None"),
+    "fat_in_l2": ({"budget": "fat", "norm": "l2"}, "--budget.epsilon = None"),
     "fat_in_l1": ({"budget": "fat", "norm": "l1", "epsilon": "2"}, "--norm = 'l1': expected linf, l2 or rms with --budget fat"),
     "fat_by_fgsm": ({"budget": "fat", "attack": "fgsm"}, "--attack = 'fgsm': expected pgd with --budget fat"),
     "trades_by_fgsm": ({"loss": "trades", "attack": "fgsm"}, "--attack = 'fgsm': expected pgd with the objective kl"),
     "trades_of_nothing": ({"loss": "trades", "budget": "none"}, "--loss = 'trades': expected mix or clean with --budget none"),
-    "epsilon_min_zero": ({"budget": "mma", "epsilon_min": 0.0}, "--epsilon-min = 0.0"),
-    "epsilon_step_zero": ({"budget": "iaat", "epsilon_step": 0.0}, "--epsilon-step = 0.0"),
-    "rate_zero": ({"budget": "iaat", "epsilon_rate": 0.0}, "--epsilon-rate = 0.0"),
-    "warmup_above_one": ({"budget": "iaat", "epsilon_warmup": 1.5}, r"--epsilon-warmup = 1.5"),
-    "negative_label_factor": ({"budget": "cat", "label_factor": -1.0}, "--label-factor = -1.0"),
-    "negative_beta": ({"loss": "mart", "beta": -1.0}, "--beta = -1.0"),
-    "tau_falls": ({"budget": "fat", "tau_rises": "0.5,0.2"}, "--tau-rises = '0.5,0.2'"),
-    "tau_beyond_training": ({"budget": "fat", "tau_rises": "50,90"}, "--tau-rises = '50,90': expected fractions of training"),
-    "tau_no_number": ({"budget": "fat", "tau_rises": "soon"}, "--tau-rises = 'soon'"),
+    "epsilon_min_zero": ({"budget": "mma", "epsilon_min": 0.0}, "--budget.epsilon-min = 0.0"),
+    "epsilon_step_zero": ({"budget": "iaat", "epsilon_step": 0.0}, "--budget.epsilon-step = 0.0"),
+    "rate_zero": ({"budget": "iaat", "epsilon_rate": 0.0}, "--budget.epsilon-rate = 0.0"),
+    "warmup_above_one": ({"budget": "iaat", "epsilon_warmup": 1.5}, r"--budget.epsilon-warmup = 1.5"),
+    "negative_label_factor": ({"budget": "cat", "label_factor": -1.0}, "--budget.label-factor = -1.0"),
+    "negative_beta": ({"loss": "mart", "beta": -1.0}, "--loss.beta = -1.0"),
+    "tau_falls": ({"budget": "fat", "tau_rises": "0.5,0.2"}, "--budget.tau-rises = '0.5,0.2'"),
+    "tau_beyond_training": ({"budget": "fat", "tau_rises": "50,90"}, "--budget.tau-rises = '50,90': expected fractions of training"),
+    "tau_no_number": ({"budget": "fat", "tau_rises": "soon"}, "--budget.tau-rises = 'soon'"),
 }
 
 
@@ -123,14 +128,13 @@ def test_a_run_with_a_table_that_crashed_ends_as_the_uninterrupted_one(budget, l
         budget=budget,
         loss=loss,
         attack_steps=2,
-        num_bisections=2,
         batch_size=8,
         steps=18,
         log_every=1,
         validations=1,
-        epsilon_warmup=0.4,
         learning_rate=0.02,
         pruner="dense",
+        **({"num_bisections": 2} if budget == "mma" else {"epsilon_warmup": 0.4}),
     )
 
     def crash(done, total, metrics):

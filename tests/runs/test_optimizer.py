@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from safetensors.numpy import load_file
+from earlier import schema_1
 from told import told
 
 from bap_jax.checkpoint import Checkpoints, as_target
@@ -17,7 +18,7 @@ from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.runs.datasets import load_data
 from bap_jax.runs.loop import check_out, train
 from bap_jax.runs.naming import arm_of
-from bap_jax.runs.optimizer import optimizer_of, rate_shape, shape_at
+from bap_jax.runs.optimizer import rate_shape, shape_at
 from bap_jax.runs.recipe import recipe_of
 from bap_jax.runs.run import prepare
 from bap_jax.runs.records import evaluations_of
@@ -110,7 +111,7 @@ BY_HAND = {
 @pytest.mark.parametrize("name", BY_HAND)
 def test_an_optimiser_is_optaxs_run_by_hand(name):
     changes, by_hand = BY_HAND[name]
-    found = after(optimizer_of(Settings(learning_rate=0.1, **changes).check(), 5, None))
+    found = after(recipe_of(Settings(learning_rate=0.1, **changes).check(), told(num_steps=5)).optimizer)
     np.testing.assert_allclose(found, after(by_hand), rtol=1e-5)
 
 
@@ -132,8 +133,10 @@ def test_the_defaults_have_the_state_and_the_step_of_earlier_runs(name, decay):
 
 
 REFUSED = {
-    "--momentum": [{"momentum": 0.5}, {"momentum": 1.0, "optimizer": "sgd"}, {"momentum": 0.5, "optimizer": "adamw"}],
-    "--nesterov": [{"nesterov": True}, {"nesterov": True, "momentum": 0.0, "optimizer": "sgd"}],
+    "optimizer.momentum": [{"momentum": 0.5}, {"momentum": 0.5, "optimizer": "adamw"}],
+    "--optimizer.momentum": [{"momentum": 1.0, "optimizer": "sgd"}],
+    "optimizer.nesterov": [{"nesterov": True}],
+    "--optimizer.nesterov": [{"nesterov": True, "momentum": 0.0, "optimizer": "sgd"}],
     "--optimizer": [{"optimizer": "rmsprop"}],
     "--gradient-clip": [{"gradient_clip": 0.0}, {"gradient_clip": float("inf")}],
     "--rate-warmup": [{"rate_warmup": 1.0}, {"rate_warmup": -0.1}, {"rate_warmup": float("nan")}],
@@ -234,7 +237,7 @@ def test_arms_that_are_trained_by_other_optimisers_have_other_names():
 
 def test_a_configuration_from_before_means_the_optimiser_of_then(tmp_path):
     told = Settings(optimizer="sgd", weight_decay=1e-4)
-    config = {name: value for name, value in told.as_dict().items() if name not in NEW}
+    config = {name: value for name, value in schema_1(told).items() if name not in NEW}
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = settings_in(tmp_path / "config.json")
     assert found == told and found.momentum == 0.9 and not found.scheduled()

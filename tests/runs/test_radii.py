@@ -19,16 +19,16 @@ OWN = "plugins_for_tests:blobs"
 TOO_WIDE = {
     "epsilon": (
         ["--budget", "uniform", "--epsilon", 8],
-        "--epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?",
+        "--budget.epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?",
     ),
-    "epsilon_of_fat": (["--budget", "fat", "--epsilon", "1.1"], "--epsilon = 1.1: expected at most 1"),
+    "epsilon_of_fat": (["--budget", "fat", "--epsilon", "1.1"], "--budget.epsilon = 1.1: expected at most 1"),
     "epsilon_rms": (["--budget", "uniform", "--norm", "rms", "--epsilon", 16], "the rms size of the box [0, 1]; 16/255?"),
-    "epsilon_l2": (["--budget", "uniform", "--norm", "l2", "--epsilon", 128], "--epsilon = 128: expected at most 8, the l2 size"),
-    "epsilon_l1": (["--budget", "uniform", "--norm", "l1", "--epsilon", 65], "--epsilon = 65: expected at most 64, the l1 size"),
-    "epsilon_max": (["--epsilon-max", 255], "--epsilon-max = 255: expected at most 1, the linf size of the box [0, 1]; 255/255?"),
-    "epsilon_min": (["--budget", "mma", "--epsilon-min", 2], "--epsilon-min = 2: expected at most 1"),
-    "epsilon_step": (["--budget", "cat", "--epsilon-step", 2], "--epsilon-step = 2: expected at most 1"),
-    "cutoff": (["--cutoff", "constant:8"], "--cutoff constant = 8: expected at most 1"),
+    "epsilon_l2": (["--budget", "uniform", "--norm", "l2", "--epsilon", 128], "--budget.epsilon = 128: expected at most 8, the l2 size"),
+    "epsilon_l1": (["--budget", "uniform", "--norm", "l1", "--epsilon", 65], "--budget.epsilon = 65: expected at most 64, the l1 size"),
+    "epsilon_max": (["--epsilon-max", 255], "--budget.epsilon-max = 255: expected at most 1, the linf size of the box [0, 1]; 255/255?"),
+    "epsilon_min": (["--budget", "mma", "--epsilon-min", 2], "--budget.epsilon-min = 2: expected at most 1"),
+    "epsilon_step": (["--budget", "cat", "--epsilon-step", 2], "--budget.epsilon-step = 2: expected at most 1"),
+    "cutoff": (["--cutoff", "constant:8"], "--budget.cutoff constant = 8: expected at most 1"),
     "validation_epsilon": (["--validation-epsilon", "0,4,8"], "--validation-epsilon = 8: expected at most 1"),
     "validation_epsilon_alone": (["--data", OWN, "--validation-epsilon", 8], "--validation-epsilon = 8: expected at most 1"),
 }
@@ -54,7 +54,7 @@ def test_what_needs_no_data_is_refused_before_any_is_read():
 
 
 def test_the_whole_box_stays_allowed():
-    Settings(budget="uniform", epsilon="1", epsilon_max=1.0, validation_epsilon="0,1").check()
+    Settings(budget="uniform", epsilon="1", validation_epsilon="0,1").check()
     splits = digits()
     prepare(Settings(budget="uniform", norm="l2", epsilon="8", validation_epsilon="8"), splits, 1)
     with pytest.raises(SettingError, match=r"--validation-epsilon = 8\.1"):
@@ -64,18 +64,18 @@ def test_the_whole_box_stays_allowed():
 def test_a_wider_box_has_room_for_more():
     wide = Bounds(-1.0, 1.0)
     Settings(data=OWN, budget="uniform", epsilon="1.5").check_radii(wide)
-    with pytest.raises(SettingError, match=r"--epsilon = 8: expected at most 2, the linf size of the box \[-1, 1\]; 8/255\?"):
+    with pytest.raises(SettingError, match=r"--budget.epsilon = 8: expected at most 2, the linf size of the box \[-1, 1\]; 8/255\?"):
         Settings(data=OWN, budget="uniform", epsilon="8").check_radii(wide)
     AttackPlan(epsilon="1.5").check_radii(wide)
     Settings(budget=f"{OWN[:-5]}own_budget", epsilon="8").check_radii(Bounds())  # its own budget, its own units
 
 
 PLANS = [
-    (AttackPlan(epsilon="0,8"), "--epsilon = 8: expected at most 1, the linf size .*8/255"),
-    (AttackPlan(attack="fmn", norm="linf,l2", epsilon="2"), "--epsilon = 2: expected at most 1, the linf size"),
-    (AttackPlan(norm="linf,l2", epsilon="linf=0.1;l2=128"), "--epsilon = 128: expected at most 8, the l2 size .*128/255"),
-    (AttackPlan(attack="sigma-zero", norm="l0", epsilon="65"), "--epsilon = 65: expected at most 64, the l0 size"),
-    (AttackPlan(attack="fgsm-truncated", epsilon="100"), "--epsilon = 100: expected at most 1"),
+    (AttackPlan(epsilon="0,8"), "--budget.epsilon = 8: expected at most 1, the linf size .*8/255"),
+    (AttackPlan(attack="fmn", norm="linf,l2", epsilon="2"), "--budget.epsilon = 2: expected at most 1, the linf size"),
+    (AttackPlan(norm="linf,l2", epsilon="linf=0.1;l2=128"), "--budget.epsilon = 128: expected at most 8, the l2 size .*128/255"),
+    (AttackPlan(attack="sigma-zero", norm="l0", epsilon="65"), "--budget.epsilon = 65: expected at most 64, the l0 size"),
+    (AttackPlan(attack="fgsm-truncated", epsilon="100"), "--budget.epsilon = 100: expected at most 1"),
 ]
 
 
@@ -88,7 +88,7 @@ def test_a_plan_with_a_radius_wider_than_the_box_is_refused(plan, message, tmp_p
 
 def test_evaluating_refuses_it_before_the_network_is_restored(tmp_path, refused):
     (tmp_path / "config.json").write_text(json.dumps(Settings().as_dict()))
-    assert "--epsilon = 8: expected at most 1" in refused("evaluate", tmp_path, "--epsilon", 8)
+    assert "--budget.epsilon = 8: expected at most 1" in refused("evaluate", tmp_path, "--epsilon", 8)
     with pytest.raises(SettingError, match="--checkpoint"):
         evaluate_run(tmp_path, AttackPlan(epsilon="1"))
 
@@ -96,7 +96,7 @@ def test_evaluating_refuses_it_before_the_network_is_restored(tmp_path, refused)
 def test_a_sweep_refuses_it_before_the_first_cell(tmp_path):
     radii = Sweep(base=Settings(budget="uniform"), epsilons=("0.1", 8))
     plans = Sweep(plans=[AttackPlan(), AttackPlan(epsilon="16")])
-    for sweep, message in ((radii, r"--epsilon = 8: .*8/255\?"), (plans, r"--epsilon = 16: .*16/255\?")):
+    for sweep, message in ((radii, r"--budget.epsilon = 8: .*8/255\?"), (plans, r"--epsilon = 16: .*16/255\?")):
         with pytest.raises(SettingError, match=message):
             sweep.cells()
     far = Sweep(base=Settings(steps=2), plans=[AttackPlan(norm="l2", epsilon="9")])

@@ -71,7 +71,7 @@ def test_plans_may_go_by_data_set():
         ({"processes": ((0.1, 0.2),)}, r"Process\(begin, end, frequency\)"),
         ({"plans": AttackPlan()}, "a sequence of AttackPlan"),
         ({"plans": (AttackPlan(attack="pgf"),)}, "--attack = 'pgf'"),
-        ({"arms": ({"budget": "uniform"},)}, "--epsilon = None: expected a radius"),
+        ({"arms": ({"budget": "uniform"},)}, "--budget.epsilon = None: expected a radius"),
         ({"data": ({"data": "digits", "steps": 5}, {"data": "digits", "steps": 6})}, r"steps = \[5, 6\]: expected one value"),
     ],
 )

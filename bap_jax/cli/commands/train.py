@@ -10,6 +10,7 @@ from rich.console import Console
 from bap_jax.cli import arguments as cli
 from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_pairs
+from bap_jax.cli.slots import settings_told
 from bap_jax.errors import SettingError
 from bap_jax.runs.loop import check_out, load_data, train
 from bap_jax.runs.session import Trained
@@ -20,8 +21,8 @@ from bap_jax.runs.validation import summary
 
 
 def settings_from(command: cli.Train, trust: Trust = NOTHING) -> Settings:
-    """The part of a train command that is configuration; :func:`bap_jax.cli.main.with_config` put that of ``--config`` there."""
-    settings = Settings(**{name: getattr(command, name) for name in Settings.__dataclass_fields__})
+    """The part of a train command that is configuration; :func:`bap_jax.cli.main.read` put that of ``--config`` there."""
+    settings = Settings(**settings_told(command))
     if command.config is not None:  # a name that the command line replaces is not used
         check_trust(settings.as_dict(), command.config.parent, trust, file=command.config.name)
     return settings

@@ -1,0 +1,238 @@
+"""`bap train` with the options of what fills its slots: the command line is read twice.
+
+First only ``--config`` and each ``--SLOT NAME`` are looked at: they choose the rows of :data:`bap_jax.runs.slots.SLOTS`. Then
+tyro reads a dataclass made for these: the settings of every run, and beside each slot's name the options of its kind
+(``--budget.epsilon``). Flags that all kinds shared at first are rewritten in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import itertools
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+
+from bap_jax.cli.arguments import Train
+from bap_jax.errors import SettingError
+from bap_jax.plugins import import_object
+from bap_jax.runs.options import Options, Own, types_of
+from bap_jax.runs.parsing import Written, format_radius
+from bap_jax.runs.settings import General, Settings
+from bap_jax.runs.slots import MOVED, SLOTS, check_name, holders, parameters_of
+
+HELP = ("-h", "--help")
+
+
+class Reading(NamedTuple):
+    """What the first look at a command line found."""
+
+    settings: Settings  # of --config, or those by default, with the slots filled as the command line says
+    named: tuple[str, ...]  # the slots that it names
+    config: Path | None
+
+
+def given_value(arguments: Sequence[str], option: str) -> str | None:
+    """The last value that a command line gives to an option; None where it gives none.
+
+    >>> given_value(["train", "--budget", "cat", "--budget=mma", "--out", "x"], "budget"), given_value(["train"], "budget")
+    ('mma', None)
+    """
+    found = None
+    for place, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name == f"--{option}" and (equals or place + 1 < len(arguments)):
+            found = value if equals else arguments[place + 1]
+    return found
+
+
+def first_look(arguments: Sequence[str], stored: Settings | None) -> Reading:
+    """Which kinds fill the slots.
+
+    Args:
+      arguments: the command line.
+      stored: the settings of its ``--config``.
+
+    Raises:
+      SettingError: a name that means nothing there.
+    """
+    chosen = {slot: value for slot in SLOTS if (value := given_value(arguments, slot)) is not None}
+    for slot, name in chosen.items():
+        check_name(slot, name)
+    config = given_value(arguments, "config")
+    settings = (stored or Settings()).changed(**chosen)
+    return Reading(settings, tuple(chosen), None if config is None else Path(config))
+
+
+def renamed(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """A command line with old flags by their new names, and which were so.
+
+    Args:
+      arguments: as they were given.
+      settings: what fills the slots.
+
+    Returns:
+      The arguments, and old flag -> new flag.
+
+    Raises:
+      SettingError: the kind that fills a slot has no such option.
+
+    >>> renamed(["train", "--epsilon=0.3", "--no-nesterov"], Settings(budget="uniform", optimizer="sgd"))[0]
+    ['train', '--budget.epsilon=0.3', '--optimizer.no-nesterov']
+    """
+    found, told = [], {}
+    for place, word in enumerate(arguments):
+        flag, equals, value = word.partition("=")
+        plain = flag.removeprefix("--").replace("-", "_")
+        name = plain if plain in MOVED else plain.removeprefix("no_")
+        if not flag.startswith("--") or name not in MOVED:
+            found.append(word)
+            continue
+        slot, option = MOVED[name]
+        options = settings.options(slot)
+        if not isinstance(options, Own) and option not in types_of(type(options)):
+            others = " and ".join(holders(slot, option))
+            given = value if equals else (arguments[place + 1] if place + 1 < len(arguments) else "")
+            raise SettingError(flag, given, f"nothing with --{slot} {settings.kind(slot)}; it is an option of {others}")
+        new = f"--{slot}.{'no-' if name != plain else ''}{option.replace('_', '-')}"
+        told[flag] = new
+        found.append(new + equals + value)
+    return found, told
+
+
+def train_with(reading: Reading, *, only_named: bool = False) -> type[Train]:
+    """The type of a train command whose slots are filled so.
+
+    Args:
+      reading: what fills them.
+      only_named: leave out the options of slots that the command line does not name: for its help.
+    """
+    settings, fields = reading.settings, _other_defaults(reading.settings)
+    for slot in SLOTS:
+        options = settings.options(slot)
+        if not only_named or slot in reading.named:
+            kind: Any = getattr(settings, slot) if isinstance(options, Own) else type(options)
+            made = spoken(slot, kind)
+            fields.append((f"{slot}_options", Annotated[made, tyro.conf.arg(name=slot)], _default(made, options.values())))
+        hint = Annotated[str, tyro.conf.arg(help=f"{_help_of(Train, slot)} Options of a kind: bap train --{slot} NAME --help.")]
+        fields.append((slot, hint, dataclasses.field(default=getattr(settings, slot))))
+    made_train = dataclasses.make_dataclass("Train", fields, bases=(Train,), frozen=True, kw_only=True)
+    made_train.__doc__ = Train.__doc__
+    return made_train
+
+
+def _other_defaults(settings: Settings) -> list[tuple[str, Any, Any]]:
+    """The settings of every run that stand in ``--config`` with another value than they have by default."""
+    hints, fields = typing.get_type_hints(General, include_extras=True), []
+    for field in dataclasses.fields(General):
+        value = getattr(settings, field.name)
+        if field.name not in SLOTS and value != field.default:
+            hint: Any = Annotated[hints[field.name], tyro.conf.arg(help=_help_of(General, field.name))]
+            fields.append((field.name, hint, dataclasses.field(default=value)))
+    return fields
+
+
+def _default(made: Any, values: Mapping[str, Any]) -> Any:
+    """Options as they are if nothing is said; nothing where one has to be said."""
+    known = {name: value for name, value in values.items() if name in made.__dataclass_fields__}
+    needed = {field.name for field in dataclasses.fields(made) if field.default is dataclasses.MISSING}
+    return dataclasses.field(default=made(**known)) if needed <= known.keys() else dataclasses.field()
+
+
+def settings_told(command: Train) -> dict[str, Any]:
+    """What a train command that :func:`train_with` made says, as settings by their names."""
+    found = {name: getattr(command, name) for name in Settings.__dataclass_fields__ if not name.endswith("_options")}
+    for slot in SLOTS:
+        told = getattr(command, f"{slot}_options", None)
+        if told is not None:
+            found |= {f"{slot}.{name}": value for name, value in told.told().items()}
+    return found
+
+
+class _Spoken:
+    """What the command line reads of a slot's options."""
+
+    def told(self) -> dict[str, Any]:
+        """Options and their values; of code of one's own, those that are not what they are by default."""
+        raise NotImplementedError
+
+
+@functools.cache
+def spoken(slot: str, kind: Any) -> Any:
+    """A dataclass that tyro reads: of the options of a kind, given their class, or of the keywords of a factory of one's own."""
+    if isinstance(kind, str):
+        return _spoken_own(slot, kind)
+    fields: list[tuple[str, Any, Any]] = []
+    for field in dataclasses.fields(kind):
+        hint: Any = Annotated[_read(types_of(kind)[field.name]), tyro.conf.arg(help=_help_of(kind, field.name))]
+        fields.append((field.name, hint, dataclasses.field(default=field.default)))
+    made = dataclasses.make_dataclass(kind.__name__, fields, bases=(_Spoken,), frozen=True, kw_only=True)
+    made.__doc__ = kind.__doc__
+    made.told = lambda self: {name: getattr(self, name) for name in made.__dataclass_fields__}  # type: ignore[attr-defined]
+    return made
+
+
+def _spoken_own(slot: str, path: str) -> Any:
+    factory = import_object(f"--{slot}", path)
+    fields: list[tuple[str, Any, Any]] = []
+    for name, parameter in parameters_of(slot, factory).items():
+        needed = parameter.default is inspect.Parameter.empty
+        default = dataclasses.MISSING if needed else parameter.default
+        fields.append((name, _read(parameter.annotation), dataclasses.field(default=default)))
+    made = dataclasses.make_dataclass("Own", fields, bases=(_Spoken,), frozen=True, kw_only=True)
+    made.__doc__ = inspect.getdoc(factory) or f"Options of {path}."
+
+    def told(self: Any) -> dict[str, Any]:
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {name: value for name, (value, default) in values.items() if default is dataclasses.MISSING or value != default}
+
+    made.told = told  # type: ignore[attr-defined]
+    return made
+
+
+def _read(hint: Any) -> Any:
+    """A type as tyro reads it. A number that may be written as a fraction stays a text here: :class:`Settings` reads it, and says in
+    one line what is wrong with it."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    marks = [part.__metadata__[0] for part in parts if typing.get_origin(part) is Annotated]
+    written = [mark for mark in marks if isinstance(mark, Written)]
+    if not written:
+        return hint
+    return Annotated[Any, _spec(written[0].metavar)]
+
+
+def _spec(metavar: str) -> Any:
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: None if words[0] == "None" else words[0],
+        is_instance=lambda value: value is None or isinstance(value, float | str),
+        str_from_instance=lambda value: [format_radius(value) if isinstance(value, float) else str(value)],
+    )
+
+
+@functools.cache
+def _helps(kind: type) -> Mapping[str, str]:
+    """The docstrings under the fields of a dataclass and its bases."""
+    import ast
+    import textwrap
+
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if "__dataclass_fields__" not in base.__dict__:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[field.target.id] = inspect.cleandoc(str(text.value.value))  # type: ignore[union-attr]
+    return found
+
+
+def _help_of(kind: type, name: str) -> str:
+    return _helps(kind).get(name, "")

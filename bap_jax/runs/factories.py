@@ -1,0 +1,249 @@
+"""What makes the parts of a train step of settings: one function for each row of :mod:`bap_jax.runs.slots`.
+
+Each is called as ``function(settings, info, options)``, the options being those of its own kind.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from bap_jax import budgets, losses, pruners
+from bap_jax.attacks import fgsm, pgd
+from bap_jax.budgets import BudgetAttack, parse_cutoff
+from bap_jax.errors import SettingError
+from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
+from bap_jax.plugins import import_object
+from bap_jax.runs import options
+from bap_jax.runs.parsing import parse_fractions
+from bap_jax.runs.settings import Settings, schedule_of
+from bap_jax.runs.slots import OLD_FORM, takes_settings
+from bap_jax.types import Array, Bounds, Budget, Loss, Pruner, RunInfo
+
+MADE: dict[str, tuple[Any, str]] = {  # what a slot takes, and how that is called
+    "budget": (Budget, "Budget"),
+    "attack": (Callable, "Callable"),
+    "pruner": (Pruner, "Pruner"),
+    "optimizer": (optax.GradientTransformation, "GradientTransformation"),
+    "loss": (Loss, "Loss"),
+}
+OBJECTIVES = {"cross-entropy": cross_entropy, "soft-margin": soft_margin_loss}
+
+
+def filled(slot: str, settings: Settings, info: RunInfo, **hints: Any) -> Any:
+    """What fills a slot.
+
+    Args:
+      slot: which one.
+      settings: name and options of what fills it.
+      info: what is told to it.
+      **hints: what another slot asks of it; code of one's own is not told.
+
+    Raises:
+      SettingError: the user's own factory does not return what the slot takes.
+    """
+    if settings.knows(slot):
+        factory = import_object(f"--{slot}", settings.row(slot).factory)
+        return factory(settings, info, settings.options(slot), **hints)
+    path = getattr(settings, slot)
+    factory = import_object(f"--{slot}", path)
+    if takes_settings(factory):
+        form = f"factory({', '.join(OLD_FORM)})"
+        text = f"{path} is called as {form} for one release more; write it as factory(info, **options)"
+        warnings.warn(text, FutureWarning, stacklevel=2)
+        made = factory(settings, settings.ramp(info.num_steps), info.bounds)
+    else:
+        made = factory(info, **settings.options(slot).values())
+    kind, called = MADE[slot]
+    if not isinstance(made, kind):
+        raise SettingError(f"--{slot}", path, f"a factory that returns a {called}, not a {type(made).__name__}")
+    if isinstance(made, Pruner) and made.settled is None:
+        end = settings.ramp(info.num_steps).end_step
+        return made._replace(settled=lambda step, state: step > end)
+    return made
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Those that are not None: the others keep the defaults of what they are given to, the published values."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# Attacks of training. A budget may want another start, or another step at a radius than 2.5 / steps of it.
+
+
+def several_steps(
+    settings: Settings,
+    info: RunInfo,
+    own: options.PGD,
+    *,
+    random_start: bool = True,
+    step_size: Callable[[Array], Array] | None = None,
+) -> BudgetAttack:
+    """PGD; with the objective kl, friendly PGD from near the image."""
+    if settings.attack_objective == "kl":
+        return functools.partial(budgets.friendly_pgd, **_friendly(settings, info), start="normal")
+    objective, relative = OBJECTIVES[settings.attack_objective], own.step_size
+    if relative is not None:
+        step_size = lambda epsilon: relative * epsilon  # noqa: E731
+
+    def attack(logits_fn, keys, images, labels, *, epsilon):
+        return pgd(
+            logits_fn,
+            keys,
+            images,
+            labels,
+            epsilon=epsilon,
+            num_steps=own.num_steps,
+            norm=settings.norm,
+            step_size=None if step_size is None else step_size(epsilon),
+            random_start=random_start,
+            bounds=info.bounds,
+            objective=objective,
+        )
+
+    return attack
+
+
+def one_step(settings: Settings, info: RunInfo, own: options.FGSM, **hints: Any) -> BudgetAttack:
+    """FGSM; it has no start and no step to choose."""
+    given: dict[str, Any] = {"norm": settings.norm, "bounds": info.bounds, "objective": OBJECTIVES[settings.attack_objective]}
+
+    def attack(logits_fn, keys, images, labels, *, epsilon):
+        return fgsm(logits_fn, keys, images, labels, epsilon=epsilon, **given)
+
+    return attack
+
+
+def _friendly(settings: Settings, info: RunInfo) -> dict[str, Any]:
+    """What of the settings :func:`bap_jax.attacks.friendly_pgd` takes."""
+    own: options.PGD = settings.attack_options
+    objective = "kl" if settings.attack_objective == "kl" else OBJECTIVES[settings.attack_objective]
+    given = {"num_steps": own.num_steps, "norm": settings.norm, "bounds": info.bounds, "objective": objective}
+    return given | _given(relative_step_size=own.step_size)
+
+
+# Budgets.
+
+
+def no_budget(settings: Settings, info: RunInfo, own: options.Clean) -> Budget:
+    """Clean training."""
+    return budgets.none()
+
+
+def uniform(settings: Settings, info: RunInfo, own: options.Uniform) -> Budget:
+    """The same radius for all."""
+    assert own.epsilon is not None, "checked settings have one"
+    return budgets.uniform(filled("attack", settings, info), own.epsilon)
+
+
+def cutoff_scale(settings: Settings, info: RunInfo, own: options.CutoffScale) -> Budget:
+    """Blind."""
+    return budgets.cutoff_scale(
+        search_of(settings, info.bounds),
+        filled("attack", settings, info) if own.example == "fresh" else None,
+        cutoff=parse_cutoff(own.cutoff),
+        scale=own.scale,
+        wrong=own.wrong,
+        over=own.cutoff_over,
+        norm=settings.norm,
+        epsilon_max=own.epsilon_max,
+        bounds=info.bounds,
+    )
+
+
+def search_of(settings: Settings, bounds: Bounds) -> budgets.Search:
+    """How a blind run finds the margin of an example."""
+    own: options.CutoffScale = settings.budget_options
+    if own.search == "deepfool":
+        return budgets.deepfool_search(num_steps=own.search_steps or 5, bounds=bounds)
+    return budgets.pgd_search(
+        norm=settings.norm,
+        num_steps=own.search_steps or 1,
+        num_bisections=own.num_bisections,
+        path=own.path,
+        halving=own.halving,
+        bounds=bounds,
+    )
+
+
+def mma(settings: Settings, info: RunInfo, own: options.MMA) -> Budget:
+    """Margins, found again in every epoch."""
+    radii = _given(epsilon_min=own.epsilon_min, epsilon_max=own.epsilon_max)
+    attack = filled("attack", settings, info)
+    return budgets.mma(attack, num_bisections=own.num_bisections, bounds=info.bounds, **radii)
+
+
+def iaat(settings: Settings, info: RunInfo, own: options.IAAT) -> Budget:
+    """Budgets that adapt, with the published step in linf."""
+    num_steps = settings.attack_options.values().get("num_steps", 1)
+
+    def published(epsilon: Array) -> Array:
+        return jnp.maximum(2 * epsilon / num_steps, 2 / 255)
+
+    attack = filled("attack", settings, info, step_size=published if settings.norm == "linf" else None)
+    given = _given(epsilon=own.epsilon, epsilon_step=own.epsilon_step)
+    return budgets.iaat(attack, warmup=own.epsilon_warmup, rate=own.epsilon_rate, **given)
+
+
+def cat(settings: Settings, info: RunInfo, own: options.CAT) -> Budget:
+    """Budgets and labels that adapt; its attack starts at the image."""
+    radii = _given(epsilon_step=own.epsilon_step, epsilon_max=own.epsilon_max)
+    return budgets.cat(filled("attack", settings, info, random_start=False), label_factor=own.label_factor, **radii)
+
+
+def fat(settings: Settings, info: RunInfo, own: options.FAT) -> Budget:
+    """Attacks that stop early."""
+    rises = parse_fractions(own.spoken("tau_rises"), own.tau_rises)
+    return budgets.fat(tau_rises=rises, **_friendly(settings, info), **_given(epsilon=own.epsilon))
+
+
+# Pruners.
+
+
+def magnitude(settings: Settings, info: RunInfo, own: options.Magnitude) -> Pruner:
+    """The largest weights stay."""
+    ramp = settings.ramp(info.num_steps)
+    return pruners.magnitude(ramp, schedule=schedule_of(settings.schedule), scope=own.scope, distribution=own.distribution)
+
+
+def dense(settings: Settings, info: RunInfo, own: options.PrunerOptions) -> Pruner:
+    """Nothing is pruned."""
+    return pruners.dense()
+
+
+# Losses.
+
+
+def mix(settings: Settings, info: RunInfo, own: options.Mix) -> Loss:
+    """Part clean, part adversarial."""
+    return losses.mix(adversarial_weight=own.adversarial_weight, label_smoothing=own.label_smoothing)
+
+
+def madry(settings: Settings, info: RunInfo, own: options.Smoothed) -> Loss:
+    """Adversarial alone."""
+    return losses.madry(label_smoothing=own.label_smoothing)
+
+
+def trades(settings: Settings, info: RunInfo, own: options.Divergence) -> Loss:
+    """TRADES."""
+    return losses.trades(beta=own.beta, label_smoothing=own.label_smoothing)
+
+
+def mart(settings: Settings, info: RunInfo, own: options.Divergence) -> Loss:
+    """MART."""
+    return losses.mart(beta=own.beta, label_smoothing=own.label_smoothing)
+
+
+def mma_loss(settings: Settings, info: RunInfo, own: options.Smoothed) -> Loss:
+    """MMA's mix."""
+    return losses.mma(label_smoothing=own.label_smoothing)
+
+
+def clean(settings: Settings, info: RunInfo, own: options.Smoothed) -> Loss:
+    """Clean alone."""
+    return losses.clean(label_smoothing=own.label_smoothing)
