@@ -22,7 +22,7 @@ import tyro
 from bap_jax.cli.arguments import Train
 from bap_jax.errors import SettingError
 from bap_jax.plugins import import_object
-from bap_jax.runs.options import Options, Own, types_of
+from bap_jax.runs.options import Own, types_of
 from bap_jax.runs.parsing import Written, format_radius
 from bap_jax.runs.settings import General, Settings
 from bap_jax.runs.slots import MOVED, SLOTS, check_name, holders, parameters_of
@@ -197,8 +197,8 @@ def _spoken_own(slot: str, path: str) -> Any:
 
 
 def _read(hint: Any) -> Any:
-    """A type as tyro reads it. A number that may be written as a fraction stays a text here: :class:`Settings` reads it, and says in
-    one line what is wrong with it."""
+    """A type as tyro reads it. A number that may be written as a fraction stays a text here: :class:`Settings` reads it, and says
+    in one line what is wrong with it."""
     parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     marks = [part.__metadata__[0] for part in parts if typing.get_origin(part) is Annotated]
     written = [mark for mark in marks if isinstance(mark, Written)]

@@ -80,7 +80,8 @@ class Options:
 
 def types_of(kind: type[Options]) -> dict[str, Any]:
     """Every option of a kind with its type, marks included."""
-    return _types_of(kind)
+    hashable: Any = kind  # a class is, whatever its instances are
+    return _types_of(hashable)
 
 
 @functools.cache
