@@ -83,6 +83,7 @@ HELD_BY = {
     "sweeps/test_execute": "cli/commands/sweep sweeps/demo sweeps/file sweeps/grid sweeps/vmapped",
     "test_inputs": "types errors",
     "cli/test_errors": "runs/settings",
+    "runs/test_slots": "runs/factories runs/options runs/parsing",
     "pruners/test_contract": "pruners/fixed",
     "pruners/test_given_masks": "pruners/_given pruners/dense",
 }
