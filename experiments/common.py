@@ -15,6 +15,7 @@ from bap_jax.cli.process import set_up_process
 from bap_jax.cli.screen import console
 from bap_jax.errors import SettingError
 from bap_jax.report import COLUMNS, write_csv
+from bap_jax.runs.naming import COLUMNS as TRAINED
 from bap_jax.runs.naming import arm_of, process_of, short_names
 from bap_jax.runs.report_inputs import rows_of
 from bap_jax.runs.settings import Settings
@@ -23,7 +24,7 @@ from experiments import published
 from experiments.published import RESULTS
 
 SIZES = ("sparsity_measured", "compression_ratio", "nonzero", "bytes_dense", "bytes", "flops_dense", "flops_sparse")
-PUBLISHED = (*COLUMNS, "split", "budget", *SIZES, "repaired")
+PUBLISHED = (*COLUMNS, "split", *TRAINED, *SIZES, "repaired")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

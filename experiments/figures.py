@@ -22,9 +22,9 @@ from bap_jax.report.figures.canvas import drawing, empty_figure, handle, legend,
 from bap_jax.report.measures import best_arm, process_spread
 from bap_jax.report.rows import format_sparsity
 from bap_jax.report.style import INK, Style, arm_styles
-from bap_jax.runs.settings import parse_number
+from bap_jax.runs.parsing import format_radius
 from experiments.published import RESULTS, Row, rows_of
-from experiments.tables import UNIFORM, families_of
+from experiments.tables import families_of, radius_of
 
 FIGURES = Path(__file__).parent / "figures"
 CLAIMED = ("digits_aer", "mnist_lenet5")  # the CSVs that hold what all three claims are about
@@ -103,7 +103,9 @@ def trade_off_figure(rows: Sequence[Row]) -> Figure:
             for arm, point in zip(arms, points, strict=True):
                 _cross(axes, point, measured[arm].stability, measured[arm].aer_score, style)
                 if name in families:
-                    axes.annotate(UNIFORM.sub(r"\1", arm), point, xytext=(5, 5), textcoords="offset points", fontsize=8.5)
+                    axes.annotate(
+                        format_radius(radius_of(rows, arm)), point, xytext=(5, 5), textcoords="offset points", fontsize=8.5
+                    )
         tidy(axes)
         axes.set_xlim(left=0)
         axes.set_xlabel("spread over ramps, points (to the left: steadier)")
@@ -117,8 +119,8 @@ def _families(rows: Sequence[Row], grid: Grid) -> tuple[dict[str, list[tuple[flo
     """Uniform arms by their attack in training, each as (radius, arm), smallest first; and the arms without a radius."""
     uniform = [arm for arm in uniform_arms(rows) if arm in grid.arms]
     families = {
-        f"uniform, {attack} in training": sorted((parse_number("radius", UNIFORM.sub(r"\1", arm)), arm) for arm in arms)
-        for attack, arms in families_of(uniform).items()
+        f"uniform, {attack} in training": sorted((radius_of(rows, arm), arm) for arm in arms)
+        for attack, arms in families_of(rows, uniform).items()
     }
     return families, [arm for arm in grid.arms if arm not in uniform]
 

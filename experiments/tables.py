@@ -6,7 +6,6 @@ Command: ``python -m experiments.tables`` rewrites them; ``--check`` only says w
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ import numpy as np
 
 from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, comparisons_of, make_grid, measures, page, stability
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
+from bap_jax.runs.parsing import format_radius
 from experiments.choice import curves_of, standings
 from experiments.published import Row, rows_of
 
 ROOT = Path(__file__).parent.parent
-UNIFORM = re.compile(r"uniform ([0-9./]+)(?:, )?(.*)")  # an arm with a prescribed budget: the radius, and what else it departs in
 PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", ROOT / "docs" / "measures.md")
 
 
@@ -101,9 +100,9 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
         line(f"1. {clean}: spread over processes and sparsities, ε {format_epsilon(test.epsilons[0])}", spreads[0])
         at = format_epsilon(test.epsilons[worst])
         line(f"the same where it is largest, ε {at}", spreads[worst], "larger" if apart else "not told apart")
-    families = {name: arms for name, arms in families_of(uniform).items() if len(arms) > 1}
+    families = {name: arms for name, arms in families_of(rows, uniform).items() if len(arms) > 1}
     for name, arms in families.items():
-        radii = ", ".join(UNIFORM.sub(r"\1", arm) for arm in arms)
+        radii = ", ".join(format_radius(radius_of(rows, arm)) for arm in arms)
         line(f"2. budget sensitivity, {name}, ε {radii}", measures.budget_sensitivity(test, arms))
     if blind in test.arms:
         if families:
@@ -147,16 +146,23 @@ def standings_table(name: str) -> str:
     return table(["arm", "AER score", f"− {best}", "95 % interval", "regret", "so"], body)
 
 
-def families_of(arms: Sequence[str]) -> dict[str, list[str]]:
-    """Uniform arms by what they have in common but the radius: the attack in training, PGD where none is named.
+def radius_of(rows: Sequence[Row], arm: str) -> float:
+    """The radius that the training of an arm was given."""
+    return next(float(row["train_epsilon"]) for row in rows if row["arm"] == arm)
 
-    >>> families_of(["uniform 0.1", "uniform 0.3", "uniform 0.1, attack fgsm"])
-    {'pgd': ['uniform 0.1', 'uniform 0.3'], 'fgsm': ['uniform 0.1, attack fgsm']}
+
+def families_of(rows: Sequence[Row], arms: Sequence[str]) -> dict[str, list[str]]:
+    """Uniform arms by what they have in common but the radius: the attack and the loss of training, the loss mix being untold.
+
+    >>> rows = [{"arm": arm, "train_attack": how, "loss": "mix"} for arm, how in (("a", "pgd"), ("b", "fgsm"), ("c", "pgd"))]
+    >>> families_of(rows, ["a", "b", "c"])
+    {'pgd': ['a', 'c'], 'fgsm': ['b']}
     """
     families: dict[str, list[str]] = {}
     for arm in arms:
-        told = UNIFORM.sub(r"\2", arm)
-        families.setdefault(told.removeprefix("attack ") or "pgd", []).append(arm)
+        row = next(row for row in rows if row["arm"] == arm)
+        told = [str(row["train_attack"])] + ([] if row["loss"] == "mix" else [f"loss {row['loss']}"])
+        families.setdefault(", ".join(told), []).append(arm)
     return families
 
 

@@ -22,7 +22,8 @@ def published(monkeypatch):
                     "seed": seed,
                     "split": split,
                 }
-                common |= {"num_examples": 10, **more}
+                trained = {"budget": "uniform", "train_epsilon": float(arm.split()[1])} if arm.startswith("uniform") else {}
+                common |= {"num_examples": 10, "train_attack": "pgd", "loss": "mix", **trained, **more}
                 clean = {"attack": "clean", "norm": "", "epsilon": 0.0, "accuracy": level + 0.2}
                 rows.append(common | clean)
                 rows.append(common | {"attack": attack, "norm": norm, "epsilon": 0.2, "accuracy": level - 0.2 + shift})
