@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["General", "Settings", "parse_epsilons", "parse_fractions", "parse_number", "rate_factors", "schedule_of"]
 
-SCHEMA = 2  # of config.json; docs/training.md says what each was
+SCHEMA = 2  # of config.json; docs/runs.md says what each was
 MODELS = ("mlp", "lenet5", "fitnet4", "vgg16", "resnet8", "resnet18", "wideresnet")  # a test holds them to the registry
 PLUGINS: Mapping[str, tuple[str, ...]] = {  # settings that may name the user's own code, and the names known here
     "model": MODELS,
