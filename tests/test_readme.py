@@ -18,10 +18,14 @@ def test_the_first_example_comes_early():
 
 
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
-    first, evaluation, restore = python_blocks()
+    first, pieces, evaluation, restore = python_blocks()
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(first, names)
+    shape, sparsity, robust = re.fullmatch(r"(.*\)) (.*)\n.*array\(\[(.*)\]\)}\n", capsys.readouterr().out).groups()
+    assert shape == "(8, 10)" and abs(float(sparsity) - 0.9) < 1e-3 and 0.5 < float(robust) < 0.95
+
+    exec(pieces, names)
     sparsity, accuracy, epsilon = (float(x) for x in capsys.readouterr().out.split())
     assert abs(sparsity - 0.9) < 1e-3 and accuracy > 0.7 and 0.05 < epsilon < 0.6
 
@@ -40,7 +44,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
         main_status = stopped.code
     assert main_status == 0
     exec(restore, names)
-    assert names["outputs"].logits.shape == (8, 10) and np.all(np.isfinite(names["outputs"].logits))
+    assert names["logits"].shape == (8, 10) and np.all(np.isfinite(names["logits"]))
     kernels = [(w, m) for w, m in zip(*map(_leaves, names["network"][:2]), strict=True) if m.ndim]
     assert kernels and all(np.all(w[~m] == 0) for w, m in kernels)
 
