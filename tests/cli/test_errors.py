@@ -155,7 +155,7 @@ def test_weights_that_are_not_finite_are_never_saved(bap, tmp_path):
 
 
 def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(tmp_path):
-    settings = Settings(**{**TINY.as_dict(), "model": f"{OWN}:nan_once_pruned", "steps": 20, "ramp_begin": 0.5, "ramp_end": 0.5})
+    settings = TINY.changed(model=f"{OWN}:nan_once_pruned", steps=20, ramp_begin=0.5, ramp_end=0.5)
     with pytest.raises(NonFiniteError, match=r"the loss of step 12 is nan; the checkpoint of step \d+ is kept") as stopped:
         train(settings, tmp_path / "run", save_seconds=0.0)
     kept = int(str(stopped.value).split("checkpoint of step ")[1].split()[0])

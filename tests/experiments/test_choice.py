@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from earlier import schema_1
 
 from bap_jax.errors import SettingError
 from bap_jax.runs.naming import arm_of
@@ -74,7 +75,7 @@ def test_a_sweep_s_folder_is_read_with_the_names_of_today(tmp_path):
     """A cell that an earlier default called "blind" is not what is called so now."""
     run = tmp_path / "cells" / "blind"
     (run / "evaluations").mkdir(parents=True)
-    config = Settings().as_dict()
+    config = schema_1(Settings())
     (run / "config.json").write_text(json.dumps({name: config[name] for name in config if name not in arms.BAP_AT_FIRST}))
     versions = {"bap_jax": "0", "jax": "0", "python": "3"}
     rows = [row("blind", epsilon, 0.5, norm="", model="m", num_examples=5) for epsilon in (0.0, 0.1)]

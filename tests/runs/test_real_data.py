@@ -17,7 +17,7 @@ LIGHT = Settings(attack_steps=2, validation_limit=32, validation_steps=2, valida
 
 def test_cifar_is_killed_and_resumed(left, test_data_dir, python, environment, tmp_path):
     cifar = {"data": "cifar10", "data_dir": test_data_dir, "model": "resnet8", "augment": True, "batch_size": 8}
-    settings = Settings(**{**LIGHT.as_dict(), **cifar, "steps": 24, "ramp_end": 0.2})
+    settings = LIGHT.changed(**cifar, steps=24, ramp_end=0.2)
     command = [python, train_in_steps.__file__, json.dumps(settings.as_dict()), str(tmp_path / "killed")]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     for _ in range(19):  # an epoch, and so a checkpoint, is 16 steps

@@ -28,14 +28,14 @@ BLIND = Settings(
     attack_steps=2,
     keep=1,
 )
-VARIED = Settings(**{**BLIND.as_dict(), "augment": True, "cutoff": "running-mean:0.9"})
+VARIED = BLIND.changed(augment=True, cutoff="running-mean:0.9")
 
 
 def arguments(settings: Settings) -> list[str]:
     """The settings as a command line."""
     default, given = Settings().as_dict(), []
     for name, value in settings.as_dict().items():
-        if value != default[name]:
+        if value != default.get(name):
             given += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
     return given
 
@@ -113,7 +113,7 @@ def test_a_run_that_was_killed(left, uninterrupted, environment, python, tmp_pat
 @pytest.mark.parametrize(("settings", "seed"), [(BLIND, 1), (VARIED, 2)], ids=["blind", "varied"])
 def test_a_run_that_was_killed_often(settings, seed, left, uninterrupted, environment, python, tmp_path):
     digits = {"data": "digits", "model": "mlp", "batch_size": 32, "limit": 128, "validation_limit": 64}
-    settings = Settings(**{**settings.as_dict(), **digits, "steps": 150, "seed": seed})
+    settings = settings.changed(**digits, steps=150, seed=seed)
     run = tmp_path / "run"
     assert kill_often(settings, run, kills=6, seed=seed, environment=environment, python=python, steps_between=30) > 3
     train(settings, run, resume=True)

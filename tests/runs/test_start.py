@@ -32,7 +32,7 @@ ALL = {"hidden": 256, "out": 48}  # what small has: 16 × 16 and 16 × 3
 
 
 def settings(**changes) -> Settings:
-    return Settings(**BASE.as_dict() | changes)
+    return BASE.changed(**changes)
 
 
 @pytest.fixture(scope="module")
