@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from bap_jax.runs.evaluate import evaluate_run
     from bap_jax.runs.fitting import Fitted, fit
     from bap_jax.runs.loop import train
-    from bap_jax.runs.training_options import TrainingOptions
     from bap_jax.runs.plan import AttackPlan
     from bap_jax.runs.restore import load
     from bap_jax.runs.session import Trained
     from bap_jax.runs.settings import Settings
     from bap_jax.runs.signals import Interrupted
+    from bap_jax.runs.training_options import TrainingOptions
 
 __all__ = [
     "AttackPlan",

@@ -8,14 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bap_jax.checkpoint import Network
 from bap_jax.data import Source, evaluation_batches
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import EvaluationResult, Progress, evaluate
 from bap_jax.runs.plan import AttackPlan
-from bap_jax.types import Array, Apply, Model, ModelState, Params, PyTree
+from bap_jax.types import Apply, Array, Model, ModelState, Params, PyTree
 
 
 @functools.lru_cache(maxsize=64)

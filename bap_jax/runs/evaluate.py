@@ -26,12 +26,12 @@ from bap_jax.evaluation import Surrogate as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.plugins import is_import_path
+from bap_jax.runs.datasets import split_of
+from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.margins import margin_checks, margins_of
 from bap_jax.runs.naming import columns_of, process_of
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
-from bap_jax.runs.datasets import split_of
-from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.restore import stored_network
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.sizes import sizes_of
@@ -119,7 +119,9 @@ def evaluate_run(
         "rows": _rows(result, settings, net.network, sizes, plan, threats),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
-        "checks": [check._asdict() for check in (*result.checks, *_sparsity_check(settings, net.network, about), counted, *margins)],
+        "checks": [
+            check._asdict() for check in (*result.checks, *_sparsity_check(settings, net.network, about), counted, *margins)
+        ],
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)

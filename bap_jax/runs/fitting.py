@@ -20,12 +20,12 @@ from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.loop import first, going_on, to_the_end
 from bap_jax.runs.memory import MemoryCheckpoints, MemoryFolder
 from bap_jax.runs.networks import kept_part
-from bap_jax.runs.training_options import TrainingOptions
 from bap_jax.runs.restore import OBJECTS, fitted
 from bap_jax.runs.run import Run, check_model, run_of
 from bap_jax.runs.session import Place, Progress, Session
 from bap_jax.runs.signals import stop_signals
 from bap_jax.runs.start import digest_of
+from bap_jax.runs.training_options import TrainingOptions
 from bap_jax.runs.validation import Validation
 from bap_jax.training import TrainState, network
 from bap_jax.training.phases import START, restrict
@@ -65,7 +65,7 @@ def fit(
     *,
     epochs: float | None = None,
     steps: int | None = None,
-    options: TrainingOptions = TrainingOptions(),
+    options: TrainingOptions | None = None,
     start: Network | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -83,7 +83,7 @@ def fit(
         name and options, ``("magnitude", {"final_sparsity": 0.9})``, as :class:`bap_jax.runs.Settings` has them.
       splits: data, or a pair of arrays, images and labels, see :func:`bap_jax.data.from_arrays`.
       epochs, steps: how long; one of the two, and none with phases, which have lengths of their own.
-      options: batches, seed, validation, what is logged and kept.
+      options: batches, seed, validation, what is logged and kept; by default those of ``TrainingOptions()``.
       start: a network to begin with; its masks are an upper bound, no later mask keeps a weight that they prune.
       out: the run folder: metrics, checkpoints. None for a run in memory.
       resume: go on from the newest checkpoint in ``out``, to the bit-identical end; everything else has to be given as before.
@@ -111,7 +111,7 @@ def fit(
       >>> found.network(images).shape, float(bap.measured_sparsity(found.network.masks))
       ((64, 2), 0.5)
     """
-    made = as_model(model)
+    made, options = as_model(model), options or TrainingOptions()
     phases = _phases(recipe, epochs, steps)
     splits = splits if isinstance(splits, Splits) else from_arrays(*splits)
     for split in splits[:2]:
@@ -170,7 +170,9 @@ def described(run: Run, start: Network | None) -> dict[str, Any]:
     """What a configuration can say of objects: enough to refuse another run, not enough to make them again."""
     train, phases = run.splits.train, []
     for phase in run.phases:
-        phases.append({"name": phase.name, **(phase.length or Length())._asdict(), "weights": phase.weights, "masks": phase.masks})
+        phases.append(
+            {"name": phase.name, **(phase.length or Length())._asdict(), "weights": phase.weights, "masks": phase.masks}
+        )
     sides = {side: np.asarray(value).tolist() for side, value in train.bounds._asdict().items()}
     data = {"name": train.name, "num_examples": len(train), "num_classes": train.num_classes, "bounds": sides}
     options = dataclasses.asdict(run.options) | {"validation_epsilons": list(run.options.validation_epsilons)}

@@ -134,7 +134,8 @@ def first(run: Run, networks: Mapping[str, Network], given: Network | None) -> t
     Args:
       run: with its phases.
       networks: what the phase is told of.
-      given: weights and statistics to begin with, and masks if the run's pruner is to begin with some; None for new ones, or for a state that a checkpoint is restored into.
+      given: weights and statistics to begin with, and masks if the run's pruner is to begin with some; None for new ones, or for
+        a state that a checkpoint is restored into.
     """
     info = run.info(0, networks)
     recipe = run.recipe(0, info)

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bap_jax.evaluation import Check, check_margins
 from bap_jax.runs.factories import search_of
 from bap_jax.runs.settings import Settings
-from bap_jax.evaluation import Check, check_margins
 from bap_jax.types import Array, Batch, Bounds
 
 

@@ -50,8 +50,10 @@ def arm_of(settings: Settings) -> str:
 def told_in_words(settings: Settings, name: str) -> str:
     """A setting and its value as the names of arms tell them; an option by the name that it had when all kinds shared one.
 
-    >>> told_in_words(Settings(attack_steps=3), "attack.num_steps"), told_in_words(Settings(epsilon_max="8/255"), "budget.epsilon_max")
-    ('attack steps 3', 'epsilon max 8/255')
+    >>> told_in_words(Settings(attack_steps=3), "attack.num_steps")
+    'attack steps 3'
+    >>> told_in_words(Settings(epsilon_max="8/255"), "budget.epsilon_max")
+    'epsilon max 8/255'
     """
     value, (slot, dot, option) = settings.value(name), name.partition(".")
     if dot and value is not None and is_radius(types_of(type(settings.options(slot))).get(option)):
@@ -63,8 +65,8 @@ def told_in_words(settings: Settings, name: str) -> str:
 def columns_of(settings: Settings) -> dict[str, str | float | None]:
     """How a run was trained, as columns of its records, so that nobody has to read it out of a name.
 
-    ``method`` is the published method, empty where none is known; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of the
-    examples that training saw, empty where there were none or none was prescribed.
+    ``method`` is the published method, empty where none is known; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of
+    the examples that training saw, empty where there were none or none was prescribed.
 
     >>> columns_of(Settings(budget="uniform", epsilon="8/255", attack="fgsm"))["train_epsilon"]
     0.03137254901960784

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bap_jax.errors import SettingError
 from bap_jax.checkpoint import Checkpoints
+from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import apply_masks, fitted_masks
 from bap_jax.runs.memory import Kept
 from bap_jax.runs.restore import fitted
@@ -41,7 +41,8 @@ class Networks(Mapping[str, Network]):
 def networks_of(run: Run, kept: Kept, number: int) -> Networks:
     """What a phase after the first is told of: ``start``, and every phase before it by its name.
 
-    ``start`` is what the run was told to start from, or the new weights that it began with. A finished phase is known by the network that it handed on: its best, if the next phase begins with that, else its last.
+    ``start`` is what the run was told to start from, or the new weights that it began with. A finished phase is known by the
+    network that it handed on: its best, if the next phase begins with that, else its last.
 
     Args:
       run: with its phases.
@@ -77,9 +78,7 @@ def network_before(run: Run, kept: Kept, number: int, networks: Mapping[str, Net
     def read(which: str) -> Callable[[], Network]:
         return lambda: _read(run, kept, _step(run, kept, number - 1, which))
 
-    return begins_with(
-        run.phases[number], Networks({"last": read("last"), "best": read("best"), START: lambda: networks[START]})
-    )
+    return begins_with(run.phases[number], Networks({"last": read("last"), "best": read("best"), START: lambda: networks[START]}))
 
 
 def _read(run: Run, kept: Kept, step: int) -> Network:

@@ -105,7 +105,7 @@ def scale_by_shape(shape: Shape) -> optax.GradientTransformation:
 
 
 def shaped(settings: Settings, num_steps: int | None, base: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimiser of a run: what fills its slot, times the shape of the rate; the gradients for the user's own are clipped first.
+    """The optimiser of a run: what fills its slot, times the shape of the rate; the user's own gets clipped gradients.
 
     Args:
       settings: those of the run.
@@ -129,8 +129,10 @@ def _clip(settings: Settings) -> list[optax.GradientTransformation]:
 
 
 def _at_rate(settings: Settings, own: Rated, step: Callable, l2: bool = True) -> optax.GradientTransformation:
-    """The gradient clipped, the decay added where it is L2, then the step of a rate. The rate is a leaf of the state, so that runs
-    at different rates share a compile."""
+    """The gradient clipped, the decay added where it is L2, then the step of a rate.
+
+    The rate is a leaf of the state, so that runs at different rates share a compile.
+    """
     before = [*_clip(settings), *([optax.add_decayed_weights(own.weight_decay)] if l2 and own.weight_decay else [])]
 
     def at(learning_rate: Array) -> optax.GradientTransformation:

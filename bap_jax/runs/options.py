@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import typing
 from collections.abc import Mapping
@@ -103,12 +104,12 @@ def shared(options: Options, kind: type[Options]) -> dict[str, Any]:
 
 def _base_of(kind: type, name: str) -> type:
     """The class that an option of a kind was written in."""
-    return next(base for base in reversed(kind.__mro__) if name in base.__dict__.get("__annotations__", {}))
+    return next(base for base in reversed(kind.__mro__) if name in inspect.get_annotations(base))
 
 
 @dataclasses.dataclass(frozen=True)
 class Own(Options):
-    """The options that a ``package.module:factory`` was given: which ones it has is for the factory to say, once it is imported."""
+    """The options that a ``package.module:factory`` was given: which ones it has, the factory says, once it is imported."""
 
     given_options: tuple[tuple[str, Any], ...] = ()
 
@@ -157,8 +158,8 @@ class Clean(BudgetOptions):
 @dataclasses.dataclass(frozen=True)
 class _WithRadius(BudgetOptions):
     epsilon: Radius | None = None
-    """The radius, in pixel units in [0, 1], e.g. 0.3 or 8/255. Of fat the ball's, by default 0.031; of iaat that of the warm-up, by
-    default 8/255."""
+    """The radius, in pixel units in [0, 1], e.g. 0.3 or 8/255. Of fat the ball's, by default 0.031; of iaat that of the warm-up,
+    by default 8/255."""
 
     FROM_ZERO_IF_GIVEN: ClassVar[tuple[str, ...]] = ("epsilon",)
 
@@ -191,11 +192,11 @@ class CutoffScale(BudgetOptions):
     num_bisections: int = 6
     """Forward passes of the search along the path of pgd."""
     path: Literal["ball", "ray"] = "ball"
-    """The way that the search of pgd goes: `ball`, through the balls of all radii, each feature up to its wall; or `ray`, straight
-    to the far point inside the box."""
+    """The way that the search of pgd goes: `ball`, through the balls of all radii, each feature up to its wall; or `ray`,
+    straight to the far point inside the box."""
     halving: Literal["log", "linear"] = "log"
-    """Whether the search halves the logarithm of the radius between epsilon-max/512 and epsilon-max, and so knows small margins as
-    well as large ones, or the radius itself, to epsilon-max/2^bisections."""
+    """Whether the search halves the logarithm of the radius between epsilon-max/512 and epsilon-max, and so knows small margins
+    as well as large ones, or the radius itself, to epsilon-max/2^bisections."""
     example: Literal["fresh", "rescaled"] = "fresh"
     """Attack afresh at the estimated budget, or rescale the perturbation that was found."""
     cutoff: str = "mean"
@@ -203,13 +204,13 @@ class CutoffScale(BudgetOptions):
     cutoff_over: Literal["all", "right"] = "all"
     """Whose margins the cutoff is a mean or quantile of: `all`, a wrong example's being 0, or the `right` ones'."""
     wrong: str = "cutoff"
-    """What an image gets that is misclassified already: `cutoff` (rho times the cutoff), `zero`, or `floor:FRACTION` (that fraction
-    of it). DeepFool pushes such an image on and asks nothing of this."""
+    """What an image gets that is misclassified already: `cutoff` (rho times the cutoff), `zero`, or `floor:FRACTION` (that
+    fraction of it). DeepFool pushes such an image on and asks nothing of this."""
     scale: float = 1.2
     """The factor rho on the cut margins."""
     epsilon_max: Radius | None = None
-    """Radius of the unrestricted search, and the margin of an example that nothing fools; by default the width of the box, so that
-    the search is not restricted."""
+    """Radius of the unrestricted search, and the margin of an example that nothing fools; by default the width of the box, so
+    that the search is not restricted."""
 
     COUNTS: ClassVar[tuple[str, ...]] = ("search_steps",)
     POSITIVE: ClassVar[tuple[str, ...]] = ("scale", "epsilon_max")
@@ -374,8 +375,8 @@ class _Steps(AttackOptions):
     num_steps: int = 7
     """Steps of the attack. Other budgets and losses than blind ones were published with 10."""
     step_size: float | None = None
-    """Step as a fraction of epsilon; by default 2.5 / steps, with iaat in linf 2 / steps but at least 2/255, and 7/31 with fat and
-    with the objective kl."""
+    """Step as a fraction of epsilon; by default 2.5 / steps, with iaat in linf 2 / steps but at least 2/255, and 7/31 with fat
+    and with the objective kl."""
 
 
 @dataclasses.dataclass(frozen=True)

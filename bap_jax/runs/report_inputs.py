@@ -13,15 +13,15 @@ import numpy as np
 
 from bap_jax.checkpoint import read_json, read_metrics
 from bap_jax.checkpoint.run_folder import VERSIONS
-from bap_jax.runs.records import FOLDER, plan_name, which_of
-from bap_jax.runs.restore import restore_checkpoint
-from bap_jax.runs.migrations import config_of
-from bap_jax.runs.naming import short_names
-from bap_jax.runs.plan import AttackPlan
 from bap_jax.errors import CheckpointError, RunWarning, SettingError
 from bap_jax.mathematics.masks import layer_sparsity
 from bap_jax.report import COLUMNS, Distances
 from bap_jax.report.rows import NORM_NAMES, sparsity_of
+from bap_jax.runs.migrations import config_of
+from bap_jax.runs.naming import short_names
+from bap_jax.runs.plan import AttackPlan
+from bap_jax.runs.records import FOLDER, plan_name, which_of
+from bap_jax.runs.restore import restore_checkpoint
 
 Record = dict[str, Any]
 MAX_VALUES = 24  # of one setting

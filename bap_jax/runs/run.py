@@ -15,10 +15,10 @@ import optax
 from bap_jax.data import Splits, steps_per_epoch, train_batches
 from bap_jax.errors import SettingError
 from bap_jax.parallel import check_batch_size, data_mesh, jit_step, replicate
-from bap_jax.runs.training_options import TrainingOptions, options_of
 from bap_jax.runs.info import run_info
 from bap_jax.runs.recipe import augmented, compiled_step, model_of, recipe_of
 from bap_jax.runs.settings import Settings
+from bap_jax.runs.training_options import TrainingOptions, options_of
 from bap_jax.training import TrainState, init_state, make_train_step, with_average
 from bap_jax.training.phases import check_phases, phase_key, phase_seed, steps_of
 from bap_jax.types import Apply, Array, Batch, Budget, Length, Loss, Model, Network, Phase, Pruner, PyTree, Recipe, RunInfo
@@ -86,9 +86,7 @@ class Run(NamedTuple):
 
     def info(self, number: int = 0, networks: Mapping[str, Network] | None = None) -> RunInfo:
         """What the slots of a phase are told."""
-        made = run_info(
-            self.model, self.splits.train, num_steps=self.lengths[number], batch_size=self.options.batch_size
-        )
+        made = run_info(self.model, self.splits.train, num_steps=self.lengths[number], batch_size=self.options.batch_size)
         return made._replace(networks=networks or {})
 
     def recipe(self, number: int = 0, info: RunInfo | None = None) -> Recipe:
@@ -103,7 +101,9 @@ class Run(NamedTuple):
             slots = _filled(phase, slots, info)
         made = slots if isinstance(slots, Recipe) else slots(info)
         if not isinstance(made, Recipe):
-            raise SettingError(f"slots of the phase {phase.name}", type(made).__name__, "a Recipe, or a function that returns one")
+            raise SettingError(
+                f"slots of the phase {phase.name}", type(made).__name__, "a Recipe, or a function that returns one"
+            )
         return made
 
     def first_state(

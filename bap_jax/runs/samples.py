@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bap_jax.runs.datasets import only_data, split_of
-from bap_jax.runs.records import which_of
-from bap_jax.runs.restore import stored_network
-from bap_jax.runs.plan import PGD_STEPS
-from bap_jax.runs.report_inputs import Record, attack_of, one_record_per_arm, stored_arrays
-from bap_jax.runs.settings import Settings
-from bap_jax.runs.trust import NOTHING, Trust
 from bap_jax.data import Source, make_batch
 from bap_jax.errors import CheckpointError, DataError, SettingError
-from bap_jax.evaluation import named_threat, compiled
+from bap_jax.evaluation import compiled, named_threat
 from bap_jax.report.rows import NORM_NAMES, format_epsilon, format_sparsity
+from bap_jax.runs.datasets import only_data, split_of
+from bap_jax.runs.plan import PGD_STEPS
+from bap_jax.runs.records import which_of
+from bap_jax.runs.report_inputs import Record, attack_of, one_record_per_arm, stored_arrays
+from bap_jax.runs.restore import stored_network
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.trust import NOTHING, Trust
 from bap_jax.types import Batch, Bounds, Norm
 
 if TYPE_CHECKING:

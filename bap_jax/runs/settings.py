@@ -4,20 +4,16 @@ starts. Reading this needs no jax."""
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from bap_jax.errors import SettingError
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.runs.options import Options, Own, shared
-from bap_jax.runs.parsing import format_radius, of_type, parse_epsilons, parse_fractions, parse_number
+from bap_jax.runs.parsing import format_radius, parse_epsilons, parse_fractions, parse_number
 from bap_jax.runs.slots import (
-    DEFAULTS,
     MOVED,
-    OLD_NAMES,
     SLOTS,
     Row,
     check_name,
@@ -110,11 +106,12 @@ class General:
     gradient_clip: float | None = None
     """Largest L2 norm of the gradient of all weights together; a longer one is scaled down to it. By default unlimited."""
     rate_schedule: Literal["constant", "linear", "cosine", "piecewise", "one-cycle", "cyclic"] = "constant"
-    """How the learning rate goes, step by step: linear and cosine fall to 0, piecewise falls at --rate-boundaries by --rate-factors,
-    one-cycle rises from 1/25 and falls to 1/250000 along cosines, cyclic rises from 0 and falls back, in straight lines."""
+    """How the learning rate goes, step by step: linear and cosine fall to 0, piecewise falls at --rate-boundaries by
+    --rate-factors, one-cycle rises from 1/25 and falls to 1/250000 along cosines, cyclic rises from 0 and falls
+    back, in straight lines."""
     rate_warmup: float | None = None
-    """Fraction of training in which the learning rate rises, from 0 in a straight line: by default 0. With one-cycle, along its own
-    cosine: 0.3. With cyclic, the fraction of each cycle: 0.5."""
+    """Fraction of training in which the learning rate rises, from 0 in a straight line: by default 0. With one-cycle, along its
+    own cosine: 0.3. With cyclic, the fraction of each cycle: 0.5."""
     rate_boundaries: str = "1/2,3/4"
     """Rate schedule piecewise: fractions of training at which the learning rate falls."""
     rate_factors: str = "0.1"
@@ -149,8 +146,8 @@ class Settings(General):
     Args:
       **given: settings by their names. An option is given by its dotted name (``**{"budget.epsilon": 0.3}``), with the others of
         its slot (``budget_options=Uniform(0.3)``), or by the name that it had when all kinds shared one (``epsilon="0.3"``).
-        Options of another kind than the slot's, as :func:`dataclasses.replace` gives them where a kind is replaced, leave what both
-        kinds have from the same base (the learning rate of any optimiser); the others are as they are by default.
+        Options of another kind than the slot's, as :func:`dataclasses.replace` gives them where a kind is replaced, leave what
+        both kinds have from the same base (the learning rate of any optimiser); the others are as they are by default.
 
     Raises:
       SettingError: there is no such setting, or the kind in that slot has no such option, or one of another type.
@@ -256,7 +253,16 @@ class Settings(General):
         _require(self, "ramp_end", self.ramp_end >= self.ramp_begin, f"at least --ramp-begin = {self.ramp_begin}")
         rises = self.final_sparsity >= self.initial_sparsity
         _require(self, "final_sparsity", rises, f"at least --initial-sparsity = {self.initial_sparsity}")
-        counts = ["epochs", "batch_size", "validation_steps", "validation_limit", "validations", "log_every", "keep", "rate_cycles"]
+        counts = [
+            "epochs",
+            "batch_size",
+            "validation_steps",
+            "validation_limit",
+            "validations",
+            "log_every",
+            "keep",
+            "rate_cycles",
+        ]
         counts += [name for name in ("steps", "frequency", "limit", "image_size") if getattr(self, name) is not None]
         for name in counts:
             _require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
@@ -319,7 +325,7 @@ class Settings(General):
             fits = self.rate_schedule == schedule or not told(name)
             _require(self, name, fits, f"nothing with --rate-schedule {self.rate_schedule}: it is a setting of {schedule}")
         boundaries = parse_fractions("--rate-boundaries", self.rate_boundaries)
-        rise = boundaries and list(boundaries) == sorted(set(boundaries)) and 0 < boundaries[0] and boundaries[-1] < 1
+        rise = boundaries and list(boundaries) == sorted(set(boundaries)) and boundaries[0] > 0 and boundaries[-1] < 1
         _require(self, "rate_boundaries", bool(rise), "fractions of training in (0, 1), each above the one before")
         if self.rate_schedule == "piecewise":
             expected = f"boundaries not before the warm-up's end, --rate-warmup = {warmup:g}"
@@ -354,7 +360,7 @@ class Settings(General):
         return Ramp(self.initial_sparsity, self.final_sparsity, begin, end, frequency)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as `config.json` holds them, options by their dotted names; what they are given to makes the same settings.
+        """Plain values, as `config.json` holds them, options by their dotted names; from them the same settings are made again.
 
         >>> told = Settings(budget="uniform", epsilon="0.3").as_dict()
         >>> told["schema"], told["budget"], told["budget.epsilon"], Settings(**told).as_dict() == told
@@ -376,8 +382,10 @@ class Settings(General):
         return self.rate_schedule != "constant" or bool(self.rate_warmup)
 
     def leaves(self) -> dict[str, Any]:
-        """What the state carries of these settings, by dotted names, each with a value that a step can be compiled with: runs of one
-        vmapped group may differ in it."""
+        """What the state carries of these settings, by dotted names, each with a value that a step can be compiled with.
+
+        Runs of one vmapped group may differ in it.
+        """
         default = General()
         found = {name: getattr(default, name) for name in VARIED}
         for slot in SLOTS:

@@ -14,9 +14,9 @@ from bap_jax.errors import SettingError
 from bap_jax.evaluation import Check
 from bap_jax.export import export_network
 from bap_jax.export.packing import file_bytes, pack
-from bap_jax.models.flops import count_flops
 from bap_jax.mathematics.masks import compression_ratio
 from bap_jax.models import count_parameters
+from bap_jax.models.flops import count_flops
 
 COUNTED = "FLOPs of all kernels are counted"
 

@@ -88,9 +88,7 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
         "loss": {
             "mix": Row(_MAKE + "mix", options.Mix),
             "madry": Row(_MAKE + "madry", options.Smoothed),
-            "trades": Row(
-                _MAKE + "trades", options.Divergence, leaves={"beta": 6.0}, auto={"objective": "kl"}, method="trades"
-            ),
+            "trades": Row(_MAKE + "trades", options.Divergence, leaves={"beta": 6.0}, auto={"objective": "kl"}, method="trades"),
             "mart": Row(_MAKE + "mart", options.Divergence, leaves={"beta": 6.0}, method="mart"),
             "mma": Row(_MAKE + "mma_loss", options.Smoothed),
             "clean": Row(_MAKE + "clean", options.Smoothed),
@@ -102,16 +100,32 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
 )
 _FOREIGN = Row("", Own, attacks=True)  # of a name that stands in no table
 
-# Settings that once had one name for all kinds: where each stands now, as an option of the kind in that slot. epsilon_max is three
-# options: of cutoff-scale, of mma and of cat.
+# Settings that once had one name for all kinds: where each stands now, as an option of the kind in that slot. epsilon_max is
+# three options: of cutoff-scale, of mma and of cat.
 MOVED: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         **{
             name: ("budget", name)
-            for name in (
-                "epsilon search search_steps num_bisections path halving example cutoff cutoff_over wrong scale epsilon_max "
-                "epsilon_min epsilon_step epsilon_rate epsilon_warmup label_factor tau_rises"
-            ).split()
+            for name in [
+                "epsilon",
+                "search",
+                "search_steps",
+                "num_bisections",
+                "path",
+                "halving",
+                "example",
+                "cutoff",
+                "cutoff_over",
+                "wrong",
+                "scale",
+                "epsilon_max",
+                "epsilon_min",
+                "epsilon_step",
+                "epsilon_rate",
+                "epsilon_warmup",
+                "label_factor",
+                "tau_rises",
+            ]
         },
         "attack_steps": ("attack", "num_steps"),
         "step_size": ("attack", "step_size"),
@@ -201,7 +215,9 @@ def told_options(slot: str, kind: str, start: Options, told: Mapping[str, Any], 
     for name, value in told.items():
         if name not in types:
             others = " and ".join(holders(slot, name))
-            expected = f"nothing with --{slot} {kind}; " + (f"it is an option of {others}" if others else "there is no such option")
+            expected = f"nothing with --{slot} {kind}; " + (
+                f"it is an option of {others}" if others else "there is no such option"
+            )
             raise SettingError(f"{slot}.{name}", value, expected + where)
     typed = {name: of_type(f"{slot}.{name}", value, types[name], where) for name, value in told.items()}
     return type(start)(**start.values() | typed)

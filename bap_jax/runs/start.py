@@ -13,8 +13,8 @@ from bap_jax.checkpoint import Network, describe
 from bap_jax.data import Source
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.mathematics.masks import count_prunable, fitted_masks, full_masks, measured_sparsity
-from bap_jax.runs.restore import fitted, restore_checkpoint
 from bap_jax.runs.recipe import model_of
+from bap_jax.runs.restore import fitted, restore_checkpoint
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.weights import read_network
 
@@ -126,5 +126,7 @@ def _check_sparsity(settings: Settings, network: Network) -> None:
         return
     measured, layers = float(measured_sparsity(network.masks)), sum(bool(mask.ndim) for mask in jax.tree.leaves(network.masks))
     if measured > settings.final_sparsity + layers / count_prunable(network.masks):
-        expected = f"at least {measured:g}, the sparsity of what --init-from begins with; --pruner dense keeps its masks as they are"
+        expected = (
+            f"at least {measured:g}, the sparsity of what --init-from begins with; --pruner dense keeps its masks as they are"
+        )
         raise SettingError("--final-sparsity", settings.final_sparsity, expected)

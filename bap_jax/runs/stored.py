@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bap_jax.runs.parsing import of_type
-from bap_jax.runs.settings import General, Settings
-from bap_jax.runs.slots import SLOTS, place_of, told_options
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Check
 from bap_jax.report import check_rows
+from bap_jax.runs.parsing import of_type
+from bap_jax.runs.settings import General, Settings
+from bap_jax.runs.slots import SLOTS, place_of, told_options
 
 RECORD = {"step": int, "plan": dict, "rows": list, "checks": list, "versions": dict}  # what every evaluation holds
 PLAN = ("attack", "norm", "epsilon", "split", "checkpoint", "seed")
@@ -67,7 +67,9 @@ def settings_from(config: Mapping[str, Any], where: str = "") -> Settings:
             raise SettingError(name, value, expected)
     kinds = Settings(**given)
     for slot in SLOTS:
-        told = {name.partition(".")[2]: value for name, value in config.items() if name.partition(".")[0] == slot and name != slot}
+        told = {
+            name.partition(".")[2]: value for name, value in config.items() if name.partition(".")[0] == slot and name != slot
+        }
         given[f"{slot}_options"] = told_options(slot, kinds.kind(slot), kinds.options(slot), told, where)
     return Settings(**given)
 

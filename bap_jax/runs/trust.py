@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bap_jax.atomic import json_text, write_atomic
-from bap_jax.runs.settings import PLUGINS
 from bap_jax.errors import RunWarning, SettingError
 from bap_jax.plugins import is_import_path
+from bap_jax.runs.settings import PLUGINS
 
 CODE = ("data", *PLUGINS)  # settings that may name code
 NETWORK = ("data", "model")  # those of them that a trained network is rebuilt and attacked with

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.attacks import pgd
-from bap_jax.runs.settings import Settings
 from bap_jax.data import evaluation_batches
 from bap_jax.mathematics import successful
 from bap_jax.mathematics.objectives import cross_entropy
+from bap_jax.runs.settings import Settings
 from bap_jax.training import TrainState
 from bap_jax.types import Apply, Array, Batch, Bounds, Norm, Pruner
 

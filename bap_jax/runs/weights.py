@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +13,6 @@ import numpy as np
 
 from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import Checkpoints, Network, check_run, open_run, read_json, versions
-from bap_jax.runs.datasets import example_of
-from bap_jax.runs.naming import IMPORTED
-from bap_jax.runs.restore import stored_network
-from bap_jax.runs.settings import Settings
-from bap_jax.runs.trust import NOTHING, Trust, code_in, remember
 from bap_jax.data import Source
 from bap_jax.errors import SettingError
 from bap_jax.export import (
@@ -38,6 +32,11 @@ from bap_jax.export import (
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.models import NETWORKS, build, count_parameters
 from bap_jax.plugins import import_object, is_import_path
+from bap_jax.runs.datasets import example_of
+from bap_jax.runs.naming import IMPORTED
+from bap_jax.runs.restore import stored_network
+from bap_jax.runs.settings import Settings
+from bap_jax.runs.trust import NOTHING, Trust, code_in, remember
 from bap_jax.types import ModelState, Params
 
 FORMATS = ("safetensors",)

@@ -1,4 +1,4 @@
-"""A run folder that d991d9c wrote, stopped half-way and evaluated, is one of today's: evaluated, reported, exported, gone on with.
+"""A run folder that d991d9c wrote, stopped half-way and evaluated, is read: evaluated, reported, exported, gone on with.
 
 It was made by that commit's code: ``bap train --data digits --model mlp --limit 160 --batch-size 32 --steps 40 --attack-steps 3
 --scale 1.1 --epsilon-max 0.5 --optimizer sgd --learning-rate 0.1 --final-sparsity 0.97 --ramp-end 0.2 --seed 3``, interrupted.
@@ -21,9 +21,7 @@ from bap_jax.runs.restore import settings_of
 from bap_jax.runs.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*saved by an earlier version, without digests")
-ARM = (
-    "blind, attack steps 3, path ray, halving linear, wrong zero, scale 1.1, epsilon max 0.5, optimizer sgd, learning rate 0.1"
-)
+ARM = "blind, attack steps 3, path ray, halving linear, wrong zero, scale 1.1, epsilon max 0.5, optimizer sgd, learning rate 0.1"
 
 
 @pytest.fixture

@@ -96,7 +96,10 @@ REFUSED = {
     "negative_label_factor": ({"budget": "cat", "label_factor": -1.0}, "--budget.label-factor = -1.0"),
     "negative_beta": ({"loss": "mart", "beta": -1.0}, "--loss.beta = -1.0"),
     "tau_falls": ({"budget": "fat", "tau_rises": "0.5,0.2"}, "--budget.tau-rises = '0.5,0.2'"),
-    "tau_beyond_training": ({"budget": "fat", "tau_rises": "50,90"}, "--budget.tau-rises = '50,90': expected fractions of training"),
+    "tau_beyond_training": (
+        {"budget": "fat", "tau_rises": "50,90"},
+        "--budget.tau-rises = '50,90': expected fractions of training",
+    ),
     "tau_no_number": ({"budget": "fat", "tau_rises": "soon"}, "--budget.tau-rises = 'soon'"),
 }
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from safetensors.numpy import load_file
 from earlier import schema_1
+from safetensors.numpy import load_file
 from told import told
 
 from bap_jax.checkpoint import Checkpoints, as_target
@@ -20,8 +20,8 @@ from bap_jax.runs.loop import check_out, train
 from bap_jax.runs.naming import arm_of
 from bap_jax.runs.optimizer import rate_shape, shape_at
 from bap_jax.runs.recipe import recipe_of
-from bap_jax.runs.run import prepare
 from bap_jax.runs.records import evaluations_of
+from bap_jax.runs.run import prepare
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_in
 from bap_jax.sweeps import vmapped
@@ -172,7 +172,6 @@ def prepared(**changes):
 
 def test_runs_of_other_lengths_share_a_step_and_no_schedule():
     runs = [prepared(steps=steps, rate_schedule=name) for steps, name in ((4, "linear"), (8, "linear"), (4, "cosine"))]
-    train = runs[0].splits.train
     steps = [run.compiled(0, run.recipe()) for run in runs]
     assert steps[0] is steps[1] is steps[2]
     assert vmapped.group_key(runs[0]) != vmapped.group_key(runs[2])
@@ -270,7 +269,7 @@ def test_the_average_is_of_the_pruned_weights_and_is_evaluated_and_exported(bap,
         "log_every": 1,
     }
     run = prepared(**changes)
-    train_set, state = run.splits.train, vmapped._first_state(run)
+    state = vmapped._first_state(run)
     plain = prepared(**changes | {"ema": 0.0})
     step = run.compiled(0, run.recipe())
     assert step is plain.compiled(0, plain.recipe())

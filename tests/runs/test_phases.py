@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from phases_for_tests import MODEL, PHASES, phases, slots, trained
 
 import bap_jax as bap
 from bap_jax.checkpoint import Checkpoints, read_metrics
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import full_masks, magnitude_masks
 from bap_jax.types import Length, Phase
-from phases_for_tests import MODEL, PHASES, phases, slots, trained
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 

@@ -23,9 +23,18 @@ TOO_WIDE = {
     ),
     "epsilon_of_fat": (["--budget", "fat", "--epsilon", "1.1"], "--budget.epsilon = 1.1: expected at most 1"),
     "epsilon_rms": (["--budget", "uniform", "--norm", "rms", "--epsilon", 16], "the rms size of the box [0, 1]; 16/255?"),
-    "epsilon_l2": (["--budget", "uniform", "--norm", "l2", "--epsilon", 128], "--budget.epsilon = 128: expected at most 8, the l2 size"),
-    "epsilon_l1": (["--budget", "uniform", "--norm", "l1", "--epsilon", 65], "--budget.epsilon = 65: expected at most 64, the l1 size"),
-    "epsilon_max": (["--epsilon-max", 255], "--budget.epsilon-max = 255: expected at most 1, the linf size of the box [0, 1]; 255/255?"),
+    "epsilon_l2": (
+        ["--budget", "uniform", "--norm", "l2", "--epsilon", 128],
+        "--budget.epsilon = 128: expected at most 8, the l2 size",
+    ),
+    "epsilon_l1": (
+        ["--budget", "uniform", "--norm", "l1", "--epsilon", 65],
+        "--budget.epsilon = 65: expected at most 64, the l1 size",
+    ),
+    "epsilon_max": (
+        ["--epsilon-max", 255],
+        "--budget.epsilon-max = 255: expected at most 1, the linf size of the box [0, 1]; 255/255?",
+    ),
     "epsilon_min": (["--budget", "mma", "--epsilon-min", 2], "--budget.epsilon-min = 2: expected at most 1"),
     "epsilon_step": (["--budget", "cat", "--epsilon-step", 2], "--budget.epsilon-step = 2: expected at most 1"),
     "cutoff": (["--cutoff", "constant:8"], "--budget.cutoff constant = 8: expected at most 1"),
@@ -64,7 +73,9 @@ def test_the_whole_box_stays_allowed():
 def test_a_wider_box_has_room_for_more():
     wide = Bounds(-1.0, 1.0)
     Settings(data=OWN, budget="uniform", epsilon="1.5").check_radii(wide)
-    with pytest.raises(SettingError, match=r"--budget.epsilon = 8: expected at most 2, the linf size of the box \[-1, 1\]; 8/255\?"):
+    with pytest.raises(
+        SettingError, match=r"--budget.epsilon = 8: expected at most 2, the linf size of the box \[-1, 1\]; 8/255\?"
+    ):
         Settings(data=OWN, budget="uniform", epsilon="8").check_radii(wide)
     AttackPlan(epsilon="1.5").check_radii(wide)
     Settings(budget=f"{OWN[:-5]}own_budget", epsilon="8").check_radii(Bounds())  # its own budget, its own units

@@ -39,7 +39,12 @@ def test_a_run_is_a_function_again(run):
     np.testing.assert_array_equal(net(np.zeros((2, 4, 4, 1), np.uint8) + 255), net(np.ones((2, 4, 4, 1))))
     assert net.params["hidden"] is net.network.params["hidden"] and net.model_state == {}
     assert float(bap.measured_sparsity(net.masks)) == pytest.approx(0.9, abs=0.02)
-    assert (net.about["step"], net.about["finished"], net.about["phase_name"], net.about["data"]) == (4, True, "train", SETTINGS.data)
+    assert (net.about["step"], net.about["finished"], net.about["phase_name"], net.about["data"]) == (
+        4,
+        True,
+        "train",
+        SETTINGS.data,
+    )
     with pytest.raises(SettingError, match=r"images = .*a batch \[B, 4, 4, 1\]"):
         net(images[0])
 
@@ -82,5 +87,3 @@ def test_a_run_of_objects_is_read_with_its_model(tmp_path):
         net.evaluate(attack="fgsm")
     with pytest.raises(CheckpointError, match="params/out"):
         bap.load(tmp_path, model=small(4))
-
-

@@ -19,7 +19,7 @@ OWN = "plugins_for_tests"
 
 
 def test_every_row_has_a_factory_a_default_and_leaves_that_are_its_options():
-    assert MODELS == tuple(NETWORKS) and set(DEFAULTS) == set(SLOTS)
+    assert tuple(NETWORKS) == MODELS and set(DEFAULTS) == set(SLOTS)
     for rows in SLOTS.values():
         for row in rows.values():
             assert callable(import_object("factory", row.factory))
@@ -49,7 +49,10 @@ def test_another_kind_takes_over_what_means_the_same():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"budget": "uniform", "scale": 1.0}, "budget.scale = 1.0: expected nothing with --budget uniform; it is an option of cutoff-s"),
+        (
+            {"budget": "uniform", "scale": 1.0},
+            "budget.scale = 1.0: expected nothing with --budget uniform; it is an option of cutoff-s",
+        ),
         ({"budget.alpha": 1.0}, "budget.alpha = 1.0: expected nothing with --budget cutoff-scale; there is no such option"),
         ({"scale": "much"}, "budget.scale = 'much': expected a number"),
         ({"budget": "uniform", "epsilon": "1/0"}, "budget.epsilon = '1/0': expected a number or a fraction such as 8/255"),
