@@ -177,7 +177,7 @@ def _named(phase: Phase, named: Mapping[str, tuple[str, Mapping[str, Any]]], inf
         told |= options
     try:
         settings = Settings(**told)
-    except TypeError as error:
+    except SettingError as error:
         raise SettingError(f"slots of the phase {phase.name}", told, f"names and options of settings ({error})") from None
     return recipe_of(settings.check(), info)
 
