@@ -107,9 +107,28 @@ def normalized(kernel: Array, weight: Array, *, epsilon: float = 1e-5) -> Array:
     means = jnp.sum(kernel, axis=1) / count
     centred = kernel - means[:, None] - means[None, :] + jnp.sum(means) / count
     centred = centred * (real[:, None] * real[None, :])
-    shift = epsilon * count * jnp.eye(kernel.shape[0], dtype=jnp.float32)
-    factor = jax.scipy.linalg.cho_factor(centred + shift)
-    return jax.scipy.linalg.cho_solve(factor, centred)
+    return _shrunk(centred, epsilon * count)
+
+
+@jax.custom_vjp
+def _shrunk(kernel: Array, shift: Array) -> Array:
+    """``K (K + c I)⁻¹`` of a symmetric K. Its derivative needs no other factorisation than its value."""
+    return _forward(kernel, shift)[0]
+
+
+def _forward(kernel: Array, shift: Array):
+    factor, _ = jax.scipy.linalg.cho_factor(kernel + shift * jnp.eye(kernel.shape[-1], dtype=kernel.dtype))
+    return jax.scipy.linalg.cho_solve((factor, False), kernel), (factor, shift)
+
+
+def _backward(residuals, gradient: Array):
+    """dR = c (K + c I)⁻¹ dK (K + c I)⁻¹; the shift is held fixed."""
+    factor, shift = residuals
+    once = jax.scipy.linalg.cho_solve((factor, False), gradient)
+    return shift * jax.scipy.linalg.cho_solve((factor, False), once.T).T, jnp.zeros_like(shift)
+
+
+_shrunk.defvjp(_forward, _backward)
 
 
 def nhsic(first: Array, second: Array) -> Array:
