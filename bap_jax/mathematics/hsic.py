@@ -41,7 +41,8 @@ def gaussian_kernel(features: Array, sigma: float | Array = 5.0) -> Array:
     if isinstance(sigma, float | int) and not 0 < sigma < float("inf"):
         raise SettingError("sigma", sigma, "a positive number")
     rows = _rows(features)
-    rows = rows - jnp.mean(rows, axis=0, keepdims=True)  # distances stay, and squares are as small as can be
+    # distances stay, whatever is subtracted, and squares become small; no gradient goes that way into rows of padding
+    rows = rows - jax.lax.stop_gradient(jnp.mean(rows, axis=0, keepdims=True))
     squares = jnp.sum(rows * rows, axis=1)
     between = squares[:, None] + squares[None, :] - 2.0 * _products(rows, rows)
     between = jnp.where(jnp.eye(rows.shape[0], dtype=bool), 0.0, jnp.maximum(between, 0.0))

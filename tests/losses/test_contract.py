@@ -8,16 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from loss_values import ATTACKED, CLEAN, LABELS, B, K, value
-from told import told
+from loss_values import ATTACKED, CLEAN, INFO, LABELS, B, K, teach, value
 
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.attacks import fgsm
 from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch
 
-LOSSES = {name: getattr(losses, name)() for name in ("clean", "mix", "madry", "mma", "trades", "mart")}
-MODEL = models.from_function(lambda key, x: {"w": jax.random.normal(key, (4, K))}, lambda params, x: x @ params["w"])
+LOSSES = {name: getattr(losses, name)() for name in ("clean", "mix", "madry", "mma", "trades", "mart")} | {
+    "distill": losses.distill(teach),
+    "distill_hsic": losses.distill_hsic(teach, lambda_x=0.1, lambda_y=0.2, sigma=1.0, epsilon=0.1),
+}
+MODEL = models.from_function(
+    lambda key, x: {"w": jax.random.normal(key, (4, K))},
+    lambda params, x: (x @ params["w"], {"features": jnp.tanh(x @ params["w"])}),
+)
 BATCH = Batch(jax.random.uniform(jax.random.key(0), (B, 4)), LABELS, jnp.arange(B), jnp.ones(B))
 
 each = pytest.mark.parametrize("name", LOSSES)
@@ -75,7 +80,7 @@ def program(name):
         assert len(passes) == 1, "BatchNorm statistics would move more than once"
         return result
 
-    start = init_state(MODEL, *slots, key=jax.random.key(0), images=BATCH.images, info=told(B))
+    start = init_state(MODEL, *slots, key=jax.random.key(0), images=BATCH.images, info=INFO)
     return jax.tree.map(np.array, start._replace(key=jax.random.key_data(start.key))), jax.jit(traced, donate_argnums=0)
 
 
@@ -105,7 +110,7 @@ def test_it_is_one_pass_and_one_program_and_keeps_the_form_of_its_state(name):
 @each
 def test_what_its_state_holds_may_differ_between_copies(name):
     loss = LOSSES[name]
-    state = loss.init({"w": jnp.ones((4, K))}, {}, told(B))
+    state = loss.init({"w": jnp.ones((4, K))}, {}, INFO)
     if not jax.tree.leaves(state):
         return
     both = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf]), state)
