@@ -9,11 +9,12 @@ from bap_jax.errors import SettingError
 from bap_jax.types import Array, Pruner, PyTree
 
 
-def s2ap(pruner: Pruner, *, gamma: float = 0.05) -> Pruner:
+def s2ap(pruner: Pruner, *, gamma: float = 5e-3) -> Pruner:
     """Sharpness in score space: ``min_s max_z L(w ⊙ M(s + z))`` with ``‖z_l‖ ≤ γ ‖s_l‖`` in each layer.
 
     The inner maximum is one step along the gradient: ``z_l = γ ‖s_l‖ g_l / ‖g_l‖``; the shifted scores choose the mask.
-    Known of the original: the objective and its constraint. Not known, and ours: γ, the single step, no warm-up.
+    Known of the original: the objective and its constraint. Not known, and ours: γ
+    (as large as that of :func:`awp`), the single step, no warm-up.
 
     Args:
       pruner: one that trains scores, e.g. :func:`bap_jax.pruners.hydra` or :func:`bap_jax.pruners.harp`.
