@@ -54,10 +54,12 @@ def robust_bird(sparsity: float, *, frequency: int, tolerance: float = 0.08, pru
       >>> pruner = robust_bird(0.5, frequency=10, prunable=lambda path, leaf: True)
       >>> weights, state = pruner.init(jax.random.key(0), {"w": jnp.array([[1.0, 2.0]])})
       >>> update = jax.jit(pruner.update)
+      >>> seen = []
       >>> for epoch in range(5):
       ...     weights, state = update(jax.random.key(1), jnp.int32(9 + 10 * epoch), weights, None, state)
-      ...     print(drawn(state), end=" ")
-      False False False False True
+      ...     seen.append(drawn(state))
+      >>> seen
+      [False, False, False, False, True]
 
     References:
       Chen et al. 2022, "Sparsity Winning Twice: Better Robust Generalization from More Efficient Training"
