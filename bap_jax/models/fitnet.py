@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from bap_jax.models.conv import ConvKind, conv_layer, max_pool
-from bap_jax.models.layers import check_pictures, glorot, normalize_pixels
+from bap_jax.models.layers import check_pictures, check_widths, glorot, normalize_pixels
 from bap_jax.types import Array, Outputs
 
 STAGES = ((32, 32, 32, 48, 48), (80,) * 5, (128,) * 5)
+LAYERS = (*(f"conv{number}_{layer}" for number, widths in enumerate(STAGES, 1) for layer in range(1, len(widths) + 1)), "fc1")
 
 
 class FitNet4(nn.Module):
@@ -27,6 +28,7 @@ class FitNet4(nn.Module):
       conv: ``"plain"`` or ``"fast"``, see :func:`bap_jax.models.conv.fast_conv`.
       axis_name: accepted so that all networks have the same settings; there is no BatchNorm here.
       dtype: of the computation, default that of the images; parameters and logits are float32.
+      widths: of single layers by name, as compaction leaves them (``{"conv1_1": 12}``); the others keep theirs.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -45,19 +47,21 @@ class FitNet4(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    widths: Mapping[str, int] | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
         check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
-        taps = {}
+        taps, own = {}, check_widths(self.widths, LAYERS)
         for number, widths in enumerate(STAGES, 1):
             for layer, features in enumerate(widths, 1):
                 name = f"conv{number}_{layer}"
-                x = nn.relu(conv_layer(features, 3, conv=self.conv, kernel_init=glorot, dtype=self.dtype, name=name)(x))
+                conv = conv_layer(own.get(name, features), 3, conv=self.conv, kernel_init=glorot, dtype=self.dtype, name=name)
+                x = nn.relu(conv(x))
             taps[f"stage{number}"] = x
             x = max_pool(x) if number < len(STAGES) else jnp.max(x, axis=(1, 2))
         taps["pooled"] = x
-        x = taps["fc1"] = nn.Dense(500, kernel_init=glorot, dtype=self.dtype, name="fc1")(x)
+        x = taps["fc1"] = nn.Dense(own.get("fc1", 500), kernel_init=glorot, dtype=self.dtype, name="fc1")(x)
         logits = nn.Dense(self.num_classes, kernel_init=glorot, dtype=self.dtype, name="head")(x)
         return Outputs(logits.astype(jnp.float32), taps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -93,6 +93,25 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any = None, name: str 
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=BATCH_NORM_EPSILON, axis_name=axis_name, dtype=dtype, name=name
     )
+
+
+def check_widths(widths: Mapping[str, int] | None, layers: Sequence[str]) -> dict[str, int]:
+    """The width of each layer that was given one, by its path, as compaction leaves a network: ``{"block1/conv1": 11, ...}``.
+
+    Raises:
+      SettingError: a layer that the network does not have, or a width that is no positive whole number.
+
+    Example:
+      >>> check_widths(None, ("fc1",)), check_widths({"fc1": 3}, ("fc1", "fc2"))
+      ({}, {'fc1': 3})
+    """
+    found = dict(widths or {})
+    for layer, width in found.items():
+        if layer not in layers:
+            raise SettingError("widths", layer, f"layers of the network: {', '.join(layers)}")
+        if not isinstance(width, int) or width < 1:
+            raise SettingError(f"widths[{layer!r}]", width, "a positive integer")
+    return found
 
 
 def flatten(images: Array) -> Array:

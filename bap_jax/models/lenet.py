@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from bap_jax.models.conv import ConvKind, conv_layer, max_pool
-from bap_jax.models.layers import check_pictures, flatten, glorot, normalize_pixels
+from bap_jax.models.layers import check_pictures, check_widths, flatten, glorot, normalize_pixels
 from bap_jax.types import Array, Outputs
 
 
@@ -26,6 +26,7 @@ class LeNet5(nn.Module):
       conv: ``"plain"`` or ``"fast"``, see :func:`bap_jax.models.conv.fast_conv`.
       axis_name: accepted so that all networks have the same settings; there is no BatchNorm here.
       dtype: of the computation, default that of the images; parameters and logits are float32.
+      widths: of single layers by name, as compaction leaves them (``{"conv1": 12}``); the others keep theirs.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -47,17 +48,18 @@ class LeNet5(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    widths: Mapping[str, int] | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
         check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
-        taps = {}
+        taps, own = {}, check_widths(self.widths, ("conv1", "conv2", "fc1"))
         for name, features in (("conv1", 32), ("conv2", 64)):
-            x = conv_layer(features, 5, conv=self.conv, kernel_init=glorot, dtype=self.dtype, name=name)(x)
+            x = conv_layer(own.get(name, features), 5, conv=self.conv, kernel_init=glorot, dtype=self.dtype, name=name)(x)
             x = taps[name] = nn.relu(x)
             x = max_pool(x)
-        x = nn.Dense(self.hidden, kernel_init=glorot, dtype=self.dtype, name="fc1")(flatten(x))
+        x = nn.Dense(own.get("fc1", self.hidden), kernel_init=glorot, dtype=self.dtype, name="fc1")(flatten(x))
         x = taps["fc1"] = nn.relu(x)
         logits = nn.Dense(self.num_classes, kernel_init=glorot, dtype=self.dtype, name="head")(x)
         return Outputs(logits.astype(jnp.float32), taps)

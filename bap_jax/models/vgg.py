@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from bap_jax.models.conv import ConvKind, conv_layer, max_pool
-from bap_jax.models.layers import batch_norm, check_pictures, flatten, glorot, normalize_pixels
+from bap_jax.models.layers import batch_norm, check_pictures, check_widths, flatten, glorot, normalize_pixels
 from bap_jax.types import Array, Outputs
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+LAYERS = tuple(f"conv{number}_{layer}" for number, widths in enumerate(BLOCKS, 1) for layer in range(1, len(widths) + 1))
 
 
 class VGG16(nn.Module):
@@ -32,6 +33,7 @@ class VGG16(nn.Module):
       conv: ``"plain"`` or ``"fast"``, see :func:`bap_jax.models.conv.fast_conv`.
       axis_name: mapped axis over which BatchNorm takes its statistics, or None.
       dtype: of the computation, default that of the images; parameters and logits are float32.
+      widths: of single layers by name, as compaction leaves them (``{"conv1_1": 12, "fc1": 100}``); the others keep theirs.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -53,16 +55,19 @@ class VGG16(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    widths: Mapping[str, int] | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
         check_pictures(images)
         x = normalize_pixels(images, self.mean, self.std)
-        taps = {}
+        taps, own = {}, check_widths(self.widths, (*LAYERS, *(f"fc{number}" for number in range(1, len(self.hidden) + 1))))
         for number, widths in enumerate(BLOCKS, 1):
             for layer, features in enumerate(widths, 1):
                 place = f"{number}_{layer}"
-                x = conv_layer(features, 3, conv=self.conv, kernel_init=glorot, dtype=self.dtype, name=f"conv{place}")(x)
+                name = f"conv{place}"
+                conv = conv_layer(own.get(name, features), 3, conv=self.conv, kernel_init=glorot, dtype=self.dtype, name=name)
+                x = conv(x)
                 if self.batch_norm:
                     x = batch_norm(train, self.axis_name, self.dtype, f"bn{place}")(x)
                 x = nn.relu(x)
@@ -70,6 +75,7 @@ class VGG16(nn.Module):
             x = max_pool(x) if min(x.shape[1:3]) > 1 else x
         x = flatten(x)
         for number, width in enumerate(self.hidden, 1):
-            x = taps[f"fc{number}"] = nn.Dense(width, kernel_init=glorot, dtype=self.dtype, name=f"fc{number}")(x)
+            name = f"fc{number}"
+            x = taps[name] = nn.Dense(own.get(name, width), kernel_init=glorot, dtype=self.dtype, name=name)(x)
         logits = nn.Dense(self.num_classes, kernel_init=glorot, dtype=self.dtype, name="head")(x)
         return Outputs(logits.astype(jnp.float32), taps)
