@@ -18,7 +18,7 @@ PACKAGE = ROOT / "bap_jax"
 VOCABULARY = {"types", "errors", "plugins", "renamed", "atomic", "inputs", "threads", "timing"}
 FOUNDATION = VOCABULARY | {"mathematics"}
 EDGES = {"models", "data", "checkpoint", "parallel", "export", "report"}
-LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "losses", "training"}  # never jit, hold no global state
+LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "losses", "training", "structure"}  # never jit, hold no global state
 COMPOSITION = {"cli", "__init__", "__main__"}
 MAY_IMPORT = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "pruners": FOUNDATION,
     "losses": FOUNDATION,
     "training": FOUNDATION,
+    "structure": FOUNDATION,
     "evaluation": FOUNDATION | {"attacks"},
     **dict.fromkeys(EDGES, FOUNDATION),
     "runs": LOWER | EDGES | {"evaluation"},
