@@ -11,6 +11,7 @@ from bap_jax.pruners.magnitude import CappedState, MagnitudeState, magnitude
 from bap_jax.pruners.robust_bird import RobustBirdState, drawn, robust_bird
 from bap_jax.pruners.score_search import ScoreState
 from bap_jax.pruners.sharpness import awp, s2ap
+from bap_jax.pruners.structured import structured
 from bap_jax.pruners.twin_rep import TwinRepState, twin_rep
 from bap_jax.pruners.wrap_optax import wrap_optax
 
@@ -40,6 +41,7 @@ __all__ = [
     "robust_admm",
     "robust_bird",
     "s2ap",
+    "structured",
     "twin_rep",
     "wrap_optax",
 ]
