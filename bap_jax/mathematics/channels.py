@@ -9,6 +9,11 @@ import numpy as np
 Tree = Literal["params", "model_state"]
 
 
+# A kernel makes channels, and the next one's input axis reads them, for it is summed over; of the vectors with an entry per
+# channel, one that is multiplied onto them scales, as BatchNorm's scale, and the others follow: biases and statistics.
+Role = Literal["makes", "reads", "scales", "follows"]
+
+
 class Slice(NamedTuple):
     """What the groups of a family have of one axis of one array."""
 
@@ -16,8 +21,7 @@ class Slice(NamedTuple):
     path: str  # as bap_jax.mathematics.masks.leaf_paths names it
     axis: int
     indices: np.ndarray  # [num_groups, entries]: group g has these entries of the axis
-    consumed: bool  # the axis is summed over: a layer reads the channels here, it does not make them
-    scales: bool = False  # a vector that is multiplied onto the channels, as BatchNorm's scale
+    role: Role
 
 
 class Family(NamedTuple):

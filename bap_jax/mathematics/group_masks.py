@@ -302,11 +302,11 @@ def _form(structure: str, sizes: tuple[int, int, int], block: tuple[int, int]) -
 def _coupled(leaves: dict[str, Array], family: Family, criterion: Criterion) -> _Structures:
     pieces = [piece for piece in family.slices if piece.tree == "params"]
     if criterion == "batch_norm":
-        scored = [piece for piece in pieces if piece.scales]
+        scored = [piece for piece in pieces if piece.role == "scales"]
         if not scored:
             raise SettingError("criterion", criterion, f"another one: no BatchNorm scales the channels of {family.name}")
     else:
-        makers = [piece for piece in pieces if not piece.consumed and leaves[piece.path].ndim > 1]
+        makers = [piece for piece in pieces if piece.role == "makes"]
         scored = makers or pieces
 
     def pool(power: Callable[[Array], Array]) -> Array:

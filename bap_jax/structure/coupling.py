@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bap_jax.mathematics.channels import Family, Groups, Slice
+from bap_jax.mathematics.channels import Family, Groups, Role, Slice
 from bap_jax.structure._channels import FIXED, Channels
 from bap_jax.structure._layers import find_layers
 from bap_jax.structure._program import Program, abstract_images, of_images, trace
@@ -51,8 +51,8 @@ def groups_of(model: Model, params: Params, model_state: ModelState, image_shape
       ...     return Outputs(jax.nn.relu(images @ params["a"]) @ params["b"], {}), model_state
       >>> params = {"a": jnp.ones((2, 5)), "b": jnp.ones((5, 3))}
       >>> (family,) = groups_of(Model(None, apply), params, {}, (2,)).families
-      >>> family.size, [(piece.path, piece.axis, piece.consumed) for piece in family.slices]
-      (5, [('a', 1, False), ('b', 0, True)])
+      >>> family.size, [(piece.path, piece.axis, piece.role) for piece in family.slices]
+      (5, [('a', 1, 'makes'), ('b', 0, 'reads')])
     """
     return couple(model, params, model_state, image_shape).groups
 
@@ -107,16 +107,23 @@ def _family(
     groups: Sequence[Mapping[tuple[int, int], Sequence[int]]],
 ) -> Family:
     leaves, shapes = channels.program.leaves, channels.program.shapes
+
+    def role(place: int, axis: int) -> Role:
+        if (place, axis) in consumed:
+            return "reads"
+        if sum(size > 1 for size in shapes[leaves[place].value]) > 1:
+            return "makes"
+        return "scales" if place in scales else "follows"
+
     slices = tuple(
         Slice(
             leaves[place].tree,
             leaves[place].path,
             axis,
             np.array([group[place, axis] for group in groups]),
-            consumed=(place, axis) in consumed,
-            scales=place in scales and len(shapes[leaves[place].value]) == 1,
+            role(place, axis),
         )
         for place, axis in groups[0]
     )
-    makers = [place for place, axis in groups[0] if (place, axis) not in consumed and len(shapes[leaves[place].value]) > 1]
-    return Family(leaves[makers[0]].path if makers else slices[0].path, slices)
+    makers = [piece for piece in slices if piece.role == "makes"]
+    return Family((makers or slices)[0].path, slices)

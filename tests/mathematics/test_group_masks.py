@@ -25,17 +25,17 @@ GROUPS = Groups(
         Family(
             "conv",
             (
-                Slice("params", "conv", 3, np.arange(8)[:, None], False),
-                Slice("params", "scale", 0, np.arange(8)[:, None], False, scales=True),
-                Slice("params", "bias", 0, np.arange(8)[:, None], False),
-                Slice("params", "dense", 1, np.arange(8)[:, None], True),
+                Slice("params", "conv", 3, np.arange(8)[:, None], "makes"),
+                Slice("params", "scale", 0, np.arange(8)[:, None], "scales"),
+                Slice("params", "bias", 0, np.arange(8)[:, None], "follows"),
+                Slice("params", "dense", 1, np.arange(8)[:, None], "reads"),
             ),
         ),
         Family(
             "dense",
             (
-                Slice("params", "dense", 0, np.array([[0], [1], [2], [4]]), False),  # one of them is needed elsewhere
-                Slice("params", "head", 0, np.array([[0], [1], [2], [4]]), True),
+                Slice("params", "dense", 0, np.array([[0], [1], [2], [4]]), "makes"),  # one of them is needed elsewhere
+                Slice("params", "head", 0, np.array([[0], [1], [2], [4]]), "reads"),
             ),
         ),
     ),
@@ -46,6 +46,10 @@ GROUPS = Groups(
     ),
 )
 MATRICES = {"conv": np.asarray(PARAMS["conv"]).transpose(3, 2, 0, 1), "dense": np.asarray(PARAMS["dense"])[:, :, None, None]}
+
+
+def masks_of(sparsity, groups=GROUPS, params=PARAMS, **options):
+    return jax.jit(lambda params: structured_masks(params, sparsity, groups, **options))(params)
 
 
 def matrix(masks, name):
@@ -66,7 +70,7 @@ CRITERIA = {
     ("structure", "criterion"), [*((structure, "l1") for structure in SUMMED), ("kernel", "l2"), ("kernel", "mean")]
 )
 def test_every_layer_keeps_the_structures_of_highest_score(structure, criterion):
-    masks = structured_masks(PARAMS, 0.4, GROUPS, structure=structure, criterion=criterion)
+    masks = masks_of(0.4, structure=structure, criterion=criterion)
     for name in ("dense",) if structure == "channel" else ("conv", "dense"):
         scores = CRITERIA[criterion](MATRICES[name], SUMMED[structure])
         kept = matrix(masks, name)
@@ -81,18 +85,18 @@ def test_every_layer_keeps_the_structures_of_highest_score(structure, criterion)
 
 
 def test_a_filter_takes_its_bias_and_its_batch_norm_along():
-    masks = structured_masks(PARAMS, 0.5, GROUPS)
+    masks = masks_of(0.5)
     filters = matrix(masks, "conv").all((1, 2, 3))
     np.testing.assert_array_equal(masks["scale"], filters)
     np.testing.assert_array_equal(masks["bias"], filters)
     np.testing.assert_array_equal(masks["own"], masks["dense"].all(1))
     scaled = Groups((), GROUPS.layers[:1])
-    kept = structured_masks(PARAMS, 0.5, scaled, criterion="batch_norm")["scale"]
+    kept = masks_of(0.5, scaled, criterion="batch_norm")["scale"]
     assert np.abs(PARAMS["scale"])[kept].min() > np.abs(PARAMS["scale"])[~kept].max()
 
 
 def test_a_coupled_group_goes_everywhere_or_nowhere():
-    masks = structured_masks(PARAMS, 0.5, GROUPS, scope="coupled")
+    masks = masks_of(0.5, scope="coupled")
     channels = matrix(masks, "conv").all((1, 2, 3))
     assert channels.sum() == 4
     scores = np.abs(MATRICES["conv"]).sum((1, 2, 3))
@@ -110,12 +114,12 @@ def test_all_together_compete_but_for_the_last_of_each(scope):
     """The dense layer's weights are so large that it would keep all, and the convolution nothing."""
     options = {"scope": scope, "ranking": "global", "criterion": "mean"}
     for sparsity, expected in ((0.0, (8, 5)), (0.5, None), (0.9, (1, 1)), (1.0, (1, 1))):
-        masks = structured_masks(PARAMS, sparsity, GROUPS, **options)
+        masks = masks_of(sparsity, **options)
         made = matrix(masks, "conv").any((1, 2, 3)).sum(), np.asarray(masks["dense"]).any(1).sum()
         total = 13 if scope == "layer" else 12
         assert sum(made) - (scope == "coupled") == max(round(total * (1 - sparsity)), 2)
         assert expected is None or made == (expected[0], expected[1] + (scope == "coupled" and sparsity > 0))
-    nothing = structured_masks(PARAMS, 1.0, GROUPS, keep_one=False, **options)
+    nothing = masks_of(1.0, keep_one=False, **options)
     assert not np.asarray(nothing["conv"]).any()
 
 
@@ -130,26 +134,26 @@ def test_counts_round_half_to_even_also_when_traced():
 def test_ties_go_to_the_earlier_structure():
     groups = Groups((), (Layer("w", 1, 0), Layer("v", 1, 0)))
     params = {"v": jnp.ones((2, 4)), "w": jnp.ones((2, 4))}
-    masks = structured_masks(params, 0.5, groups)
+    masks = masks_of(0.5, groups, params)
     assert masks["w"][0].tolist() == masks["v"][0].tolist() == [True, True, False, False]
-    masks = structured_masks(params, 0.5, groups, ranking="global")
+    masks = masks_of(0.5, groups, params, ranking="global")
     assert masks["w"][0].tolist() == [True] * 3 + [False] and masks["v"][0].tolist() == [True] + [False] * 3
 
 
 def test_two_of_four_along_the_inputs_in_torchs_order():
-    masks = structured_masks(PARAMS, 0.5, GROUPS, structure="2:4")
+    masks = masks_of(0.5, structure="2:4")
     for name in ("conv", "dense"):
         flat, kept = MATRICES[name].reshape(len(MATRICES[name]), -1), matrix(masks, name).reshape(len(MATRICES[name]), -1)
         fours, kept = np.abs(flat).reshape(-1, 4), kept.reshape(-1, 4)
         assert np.all(kept.sum(1) == 2)
         np.testing.assert_array_equal(kept, np.argsort(np.argsort(-fours, 1), 1) < 2)
     assert masks["head"].ndim == 0  # five inputs are not fours
-    on_the_way = structured_masks(PARAMS, 0.25, GROUPS, structure="2:4")
+    on_the_way = masks_of(0.25, structure="2:4")
     assert np.all(matrix(on_the_way, "dense").reshape(-1, 4).sum(1) == 3)
 
 
 def test_blocks_and_what_is_left_of_them_at_the_edges():
-    masks = structured_masks(PARAMS, 0.5, GROUPS, structure="block", block=(2, 3))
+    masks = masks_of(0.5, structure="block", block=(2, 3))
     kept = np.asarray(masks["dense"])
     blocks = {(r, c): kept[r : r + 2, c : c + 3] for r in range(0, 5, 2) for c in range(0, 8, 3)}
     scores = {place: np.abs(PARAMS["dense"][place[0] : place[0] + 2, place[1] : place[1] + 3]).sum() for place in blocks}
@@ -160,12 +164,12 @@ def test_blocks_and_what_is_left_of_them_at_the_edges():
 
 def test_random_structures_depend_on_the_key_alone_and_keep_within_a_bound():
     options = {"criterion": "random"}
-    one = structured_masks(PARAMS, 0.5, GROUPS, key=jax.random.key(0), **options)
+    one = masks_of(0.5, key=jax.random.key(0), **options)
     same = structured_masks(jax.tree.map(lambda leaf: leaf + 1, PARAMS), 0.5, GROUPS, key=jax.random.key(0), **options)
     jax.tree.map(np.testing.assert_array_equal, one, same)
-    others = [structured_masks(PARAMS, 0.5, GROUPS, key=jax.random.key(seed), **options) for seed in (1, 2, 3)]
+    others = [masks_of(0.5, key=jax.random.key(seed), **options) for seed in (1, 2, 3)]
     assert len({tuple(each["scale"].tolist()) for each in others}) > 1
-    further = structured_masks(PARAMS, 0.75, GROUPS, key=jax.random.key(2), within=one, **options)
+    further = masks_of(0.75, key=jax.random.key(2), within=one, **options)
     assert bool(jnp.all(further["scale"] <= one["scale"])) and int(further["scale"].sum()) == 2
     assert float(structures_pruned(PARAMS, one, GROUPS, structure="filter")) == pytest.approx(1 - 6 / 13)
 
@@ -173,10 +177,10 @@ def test_random_structures_depend_on_the_key_alone_and_keep_within_a_bound():
 def test_a_bound_that_keeps_fewer_is_kept_whole_and_cuts_into_structures():
     bound = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), PARAMS)
     bound |= {"dense": jnp.arange(5)[:, None] * jnp.ones((5, 8), int) == 3, "conv": jnp.bool_(True)}
-    masks = structured_masks(PARAMS, 0.2, GROUPS, within=bound)
+    masks = masks_of(0.2, within=bound)
     np.testing.assert_array_equal(masks["dense"], bound["dense"])
     assert int(masks["scale"].sum()) == 6
-    masks = structured_masks(PARAMS, 0.9, GROUPS, within=bound, ranking="global")
+    masks = masks_of(0.9, within=bound, ranking="global")
     assert np.asarray(masks["dense"]).any(1).tolist() == [False, False, False, True, False]
 
 
@@ -207,7 +211,7 @@ def test_what_makes_no_sense_is_refused(options, named):
 
 def test_what_is_covered_is_what_has_an_array():
     for structure, scope in ((*each, "layer") for each in itertools.product(("filter", "row", "channel", "2:4"))):
-        masks = structured_masks(PARAMS, 0.5, GROUPS, structure=structure, scope=scope)
+        masks = jax.eval_shape(lambda structure=structure, scope=scope: masks_of(0.5, structure=structure, scope=scope))
         prunable = covered(GROUPS, structure=structure, scope=scope)
         assert {path: mask.ndim > 0 for path, mask in masks.items()} == {
             path: prunable(path, leaf) for path, leaf in PARAMS.items()

@@ -17,7 +17,12 @@ from bap_jax.structure import groups_of
 
 KEY = jax.random.key(0)
 GROUPS = Groups(
-    (Family("a", (Slice("params", "a", 1, np.arange(6)[:, None], False), Slice("params", "b", 0, np.arange(6)[:, None], True))),),
+    (
+        Family(
+            "a",
+            (Slice("params", "a", 1, np.arange(6)[:, None], "makes"), Slice("params", "b", 0, np.arange(6)[:, None], "reads")),
+        ),
+    ),
     (Layer("a", 1, 0), Layer("b", 1, 0, free_outputs=False)),
 )
 PARAMS = {"a": jax.random.normal(KEY, (3, 6)), "b": jax.random.normal(KEY, (6, 2)), "c": jnp.ones(2)}
