@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         pruners,
         report,
         runs,
+        structure,
         sweeps,
         training,
         types,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError
     from bap_jax.evaluation import autoattack, evaluate, named_threat
     from bap_jax.mathematics import schedules
+    from bap_jax.mathematics.group_masks import group_masks
     from bap_jax.mathematics.masks import (
         apply_masks,
         compression_ratio,
@@ -109,6 +111,7 @@ __all__ = [
     "export",
     "fgsm",
     "fmn",
+    "group_masks",
     "init_state",
     "layer_sparsity",
     "load",
@@ -128,6 +131,7 @@ __all__ = [
     "run_info",
     "runs",
     "schedules",
+    "structure",
     "sweeps",
     "training",
     "types",
@@ -138,6 +142,7 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "attacks": "apgd deepfool fgsm fmn pgd",
     "errors": "CheckpointError DataError NonFiniteError SettingError",
     "evaluation": "autoattack evaluate named_threat",
+    "mathematics.group_masks": "group_masks",
     "mathematics.masks": "apply_masks compression_ratio layer_sparsity magnitude_masks masks_from_scores measured_sparsity",
     "mathematics.schedules": "Ramp",
     "training": "TrainState init_state make_train_step network with_average",
