@@ -15,7 +15,7 @@ CROSSCHECK ?= .venv-crosscheck
 PYTHON_CROSSCHECK ?= $(PYTHON)
 
 # The tests that depend on the versions of Python and jax rather than on files, data and the command line.
-CORE = mathematics attacks budgets pruners losses training models
+CORE = mathematics attacks budgets pruners losses training structure models
 ifeq ($(TESTS),all)
   SELECTED =
 else ifeq ($(TESTS),core)

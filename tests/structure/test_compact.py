@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sliced_networks import as_model, narrow, parameters, random_tree, signed
+from sliced_networks import as_model, narrow, parameters, random_tree, signed, zeroed
 
 from bap_jax.checkpoint import Network
 from bap_jax.errors import SettingError
@@ -29,7 +29,13 @@ def pruned(name, scope):
     params, model_state = jax.eval_shape(model.init, jax.random.key(0), images)
     params, model_state = signed(params), random_tree(model_state)
     groups = groups_of(model, params, model_state, shape)
-    masks = jax.jit(lambda params: structured_masks(params, 0.5, groups, scope=scope))(params)
+    if scope == "layer":
+        masks = jax.jit(lambda params: structured_masks(params, 0.5, groups))(params)
+    else:
+        random = np.random.default_rng(2)
+        cut = [random.permutation(family.size) < family.size // 2 for family in groups.families]
+        kept = zeroed(jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params), "params", groups.families, cut)
+        masks = jax.tree.map(jnp.asarray, kept)
     return model, Network(apply_masks(params, masks), masks, model_state), images
 
 
