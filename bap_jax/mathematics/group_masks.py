@@ -13,8 +13,9 @@ import numpy as np
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.channels import Family, Groups, Layer
-from bap_jax.mathematics.masks import Prunable, fitted_masks, leaf_paths, top_k
+from bap_jax.mathematics.masks import Prunable, fitted_masks, leaf_paths
 from bap_jax.mathematics.sparsity import kept_count
+from bap_jax.mathematics.top_k import top_k
 from bap_jax.types import Array, Params, PyTree
 
 Criterion = Literal["l1", "l2", "mean", "batch_norm", "random"]
@@ -31,7 +32,7 @@ class _Structures(NamedTuple):
     cover: Callable[[Array], dict[str, Array]]  # bool, shaped like the scores -> masks that broadcast against the leaves
 
 
-def structured_masks(
+def group_masks(
     params: Params,
     sparsity: float | Array,
     groups: Groups,
@@ -88,10 +89,10 @@ def structured_masks(
     Example:
       >>> import jax.numpy as jnp
       >>> params = {"kernel": jnp.array([[1.0, 5.0], [2.0, 6.0]]), "bias": jnp.zeros(2)}
-      >>> masks = structured_masks(params, 0.5, Groups((), (Layer("kernel", 1, 0, ("bias",)),)))
+      >>> masks = group_masks(params, 0.5, Groups((), (Layer("kernel", 1, 0, ("bias",)),)))
       >>> masks["kernel"].tolist(), masks["bias"].tolist()
       ([[False, True], [False, True]], [False, True])
-      >>> structured_masks(params, 0.5, Groups((), (Layer("kernel", 1, 0),)), structure="1:2")["kernel"].tolist()
+      >>> group_masks(params, 0.5, Groups((), (Layer("kernel", 1, 0),)), structure="1:2")["kernel"].tolist()
       [[False, False], [True, True]]
 
     References:
@@ -157,7 +158,7 @@ def structures_pruned(params: Params, masks: PyTree, groups: Groups, **options: 
     Args:
       params: a pytree of arrays.
       masks: for every leaf bool, of its shape or a scalar.
-      groups: see :func:`structured_masks`.
+      groups: see :func:`group_masks`.
       **options: ``structure``, ``scope`` and ``block`` likewise.
 
     Example:

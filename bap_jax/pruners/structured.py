@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bap_jax.mathematics import structured as structures
+from bap_jax.mathematics import group_masks
 from bap_jax.mathematics.channels import Groups
+from bap_jax.mathematics.group_masks import Criterion, Ranking, StructuredScope
 from bap_jax.mathematics.schedules import Ramp, Schedule, due, gradual
-from bap_jax.mathematics.structured import Criterion, Ranking, StructuredScope
 from bap_jax.pruners.magnitude import CappedState, MagnitudeState, magnitude
 from bap_jax.types import Array, Params, Pruner, PyTree
 
@@ -38,7 +38,7 @@ def structured(
     Args:
       ramp: when and how far to prune: shares of the structures, not of the weights.
       groups: of the network, see :func:`bap_jax.structure.groups_of`.
-      structure: see :func:`bap_jax.mathematics.structured.structured_masks`, as for the next five.
+      structure: see :func:`bap_jax.mathematics.group_masks.group_masks`, as for the next five.
       scope: ``"layer"`` or ``"coupled"``.
       criterion: ``"l1"``, ``"l2"``, ``"mean"``, ``"batch_norm"`` or ``"random"``.
       ranking: ``"local"`` or ``"global"``.
@@ -63,10 +63,10 @@ def structured(
       [[0.0, 1.0], [0.0, 4.5]]
 
     References:
-      See :func:`bap_jax.mathematics.structured.structured_masks`.
+      See :func:`bap_jax.mathematics.group_masks.group_masks`.
     """
-    structures.check_structure(structure, scope, criterion, ranking, block)
-    prunable = structures.covered(groups, structure=structure, scope=scope)
+    group_masks.check_structure(structure, scope, criterion, ranking, block)
+    prunable = group_masks.covered(groups, structure=structure, scope=scope)
     base = magnitude(ramp, schedule=schedule, prunable=prunable, end_steps=end_steps)
     where: dict[str, Any] = {"structure": structure, "scope": scope, "block": block}
     how: dict[str, Any] = {"criterion": criterion, "ranking": ranking, "keep_one": keep_one}
@@ -77,12 +77,12 @@ def structured(
         numbers, within = state.ramp, None
         if isinstance(state, CappedState):
             within = state.kept
-            pruned = structures.structures_pruned(params, within, groups, **where)
+            pruned = group_masks.structures_pruned(params, within, groups, **where)
             numbers = numbers._replace(initial_sparsity=jnp.maximum(numbers.initial_sparsity, pruned))
         if criterion == "random":
             within = state.masks
         sparsity = schedule(step, **numbers._asdict())
-        masks = structures.structured_masks(params, sparsity, groups, within=within, key=key, **where, **how)
+        masks = group_masks.group_masks(params, sparsity, groups, within=within, key=key, **where, **how)
         # under vmap a step may be due for another copy's ramp only
         own = due(step, begin_step=state.ramp.begin_step, end_step=state.ramp.end_step, frequency=state.ramp.frequency)
         masks = jax.tree.map(lambda new, old: jnp.where(own, new, old), masks, state.masks)

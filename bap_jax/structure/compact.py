@@ -13,7 +13,7 @@ from bap_jax.mathematics.masks import apply_masks, fitted_masks, leaf_paths
 from bap_jax.structure._zeros import silent_groups
 from bap_jax.structure.coupling import Coupling, couple
 from bap_jax.structure.sliced import slice_out
-from bap_jax.types import Model
+from bap_jax.types import Model, Network
 
 _KERNEL = "/kernel"  # how Linen and NNX name what makes a layer's outputs
 
@@ -43,8 +43,8 @@ class Report(NamedTuple):
 
 
 def compact(
-    model: Model, network: Any, image_shape: Sequence[int], *, coupling: Coupling | None = None
-) -> tuple[Any, Mapping[str, int] | None, Report]:
+    model: Model, network: Network, image_shape: Sequence[int], *, coupling: Coupling | None = None
+) -> tuple[Network, Mapping[str, int] | None, Report]:
     """Cuts the channels that have no say in the logits, whatever the image.
 
     A group of coupled channels has no say if, wherever a layer reads it, it is zero whatever the image, or read with zero weights
@@ -53,12 +53,12 @@ def compact(
 
     Args:
       model: the whole network.
-      network: its parameters, masks and model state: a named tuple with fields ``params``, ``masks`` and ``model_state``.
+      network: its parameters, masks and model state.
       image_shape: of one image.
       coupling: of the network, if it is known already.
 
     Returns:
-      The smaller network, in the type of the given one; the width of every layer by its path, as our networks take it
+      The smaller network; the width of every layer by its path, as our networks take it
       (``build(name, widths=...)``), or None where the parameters have other names than Linen's and NNX's; and the report.
 
     Raises:
@@ -66,12 +66,7 @@ def compact(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from typing import NamedTuple
-      >>> from bap_jax.types import Model, Outputs
-      >>> class Network(NamedTuple):
-      ...     params: dict
-      ...     masks: dict
-      ...     model_state: dict
+      >>> from bap_jax.types import Model, Network, Outputs
       >>> def apply(params, model_state, images, *, train, key=None):
       ...     return Outputs(images @ params["a"] @ params["b"], {}), model_state
       >>> params = {"a": jnp.array([[0.0, 1.0, 2.0], [0.0, 3.0, 4.0]]), "b": jnp.ones((3, 3))}

@@ -9,7 +9,7 @@ import pytest
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.channels import Family, Groups, Layer, Slice
-from bap_jax.mathematics.structured import covered, structured_masks, structures_pruned
+from bap_jax.mathematics.group_masks import covered, group_masks, structures_pruned
 
 RANDOM = np.random.default_rng(0)
 PARAMS = {
@@ -49,7 +49,7 @@ MATRICES = {"conv": np.asarray(PARAMS["conv"]).transpose(3, 2, 0, 1), "dense": n
 
 
 def masks_of(sparsity, groups=GROUPS, params=PARAMS, **options):
-    return jax.jit(lambda params: structured_masks(params, sparsity, groups, **options))(params)
+    return jax.jit(lambda params: group_masks(params, sparsity, groups, **options))(params)
 
 
 def matrix(masks, name):
@@ -125,9 +125,9 @@ def test_all_together_compete_but_for_the_last_of_each(scope):
 
 def test_counts_round_half_to_even_also_when_traced():
     layers = Groups((), GROUPS.layers[:2])
-    traced = jax.jit(lambda sparsity: structured_masks(PARAMS, sparsity, layers, keep_one=False))
+    traced = jax.jit(lambda sparsity: group_masks(PARAMS, sparsity, layers, keep_one=False))
     for sparsity in (0.1, 0.3, 0.5, 0.7, 0.9):
-        for masks in (traced(jnp.float32(sparsity)), structured_masks(PARAMS, sparsity, layers, keep_one=False)):
+        for masks in (traced(jnp.float32(sparsity)), group_masks(PARAMS, sparsity, layers, keep_one=False)):
             assert int(masks["scale"].sum()) == round(8 * (1 - sparsity)) and int(masks["own"].sum()) == round(5 * (1 - sparsity))
 
 
@@ -165,7 +165,7 @@ def test_blocks_and_what_is_left_of_them_at_the_edges():
 def test_random_structures_depend_on_the_key_alone_and_keep_within_a_bound():
     options = {"criterion": "random"}
     one = masks_of(0.5, key=jax.random.key(0), **options)
-    same = structured_masks(jax.tree.map(lambda leaf: leaf + 1, PARAMS), 0.5, GROUPS, key=jax.random.key(0), **options)
+    same = group_masks(jax.tree.map(lambda leaf: leaf + 1, PARAMS), 0.5, GROUPS, key=jax.random.key(0), **options)
     jax.tree.map(np.testing.assert_array_equal, one, same)
     others = [masks_of(0.5, key=jax.random.key(seed), **options) for seed in (1, 2, 3)]
     assert len({tuple(each["scale"].tolist()) for each in others}) > 1
@@ -204,9 +204,9 @@ def test_a_bound_that_keeps_fewer_is_kept_whole_and_cuts_into_structures():
 )
 def test_what_makes_no_sense_is_refused(options, named):
     with pytest.raises(SettingError, match=named):
-        structured_masks(PARAMS, 0.5, GROUPS, **options)
+        group_masks(PARAMS, 0.5, GROUPS, **options)
     with pytest.raises(SettingError, match="groups"):
-        structured_masks(PARAMS, 0.5, Groups((), ()))
+        group_masks(PARAMS, 0.5, Groups((), ()))
 
 
 def test_what_is_covered_is_what_has_an_array():

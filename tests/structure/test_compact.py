@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sliced_networks import as_model, narrow, parameters, random_tree, signed, zeroed
 
-from bap_jax.checkpoint import Network
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.group_masks import group_masks
 from bap_jax.mathematics.masks import apply_masks
-from bap_jax.mathematics.structured import structured_masks
 from bap_jax.models import build, vgg
 from bap_jax.structure import compact, groups_of
+from bap_jax.types import Network
 
 NETWORKS = {
     "resnet8": ({"widths": (4, 6, 8)}, (8, 8, 3)),
@@ -30,7 +30,7 @@ def pruned(name, scope):
     params, model_state = signed(params), random_tree(model_state)
     groups = groups_of(model, params, model_state, shape)
     if scope == "layer":
-        masks = jax.jit(lambda params: structured_masks(params, 0.5, groups))(params)
+        masks = jax.jit(lambda params: group_masks(params, 0.5, groups))(params)
     else:
         random = np.random.default_rng(2)
         cut = [random.permutation(family.size) < family.size // 2 for family in groups.families]
