@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -32,26 +33,31 @@ class Entry(NamedTuple):
     arranged: Arranged
 
 
+Modules = Mapping[str, tuple[int, ...]]  # the shape of each module's kernel, by the module's path
+
+
 class Architecture(NamedTuple):
     """How an architecture is written in PyTorch.
 
-    ``names(modules) -> {module: PyTorch's name}`` from the paths of all modules that hold a tensor; ``first`` is a module that
-    every such network has; ``flattens`` names the module that works on a flattened map (the first one there is), and ``pools``
-    gives that map's height and width from the image's.
+    ``names(modules) -> {module: PyTorch's name}`` from the paths of all modules that hold a tensor, each with the shape of its
+    kernel, () if it has none; ``first`` is a module that every such network has; ``flattens`` names the module that works on a
+    flattened map (the first one there is), and ``pools`` gives that map's height and width from the image's. ``unused`` are
+    beginnings of names of tensors that the published class registers and never uses: import passes them by.
     """
 
-    names: Callable[[Sequence[str]], dict[str, str]]
+    names: Callable[[Modules], dict[str, str]]
     first: str
     flattens: tuple[str, ...] = ()
     pools: Callable[[int, int], tuple[int, int]] = lambda height, width: (height, width)
+    unused: tuple[str, ...] = ()
 
 
-def _own(pattern: str) -> Callable[[Sequence[str]], dict[str, str]]:
+def _own(pattern: str) -> Callable[[Modules], dict[str, str]]:
     """Names as they are here, of the modules that such a network has."""
     return lambda modules: {module: module for module in modules if re.fullmatch(pattern, module)}
 
 
-def _stages(modules: Sequence[str]) -> list[tuple[str, int, int]]:
+def _stages(modules: Modules) -> list[tuple[str, int, int]]:
     """(block, its stage, its place in the stage), in order: a stage begins where a shortcut changes the shape."""
     blocks = sorted({int(found[1]) for found in (re.match(r"block(\d+)/", module) for module in modules) if found})
     found: list[tuple[str, int, int]] = []
@@ -62,28 +68,45 @@ def _stages(modules: Sequence[str]) -> list[tuple[str, int, int]]:
     return found
 
 
-def _in_blocks(modules: Sequence[str], block_name: str, inner: Mapping[str, str]) -> dict[str, str]:
+def _in_blocks(modules: Modules, block_name: str, inner: Mapping[str, str]) -> dict[str, str]:
     return {
-        f"{block}/{ours}": f"{block_name.format(stage=stage, place=place)}.{theirs}"
+        f"{block}/{ours}": f"{block_name.format(stage=stage, before=stage - 1, place=place)}.{theirs}"
         for block, stage, place in _stages(modules)
         for ours, theirs in inner.items()
     }
 
 
-def _resnet(modules: Sequence[str]) -> dict[str, str]:
-    inner = {name: name for name in ("conv1", "bn1", "conv2", "bn2")}
-    inner |= {"shortcut_conv": "shortcut.0", "shortcut_bn": "shortcut.1"}
-    outside = {"stem_conv": "conv1", "stem_bn": "bn1", "head": "linear"}
+def _resnet(modules: Modules) -> dict[str, str]:
+    """kuangliu/pytorch-cifar's names; torchvision's where the stem is that of ImageNet."""
+    shortcut, head = ("downsample", "fc") if modules.get("stem_conv", ())[:1] == (7,) else ("shortcut", "linear")
+    inner = {name: name for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")}
+    inner |= {"shortcut_conv": f"{shortcut}.0", "shortcut_bn": f"{shortcut}.1"}
+    outside = {"stem_conv": "conv1", "stem_bn": "bn1", "head": head}
     return outside | _in_blocks(modules, "layer{stage}.{place}", inner)
 
 
-def _wide_resnet(modules: Sequence[str]) -> dict[str, str]:
+def _preact_resnet(modules: Modules) -> dict[str, str]:
+    inner = {name: name for name in ("bn1", "conv1", "bn2", "conv2")} | {"shortcut_conv": "shortcut.0"}
+    return {"stem_conv": "conv1", "bn": "bn", "head": "linear"} | _in_blocks(modules, "layer{stage}.{place}", inner)
+
+
+def _wide_resnet(modules: Modules) -> dict[str, str]:
     inner = {name: name for name in ("bn1", "conv1", "bn2", "conv2")} | {"shortcut_conv": "convShortcut"}
     return {"conv1": "conv1", "bn": "bn1", "head": "fc"} | _in_blocks(modules, "block{stage}.layer.{place}", inner)
 
 
-def _vgg(modules: Sequence[str]) -> dict[str, str]:
-    """``features`` counts every convolution, BatchNorm, ReLU and pool, also a pool that a small map passes by."""
+def _dm_wide_resnet(modules: Modules) -> dict[str, str]:
+    """DeepMind's counts stages from 0."""
+    inner = {"bn1": "batchnorm_0", "conv1": "conv_0", "bn2": "batchnorm_1", "conv2": "conv_1", "shortcut_conv": "shortcut"}
+    outside = {"conv1": "init_conv", "bn": "batchnorm", "head": "logits"}
+    return outside | _in_blocks(modules, "layer.{before}.block.{place}", inner)
+
+
+def _vgg(modules: Modules, step: int = 1) -> dict[str, str]:
+    """``features`` counts every convolution, BatchNorm, ReLU and pool, also a pool that a small map passes by.
+
+    ``classifier`` counts its dense layers and, with a step of 2, a ReLU after each.
+    """
     names, index = {}, 0
     for block in range(1, 6):
         layers = [f"{block}_{layer}" for layer in range(1, 5) if f"conv{block}_{layer}" in modules]
@@ -97,7 +120,7 @@ def _vgg(modules: Sequence[str]) -> dict[str, str]:
     hidden = [module for module in (f"fc{number}" for number in range(1, 10)) if module in modules]
     if not hidden:
         return names | {"head": "classifier"}
-    return names | {module: f"classifier.{number}" for number, module in enumerate([*hidden, "head"])}
+    return names | {module: f"classifier.{step * number}" for number, module in enumerate([*hidden, "head"])}
 
 
 def _halved(height: int, width: int, times: int, least: int = 0) -> tuple[int, int]:
@@ -107,15 +130,23 @@ def _halved(height: int, width: int, times: int, least: int = 0) -> tuple[int, i
     return height, width
 
 
+_RESNET = Architecture(_resnet, "stem_conv")
+_VGG = Architecture(_vgg, "conv1_1", ("fc1", "head"), lambda height, width: _halved(height, width, 5, least=1))
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         "mlp": Architecture(_own(r"fc\d+|head"), "head", ("fc1", "head")),
         "lenet5": Architecture(_own(r"conv[12]|fc1|head"), "conv1", ("fc1",), lambda height, width: _halved(height, width, 2)),
         "fitnet4": Architecture(_own(r"conv\d_\d|fc1|head"), "conv1_1"),
-        "vgg16": Architecture(_vgg, "conv1_1", ("fc1", "head"), lambda height, width: _halved(height, width, 5, least=1)),
-        "resnet8": Architecture(_resnet, "stem_conv"),
-        "resnet18": Architecture(_resnet, "stem_conv"),
-        "wideresnet": Architecture(_wide_resnet, "conv1"),
+        "vgg16": _VGG,
+        "vgg16_bn": _VGG,
+        "vgg16_survey": Architecture(partial(_vgg, step=2), "conv1_1", ("fc1",), lambda height, width: (2, 2)),
+        "resnet8": _RESNET,
+        "resnet18": _RESNET,
+        "resnet34": _RESNET,
+        "resnet50": _RESNET,
+        "preactresnet18": Architecture(_preact_resnet, "stem_conv"),
+        "wideresnet": Architecture(_wide_resnet, "conv1", unused=("sub_block1.",)),  # of TRADES
+        "dm_wideresnet": Architecture(_dm_wide_resnet, "conv1"),
     }
 )
 
@@ -173,7 +204,8 @@ def _torch_entries(shapes: Mapping[str, tuple[int, ...]], architecture: str | No
         raise SettingError("image_shape", image_shape, "(H, W, C): the torch layout is that of networks for pictures")
     known = ARCHITECTURES[architecture]
     split = {path: _split(path) for path in shapes}
-    modules = [module for module, _ in split.values()]
+    modules: dict[str, tuple[int, ...]] = {module: () for module, _ in split.values()}
+    modules |= {module: shapes[path] for path, (module, leaf) in split.items() if leaf == "kernel"}
     if known.first not in modules:
         raise SettingError(
             "architecture", architecture, f"that of this network: it has no {known.first}, which a {architecture} has"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -279,3 +279,53 @@ def max_pool(images: Array) -> Array:
         raise SettingError("images", images.shape, "a height and width of at least 2 to pool")
     blocks = images[:, : height // 2 * 2, : width // 2 * 2].reshape(batch, height // 2, 2, width // 2, 2, channels)
     return jnp.max(blocks, axis=(2, 4))
+
+
+def max_pool_3x3(images: Array) -> Array:
+    """The largest of each 3×3 window, in steps of two, with a border of one: what follows the ImageNet stem of a ResNet.
+
+    A maximum over nine slices, for the reason given at :func:`max_pool`.
+
+    Args:
+      images: [B, H, W, C].
+
+    Returns:
+      [B, ⌈H/2⌉, ⌈W/2⌉, C].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> max_pool_3x3(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+      Array([[ 5.,  7.],
+             [13., 15.]], dtype=float32)
+    """
+    height, width = images.shape[1:3]
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    slices = (padded[:, top : top + height : 2, left : left + width : 2] for top in range(3) for left in range(3))
+    return reduce(jnp.maximum, slices)
+
+
+def average_pool(images: Array, side: int) -> Array:
+    """The averages of side×side parts of a map; parts overlap where they do not divide it, and repeat where it is smaller.
+
+    Part i of an axis of length n goes from ⌊i·n/side⌋ to ⌈(i + 1)·n/side⌉, as in PyTorch's ``AdaptiveAvgPool2d``.
+
+    Args:
+      images: [B, H, W, C].
+      side: parts along each axis.
+
+    Returns:
+      [B, side, side, C].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> average_pool(jnp.arange(9.0).reshape(1, 3, 3, 1), 2)[0, :, :, 0]
+      Array([[2., 3.],
+             [5., 6.]], dtype=float32)
+    """
+    if images.shape[1:3] == (side, side):
+        return images
+    rows, columns = ([(part * n // side, -((-(part + 1) * n) // side)) for part in range(side)] for n in images.shape[1:3])
+    return jnp.stack(
+        [jnp.stack([images[:, top:bottom, left:right].mean((1, 2)) for left, right in columns], axis=1) for top, bottom in rows],
+        axis=1,
+    )

@@ -16,8 +16,10 @@ from bap_jax.models.fitnet import FitNet4
 from bap_jax.models.layers import BATCH_NORM_EPSILON
 from bap_jax.models.lenet import LeNet5
 from bap_jax.models.mlp import MLP
-from bap_jax.models.resnet import ResNet8, ResNet18, WideResNet
-from bap_jax.models.vgg import VGG16
+from bap_jax.models.preact_resnet import PreActResNet18
+from bap_jax.models.resnet import ResNet8, ResNet18, ResNet34, ResNet50
+from bap_jax.models.vgg import VGG16, VGG16BN, SurveyVGG16
+from bap_jax.models.wide_resnet import DMWideResNet, WideResNet
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.types import About, Model, Params
 
@@ -26,9 +28,15 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "lenet5": LeNet5,
     "fitnet4": FitNet4,
     "vgg16": VGG16,
+    "vgg16_bn": VGG16BN,
+    "vgg16_survey": SurveyVGG16,
     "resnet8": ResNet8,
     "resnet18": ResNet18,
+    "resnet34": ResNet34,
+    "resnet50": ResNet50,
+    "preactresnet18": PreActResNet18,
     "wideresnet": WideResNet,
+    "dm_wideresnet": DMWideResNet,
 }
 
 
@@ -45,9 +53,10 @@ def build(
     """A network by its name, or by that of a factory.
 
     Args:
-      name: one of ``mlp``, ``lenet5``, ``fitnet4``, ``vgg16``, ``resnet8``, ``resnet18``, ``wideresnet``; or
-        ``package.module:factory``, a function that is called with this function's keywords (``conv`` already decided) and returns
-        a :class:`bap_jax.types.Model` or a Linen module.
+      name: one of ``mlp``, ``lenet5``, ``fitnet4``, ``vgg16``, ``vgg16_bn``, ``vgg16_survey``, ``resnet8``, ``resnet18``,
+        ``resnet34``, ``resnet50``, ``preactresnet18``, ``wideresnet``, ``dm_wideresnet``; or ``package.module:factory``, a
+        function that is called with this function's keywords (``conv`` already decided) and returns a
+        :class:`bap_jax.types.Model` or a Linen module.
       num_classes: K.
       conv: the form of the convolutions: ``"fast"`` (:func:`bap_jax.models.conv.fast_conv`), ``"plain"``, or ``"auto"``: fast if
         JAX's default backend is the CPU.

@@ -57,7 +57,8 @@ class General:
     test_split: str | None = None
     """The TFDS split or slice to test on; by default the data set's own test split."""
     model: str = "mlp"
-    """`mlp`, `lenet5`, `fitnet4`, `vgg16`, `resnet8`, `resnet18`, `wideresnet`, or `package.module:factory`."""
+    """`mlp`, `lenet5`, `fitnet4`, `vgg16`, `vgg16_bn`, `vgg16_survey`, `resnet8`, `resnet18`, `resnet34`, `resnet50`,
+    `preactresnet18`, `wideresnet`, `dm_wideresnet`, or `package.module:factory`."""
     init_from: str | None = None
     """Start from a network that is trained already: a run folder, also one of bap import, or a file that bap import reads
     (.safetensors, .pth). Its weights and BatchNorm statistics; the optimiser starts anew."""

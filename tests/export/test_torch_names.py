@@ -1,5 +1,7 @@
 """Names and shapes in PyTorch, written down here independently of the code."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -93,15 +95,23 @@ def test_the_layout_jax_has_our_paths_and_shapes():
     assert layout_of(tuple(names)) == "jax" and layout_of(tuple(shapes_of("resnet8"))) == "torch"
 
 
+@functools.cache
+def small_shapes(name):
+    options = (
+        {"depth": 10, "width": 1} if "wide" in name else {"blocks": (1, 1, 1, 1)} if name in ("resnet34", "resnet50") else {}
+    )
+    model = build(name, num_classes=10, **options)
+    return jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("other", NETWORKS)
 def test_the_names_of_another_architecture_are_not_taken(name, other):
-    family = {"resnet8": "resnet", "resnet18": "resnet"}
+    family = dict.fromkeys(("resnet8", "resnet18", "resnet34", "resnet50"), "resnet")  # which differ in their shapes
+    family |= dict.fromkeys(("vgg16", "vgg16_bn", "vgg16_survey"), "vgg16") | {"dm_wideresnet": "wideresnet"}
     if family.get(name, name) == family.get(other, other):
         return
-    options = {"depth": 10, "width": 1} if name == "wideresnet" else {}
-    model = build(name, num_classes=10, **options)
-    network = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
+    network = small_shapes(name)
     with pytest.raises(SettingError, match="architecture"):
         entries(*network, layout="torch", architecture=other, image_shape=(16, 16, 3))
 

@@ -23,16 +23,19 @@ FIRST_TAP = {
     "lenet5": "conv1",
     "fitnet4": "stage1",
     "vgg16": "block1",
-    "resnet8": "stem",
-    "resnet18": "stem",
+    "vgg16_bn": "block1",
+    "vgg16_survey": "block1",
     "wideresnet": "conv1",
-}
+    "dm_wideresnet": "conv1",
+}  # of all others: the stem
+SMALL = {"vgg16": {"hidden": (8,)}, "resnet34": {"blocks": (1, 1, 1, 1)}, "resnet50": {"blocks": (1, 1, 1, 1)}}
+SMALL |= {"wideresnet": {"depth": 10, "width": 1}, "dm_wideresnet": {"depth": 10, "width": 1}}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_normalises_inside(name):
     """On normalised images the bare network computes what the normalising one computes on pixels: seen at its first layers."""
-    options = {"vgg16": {"hidden": (8,)}, "wideresnet": {"depth": 10, "width": 1}}.get(name, {})
+    options = SMALL.get(name, {})
     images = jax.random.uniform(jax.random.key(1), (2, 4, 4, 3))
     inside = build(name, num_classes=3, mean=list(MEAN), std=list(STD), **options)
     bare = build(name, num_classes=3, **options)
@@ -40,7 +43,7 @@ def test_every_network_normalises_inside(name):
     params = jax.tree.map(lambda leaf: np.linspace(-0.1, 0.15, leaf.size, dtype=np.float32).reshape(leaf.shape), shapes)
     state = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), state)
     taps = [
-        jax.jit(lambda p, x, model=model: model.apply(p, state, x, train=False)[0].taps[FIRST_TAP[name]])(params, x)
+        jax.jit(lambda p, x, model=model: model.apply(p, state, x, train=False)[0].taps[FIRST_TAP.get(name, "stem")])(params, x)
         for model, x in ((inside, images), (bare, normalize_pixels(images, MEAN, STD)), (bare, images))
     ]
     np.testing.assert_allclose(taps[0], taps[1], rtol=1e-4, atol=1e-5)

@@ -8,7 +8,8 @@ from bap_jax.errors import SettingError
 from bap_jax.models import MLP, NETWORKS, build, count_parameters, from_linen, registry
 from bap_jax.types import Model
 
-SMALL = {"vgg16": {"hidden": (8,)}, "wideresnet": {"depth": 10, "width": 1}}
+SMALL = {"vgg16": {"hidden": (8,)}, "resnet34": {"blocks": (1, 1, 1, 1)}, "resnet50": {"blocks": (1, 1, 1, 1)}}
+SMALL |= {"wideresnet": {"depth": 10, "width": 1}, "dm_wideresnet": {"depth": 10, "width": 1}}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -58,7 +59,7 @@ def test_auto_is_fast_on_a_cpu_only(monkeypatch, backend, barriers):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(SettingError, match="mlp, lenet5, fitnet4, vgg16, resnet8, resnet18, wideresnet"):
+    with pytest.raises(SettingError, match="mlp, lenet5, fitnet4, vgg16, vgg16_bn, vgg16_survey, resnet8, resnet18"):
         build("resnet9", num_classes=10)
 
 

@@ -34,6 +34,29 @@ def test_resnet8_count():
     assert count_parameters(params) == 464 + 4_672 + 14_528 + 57_728 + 650 == 78_042
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("resnet34", {}, 21_282_122),
+        ("resnet50", {}, 23_520_842),
+        ("resnet18", {"stem": "imagenet"}, 11_689_512 - 990 * 513),  # torchvision's, of 10 classes in place of 1000
+        ("resnet34", {"stem": "imagenet"}, 21_797_672 - 990 * 513),
+        ("resnet50", {"stem": "imagenet"}, 25_557_032 - 990 * 2049),
+        ("preactresnet18", {"final_norm": False}, 11_171_146),
+    ],
+)
+def test_larger_networks_have_the_published_counts(name, options, expected):
+    assert count_parameters(shapes(name, **options)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("resnet50", "stem"), ("resnet50", "block"), ("preactresnet18", "shortcut"), ("wideresnet", "padding")]
+)
+def test_unknown_forms(name, option):
+    with pytest.raises(SettingError, match=option):
+        shapes(name, **{option: "other"})
+
+
 def wide_count(depth, width, num_classes):
     """Weights of a wide residual network, layer by layer: no convolution has a bias, no shortcut a BatchNorm."""
     total, channels = 9 * 3 * 16, 16

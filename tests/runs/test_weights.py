@@ -223,7 +223,7 @@ def test_a_run_that_is_not_there(refused, tmp_path):
 
 
 BAD_IMPORTS = {
-    "model": (["--model", "resnet50"], ["--model = 'resnet50'", "resnet18"]),
+    "model": (["--model", "resnet152"], ["--model = 'resnet152'", "resnet18"]),
     "another_model": (["--model", "lenet5"], ["no tensor conv1.", "it has fc2."]),
     "data": (["--data", "nosuchset"], ["nosuchset"]),
     "another_data": (["--data", f"{OWN}:blobs"], ["num_classes 10, here it is 3", "--data"]),
