@@ -135,7 +135,9 @@ class Import:
     """Whose names the layout torch takes, if the model is your own `package.module:factory`: e.g. `resnet18`."""
     masks: str = "file"
     """Which weights are pruned: those that the masks beside the `file` (or in it) say, none where there are no masks; or
-    `nonzero`: every weight that is zero."""
+    `nonzero`: every weight that is zero; or `scores`: all but the largest `popup_scores` in it (HYDRA)."""
+    sparsity: float | None = None
+    """With --masks scores: the fraction of each layer that is pruned, which the file does not say."""
     key: str | None = None
     """Where in a PyTorch checkpoint the weights stand, if there are several: e.g. `model_ema` or `model.state_dict`."""
 

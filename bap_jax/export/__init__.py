@@ -4,6 +4,8 @@ from bap_jax.export.axes import Arranged, arrange, restore
 from bap_jax.export.files import Stored, read_stored, read_tensors, write_tensors
 from bap_jax.export.model_card import Difference, differences, model_card
 from bap_jax.export.network import Exported, Imported, export_network, import_network
+from bap_jax.export.normalisation import FoundNormalisation, normalisation_in
+from bap_jax.export.scores import mask_of_scores
 from bap_jax.export.torch_names import ARCHITECTURES, LAYOUTS, Entry, entries, layout_of
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "Difference",
     "Entry",
     "Exported",
+    "FoundNormalisation",
     "Imported",
     "Stored",
     "arrange",
@@ -21,7 +24,9 @@ __all__ = [
     "export_network",
     "import_network",
     "layout_of",
+    "mask_of_scores",
     "model_card",
+    "normalisation_in",
     "read_stored",
     "read_tensors",
     "restore",

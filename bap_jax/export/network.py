@@ -12,14 +12,20 @@ import numpy as np
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.export.axes import arrange, arranged_shape, restore
 from bap_jax.export.files import PREFIXES
-from bap_jax.export.torch_names import Entry, entries, layout_of
+from bap_jax.export.normalisation import normalisation_in
+from bap_jax.export.scores import mask_of_scores
+from bap_jax.export.torch_names import ARCHITECTURES, Entry, entries, layout_of
 from bap_jax.mathematics.masks import kernels, leaf_paths
 from bap_jax.types import ModelState, Params, PyTree
 
-_ALIASES = (("downsample.", "shortcut."), ("fc.", "linear."))  # torchvision's names for the parts of a ResNet
+_ALIASES = (  # torchvision's names for the parts of a ResNet, and kuangliu's
+    (("downsample.", "shortcut."), ("fc.", "linear.")),
+    (("shortcut.", "downsample."), ("linear.", "fc.")),
+)
 _COUNTERS = ".num_batches_tracked"  # PyTorch's count of training batches, of which nothing depends here
 _SCORES = ("popup_scores", "k_score", "scores", "mask_scores")  # HYDRA, HARP, edge-popup, movement pruning
-_MEANS, _STDS = ("mean", "mu", "means", "_mean"), ("std", "sigma", "stds", "_std")  # buffers of modules that normalise images
+_FLOAT = np.dtype(np.float32)
+_TAKEN = "popup_scores"  # those whose mask can be made here
 
 
 class Exported(NamedTuple):
@@ -88,7 +94,8 @@ def import_network(
     model_state: ModelState,
     *,
     masks: Mapping[str, np.ndarray] | None = None,
-    keep: Literal["file", "nonzero"] = "file",
+    keep: Literal["file", "nonzero", "scores"] = "file",
+    sparsity: float | None = None,
     layout: str | None = None,
     architecture: str | None = None,
     image_shape: tuple[int, ...] = (),
@@ -101,14 +108,17 @@ def import_network(
     are understood, and so is a network pruned with ``torch.nn.utils.prune``, whose weights are ``weight_orig`` and
     ``weight_mask``. Wrappers' prefixes (``module.``, ``model.``, ``0.``, ...) may stand before some names only. Buffers ``mean``
     and ``std`` of a module that normalises the images have to say what the network here does. Other types of floating-point
-    numbers become float32.
+    numbers become float32. Tensors that a published class registers without ever using them are ignored (``sub_block1`` of
+    TRADES' wide ResNets).
 
     Args:
       tensors: by name, as :func:`bap_jax.export.read_tensors` returns them.
       params, model_state: of the network that is to be filled; only the structure and the shapes matter (``jax.eval_shape``).
       masks: bool by name, True where a weight is kept; a parameter without one is then not prunable.
       keep: with ``"file"``, the masks are those given, and everything is kept where none is; with ``"nonzero"``, what is not
-        zero is kept.
+        zero is kept; with ``"scores"``, what the largest ``popup_scores`` choose (HYDRA, edge-popup): see
+        :func:`bap_jax.export.mask_of_scores`.
+      sparsity: with ``"scores"``, the fraction of each layer that is pruned, which such a file does not say.
       layout: ``"torch"`` or ``"jax"``; by default, what the names look like.
       architecture: for ``"torch"``, whose names.
       image_shape: for ``"torch"``, (H, W, C).
@@ -121,7 +131,7 @@ def import_network(
     Raises:
       CheckpointError: the first tensor that is missing, unexpected, of another shape or not finite; scores of a pruning method
         beside the weights; a mean or std that the network here does not have, with the line that makes one that has.
-      SettingError: see :func:`bap_jax.export.entries`; an unknown ``keep``.
+      SettingError: see :func:`bap_jax.export.entries`; an unknown ``keep``; scores without a sparsity, or one without scores.
 
     Example:
       >>> like = {"head": {"kernel": np.zeros((2, 1), np.float32)}}
@@ -135,16 +145,22 @@ def import_network(
       >>> network.masks["head"]["kernel"].tolist()
       [[True], [False]]
     """
-    if keep not in ("file", "nonzero"):
-        raise SettingError("keep", keep, "'file' or 'nonzero'")
+    if keep not in ("file", "nonzero", "scores"):
+        raise SettingError("keep", keep, "'file', 'nonzero' or 'scores'")
+    if (keep == "scores") != (sparsity is not None):
+        expected = "the fraction of each layer that its scores prune" if keep == "scores" else "none: it goes with scores only"
+        raise SettingError("sparsity", sparsity, expected)
     layout = layout or layout_of(tuple(tensors))
     found = entries(params, model_state, layout=layout, architecture=architecture, image_shape=image_shape)
     given, kept = dict(tensors), dict(masks or {})
     if layout == "torch":
         names = {entry.name for entry in found}
-        given, pruned = _understood(given, names, where)
+        unused = ARCHITECTURES[architecture].unused if architecture is not None else ()
+        given, pruned = _understood(given, names, where, unused, sparsity)
         given = _without_normalisation(given, names, normalisation, architecture, image_shape, where)
         kept = {_alias(name, names): mask for name, mask in kept.items()} | pruned
+    if keep == "scores" and not kept:
+        raise CheckpointError(f"{where} has no {_TAKEN}, from which masks could be made")
     _check(given, {entry.name: entry for entry in found}, where)
     wanted = _leaves({"params": params, "model_state": model_state})
     _check_masks(kept, {entry.name: entry for entry in found if entry.path.startswith("params/")}, where)
@@ -203,11 +219,12 @@ def _alias(name: str, names: set[str]) -> str:
     """
     given = name
     while name not in names:
-        other = name
-        for theirs, ours in _ALIASES:
-            other = other.replace(theirs, ours)
-        if other in names:
-            return other
+        for aliases in _ALIASES:
+            other = name
+            for theirs, ours in aliases:
+                other = other.replace(theirs, ours)
+            if other in names:
+                return other
         prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
         if prefix is None:
             return given
@@ -215,23 +232,42 @@ def _alias(name: str, names: set[str]) -> str:
     return name
 
 
-def _understood(given: dict[str, np.ndarray], names: set[str], where: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(tensors, masks) without counters, under the names known here."""
+def _without_prefixes(name: str) -> str:
+    """
+    >>> _without_prefixes("module.model.fc.weight")
+    'fc.weight'
+    """
+    while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _understood(
+    given: dict[str, np.ndarray], names: set[str], where: str, unused: tuple[str, ...], sparsity: float | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(tensors, masks) without counters and what is unused, under the names known here."""
     tensors: dict[str, np.ndarray] = {}
     masks: dict[str, np.ndarray] = {}
     came_from: dict[str, str] = {}
     for name, tensor in given.items():
-        if name.endswith(_COUNTERS):
+        if name.endswith(_COUNTERS) or _without_prefixes(name).startswith(unused):
             continue
         if name.endswith("_mask") and name.removesuffix("_mask") + "_orig" in given:
             masks[_alias(name.removesuffix("_mask"), names)] = tensor
             continue
         pruned = name.endswith("_orig") and name.removesuffix("_orig") + "_mask" in given
         known = _alias(name.removesuffix("_orig") if pruned else name, names)
-        if known not in names and known.split(".")[-1] in _SCORES:
+        last = known.split(".")[-1]
+        if known not in names and last in _SCORES:
+            if last == _TAKEN and sparsity is not None:
+                masks[_alias(name.removesuffix(last) + "weight", names)] = mask_of_scores(
+                    _converted(tensor, _FLOAT, name), sparsity
+                )
+                continue
+            other = f"--masks scores with --sparsity makes it of {_TAKEN}; or " if last == _TAKEN else ""
             raise CheckpointError(
                 f"{where} has {name}, scores by which a pruning method (HYDRA, HARP, edge-popup) chooses weights: "
-                "multiply the mask that follows from them into the weights, and save these without scores"
+                f"{other}multiply the mask that follows from them into the weights, and save these without scores"
             )
         if came_from.setdefault(known, name) != name:
             raise CheckpointError(f"{where} has {came_from[known]} and {name}, which are both {known} here: save one of them")
@@ -249,15 +285,7 @@ def _without_normalisation(
 ) -> dict[str, np.ndarray]:
     """The tensors without the buffers of a module that normalises images; raises if the network here does otherwise."""
     channels = image_shape[-1] if image_shape else 1
-    theirs: dict[str, tuple[float, ...]] = {}
-    found: dict[str, str] = {}
-    for name, tensor in given.items():
-        last = name.split(".")[-1]
-        which = "mean" if last in _MEANS else "std" if last in _STDS else None
-        if which is None or name in names or tensor.size not in (1, channels) or not jnp.issubdtype(tensor.dtype, jnp.floating):
-            continue
-        theirs[which] = tuple(float(f"{value:.7g}") for value in np.broadcast_to(tensor.astype(np.float64).ravel(), channels))
-        found[name] = which
+    theirs, found = normalisation_in(given, channels, names)
     for which, plain in (("mean", 0.0), ("std", 1.0)):
         here = (ours or {}).get(which) or (plain,) * channels
         if which in theirs and not np.allclose(theirs[which], here, rtol=1e-5, atol=1e-7):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -43,6 +43,7 @@ FORMATS = ("safetensors",)
 FILE = Path("export") / "model.safetensors"  # inside a run folder
 RECORD = "import.json"
 _MASKS, _MASKS_OF = ".masks.safetensors", "weights_sha256"
+_KEEP: dict[str, Literal["nonzero", "scores"]] = {"nonzero": "nonzero", "scores": "scores"}  # else what the file has
 _NOTABLE_ZEROS = 0.01  # of the weights that count as kept: trained weights are hardly ever exactly zero
 
 
@@ -157,6 +158,7 @@ def import_run(
     layout: str = "auto",
     architecture: str | None = None,
     masks: str = "file",
+    sparsity: float | None = None,
     key: str | None = None,
 ) -> ImportedRun:
     """Makes a run folder of the weights in a file; nothing is written before all of them are found to fit.
@@ -169,7 +171,9 @@ def import_run(
       data_dir, image_size: as for ``bap train``.
       layout: ``torch``, ``jax``, or ``auto``: what the names look like.
       architecture: whose names the layout torch takes; by default, the model.
-      masks: ``file``, those beside the file, if any are, and else everything is kept; ``nonzero``, what is not zero is kept.
+      masks: ``file``, those beside the file, if any are, and else everything is kept; ``nonzero``, what is not zero is kept;
+        ``scores``, what the largest ``popup_scores`` in the file choose.
+      sparsity: with ``scores``, the fraction of each layer that they prune.
       key: where in a PyTorch checkpoint the weights stand, if not where :func:`bap_jax.export.read_stored` finds them.
 
     Returns:
@@ -182,8 +186,12 @@ def import_run(
     """
     _check_layout(layout)
     _check_architecture(architecture)
-    if masks not in ("file", "nonzero"):
-        raise SettingError("--masks", masks, "file or nonzero")
+    if masks not in ("file", "nonzero", "scores"):
+        raise SettingError("--masks", masks, "file, nonzero or scores")
+    if masks == "scores" and (sparsity is None or not 0 <= sparsity < 1):
+        raise SettingError("--sparsity", sparsity, "the fraction of each layer that its scores prune, ≥ 0 and < 1")
+    if masks != "scores" and sparsity is not None:
+        raise SettingError("--sparsity", sparsity, "none: it goes with --masks scores only")
     if image_size is not None and image_size < 1:
         raise SettingError("--image-size", image_size, "a whole number of at least 1")
     if not is_import_path(model) and model not in NETWORKS:
@@ -194,7 +202,9 @@ def import_run(
     )
     check_run(out, settings.as_dict())
     example = lambda: example_of(settings, data_dir)  # noqa: E731  # once the file is known to be one
-    read = read_network(file, settings, example, masks=masks, layout=layout, architecture=architecture, key=key)
+    read = read_network(
+        file, settings, example, masks=masks, sparsity=sparsity, layout=layout, architecture=architecture, key=key
+    )
     imported, stored, digest, normalisation = read
     sparsity = float(measured_sparsity(imported.masks))
     settings = Settings(**settings.as_dict() | {"final_sparsity": round(sparsity, 6)})
@@ -207,7 +217,7 @@ def import_run(
         write_atomic(Path(out) / RECORD, json_text(noted, indent=1) + "\n")
         remember(out, code_in(settings.as_dict()).values())
     from_file = "everything is kept" if _all_kept(imported.masks) else "the file's"
-    found = "kept where not zero" if masks == "nonzero" else from_file
+    found = {"nonzero": "kept where not zero", "scores": "of the scores in the file"}.get(masks, from_file)
     notes = (*_notes_on_file(stored, normalisation), *_notes_on_zeros(imported))
     size = count_parameters(imported.params)
     return ImportedRun(Path(out), imported.layout, size, sparsity, found, normalisation, imported.converted, notes)
@@ -228,6 +238,7 @@ def read_network(
     example: Callable[[], Source],
     *,
     masks: str = "file",
+    sparsity: float | None = None,
     layout: str = "auto",
     architecture: str | None = None,
     key: str | None = None,
@@ -238,7 +249,7 @@ def read_network(
       file, layout, architecture, key: as for :func:`import_run`.
       settings: their model, and the data that errors name.
       example: makes a set of that data, for the shape of its images, their bounds and the number of classes.
-      masks: ``file`` or ``nonzero`` as there; or ``none``: everything is kept, whatever masks are there.
+      masks, sparsity: ``file``, ``nonzero`` or ``scores`` as there; or ``none``: everything is kept, whatever masks are there.
 
     Raises:
       SettingError, CheckpointError: as :func:`import_run` of the file.
@@ -255,7 +266,8 @@ def read_network(
         params,
         model_state,
         masks=stored_masks,
-        keep="nonzero" if masks == "nonzero" else "file",
+        keep=_KEEP.get(masks, "file"),
+        sparsity=sparsity,
         layout=None if layout == "auto" else layout,
         architecture=architecture or settings.model,
         image_shape=source.image_shape,

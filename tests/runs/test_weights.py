@@ -231,6 +231,9 @@ BAD_IMPORTS = {
     "another_layout": (["--layout", "jax"], ["no tensor params.fc1.bias", "it has"]),
     "architecture": (["--architecture", "vgg"], ["--architecture = 'vgg'"]),
     "masks": (["--masks", "all"], ["--masks = 'all'", "nonzero"]),
+    "scores_of_no_sparsity": (["--masks", "scores"], ["--sparsity = None", "fraction"]),
+    "a_sparsity_of_no_scores": (["--sparsity", "0.9"], ["--sparsity = 0.9", "--masks scores"]),
+    "scores_that_are_not_there": (["--masks", "scores", "--sparsity", "0.9"], ["no popup_scores"]),
     "image_size": (["--image-size", "0"], ["--image-size = 0"]),
     "image_size_of_digits": (["--image-size", "32"], ["image_size = 32"]),
 }

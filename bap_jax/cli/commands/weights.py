@@ -42,7 +42,7 @@ def run_import(command: cli.Import, trust: Trust) -> int:
     screen = console()
     given = {
         name: getattr(command, name)
-        for name in ("model", "data", "out", "data_dir", "image_size", "layout", "architecture", "masks", "key")
+        for name in ("model", "data", "out", "data_dir", "image_size", "layout", "architecture", "masks", "sparsity", "key")
     }
     imported = import_run(command.file, **given)
     pairs = [
