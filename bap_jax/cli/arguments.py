@@ -84,6 +84,9 @@ class Report(_Stored):
     now by PGD. 0 for none."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets, if it is not where the runs found it; sample images are taken from there."""
+    leaderboard: bool = False
+    """Also rank the runs among the published networks of the adversarial pruning benchmark (leaderboard.html and .md): those
+    that `bap evaluate --attack autoattack` attacked at an L∞ ε of 0.031 or 8/255."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

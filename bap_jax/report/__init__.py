@@ -7,6 +7,7 @@ from bap_jax.renamed import renamed
 from bap_jax.report.csv import read_csv, write_csv
 from bap_jax.report.distances import Distances
 from bap_jax.report.inputs import ReportInput
+from bap_jax.report.leaderboard import Entry, entries_of, published, rank, write_leaderboard
 from bap_jax.report.measures import (
     ArmMeasures,
     Grid,
@@ -35,6 +36,7 @@ __all__ = [
     "Cell",
     "Comparison",
     "Distances",
+    "Entry",
     "Grid",
     "Interval",
     "ReportInput",
@@ -48,9 +50,12 @@ __all__ = [
     "check_rows",
     "common_cells",
     "comparisons_of",
+    "entries_of",
     "make_grid",
     "measure",
     "print_report",
+    "published",
+    "rank",
     "read_csv",
     "security_area",
     "stability",
@@ -59,6 +64,7 @@ __all__ = [
     "to_rich",
     "uniform_arms",
     "write_csv",
+    "write_leaderboard",
     "write_report",
 ]
 

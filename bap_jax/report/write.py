@@ -34,7 +34,7 @@ def write_report(given: ReportInput, out_dir: str | Path) -> dict[str, Path]:
     from bap_jax.report.figures import render
 
     report = build_report(given)
-    folder = _writable(out_dir)
+    folder = writable_folder(out_dir)
     files: dict[str, bytes | str] = {}
     for picture in [picture for section in report.sections for picture in section.pictures]:
         files[f"{picture.name}.png"], files[f"{picture.name}.svg"] = render(picture.draw())
@@ -47,7 +47,8 @@ def write_report(given: ReportInput, out_dir: str | Path) -> dict[str, Path]:
     return {**paths, "results.csv": write_csv(given.rows, folder / "results.csv")}
 
 
-def _writable(out_dir: str | Path) -> Path:
+def writable_folder(out_dir: str | Path) -> Path:
+    """The folder, made if it is not there; raises SettingError if it cannot be made or written to."""
     folder = Path(out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)

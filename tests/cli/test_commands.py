@@ -94,6 +94,8 @@ def test_a_report_is_written_wherever_the_run_has_been_moved(run, bap, tmp_path,
     assert "A title of mine" in (tmp_path / "my report" / "report.md").read_text()
     table = (tmp_path / "my report" / "results.csv").read_text().splitlines()
     assert len(table) == 1 + 3
+    code, _, error = bap("report", "moved", "--out", tmp_path / "other", "--leaderboard")  # attacked by PGD, on digits
+    assert code == 2 and "--attack autoattack" in error and not (tmp_path / "other").exists()
 
 
 def test_another_checkpoint_can_be_evaluated(run, bap, tmp_path):

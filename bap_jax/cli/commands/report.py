@@ -9,7 +9,7 @@ from typing import Any
 from bap_jax.cli import arguments as cli
 from bap_jax.cli.screen import console
 from bap_jax.errors import SettingError
-from bap_jax.report import print_report
+from bap_jax.report import print_report, write_leaderboard
 from bap_jax.runs.records import _readable_evaluations, evaluations_of
 from bap_jax.runs.report import write_runs_report
 from bap_jax.runs.report_inputs import rows_of
@@ -26,6 +26,9 @@ def run_report(command: cli.Report, trust: Trust) -> int:
     tested = [record for record in records if record["plan"]["split"] == "test"]
     notes = _left_out(command.runs, records, tested)
     records = tested or records  # validation is no result where there is a test
+    if command.leaderboard:
+        page = write_leaderboard(rows_of(records), command.out)["leaderboard.html"]
+        console().print(f"leaderboard: {page}", highlight=False)
     paths = write_runs_report(
         records,
         command.out,
