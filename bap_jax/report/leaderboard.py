@@ -210,7 +210,8 @@ def leaderboard_table(entries: Sequence[Entry]) -> Table:
     note = (
         f"Per cent, ± one standard error of the images measured on. AutoAttack: standard, L∞, ε = {EPSILON}, {NUM_IMAGES:,} test "
         "images, unless a remark says otherwise. A place counts the published networks of the same data set, network, structure "
-        "and sparsity that are better, plus one; below it, the places at one standard error more and less."
+        "and sparsity that are better, plus one; below it, the places at one standard error more and less. Published: "
+        f"{', '.join(in_order(f'{entry.source} ({entry.date})' for entry in entries if entry.published))}."
     )
     return Table(
         "Published networks and ours",
@@ -229,7 +230,7 @@ def _row(entry: Entry, entries: Sequence[Entry]) -> tuple[Cell, ...]:
         Cell(_NETWORKS.get(entry.model, entry.model)),
         Cell({"US": "weights", "S": "filters, channels"}[entry.structure]),
         Cell(format_sparsity(entry.sparsity), entry.sparsity),
-        Cell("ours" if ours else f"{entry.source}, {entry.date}"),
+        Cell("ours" if ours else f"published {entry.date}"),
         Cell("; ".join(entry.remarks)),
         _accuracy(entry.autoattack, entry.num_autoattack, ours),
         _place(rank(entry, entries, "autoattack"), ours),
@@ -261,6 +262,7 @@ _FILTER_STYLE = """
 .filters select, .filters input { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line);
   border-radius: 6px; padding: .25rem .5rem; max-width: 16rem; }
 main { max-width: 1400px; }
+td.label { white-space: nowrap; } td.long { white-space: normal; }
 """
 _FILTER_SCRIPT = """
 const filters = document.querySelector(".filters"), shown = document.getElementById("shown");
