@@ -139,7 +139,7 @@ def require_logits(logits: Any, num_examples: int, name: str = "logits_fn") -> N
       >>> require_logits(np.zeros((4, 1)), 4)  # doctest: +ELLIPSIS
       Traceback (most recent call last):
           ...
-      bap_jax.errors.SettingError: logits_fn = float64[4, 1]: expected logits [4, K] of at least two classes; ... [0, s]
+      bap_jax.errors.SettingError: logits_fn = float64[4, 1]: expected logits [4, K]...; one logit s is [0, s]: bap...
     """
     wanted = f"logits [{num_examples}, K] of at least two classes"
     if not isinstance(logits, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
@@ -147,8 +147,8 @@ def require_logits(logits: Any, num_examples: int, name: str = "logits_fn") -> N
         article = "an" if kind[:1] in "AEIOUaeiou" else "a"
         raise SettingError(name, _Words("None" if logits is None else f"{article} {kind}"), f"{wanted}, in one array")
     text = _Words(f"{logits.dtype}{list(logits.shape)}")
-    if logits.ndim == 2 and logits.shape == (num_examples, 1):
-        raise SettingError(name, text, f"{wanted}; one logit s is [0, s]")
+    if logits.shape in ((num_examples, 1), (num_examples,)):
+        raise SettingError(name, text, f"{wanted}; one logit s is [0, s]: bap.models.two_class")
     if logits.ndim != 2 or logits.shape[0] != num_examples or logits.shape[1] < 2:
         raise SettingError(name, text, wanted)
     if not jax.numpy.issubdtype(logits.dtype, jax.numpy.floating):

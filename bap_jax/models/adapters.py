@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -201,6 +202,49 @@ def from_function(init: Callable[[Array, Array], Params], apply: Callable[..., A
         return _outputs(apply(params, images, **options)), model_state
 
     return Model(make, call)
+
+
+def two_class(fn: Any) -> Any:
+    """A network of one logit s, for two classes, as one of the logits [0, s]: class 1 where s > 0, with probability sigmoid(s).
+
+    Attacks, losses and evaluation take logits of at least two classes; the softmax of [0, s] is [1 − sigmoid(s), sigmoid(s)].
+
+    Args:
+      fn: a function whose result is the logit [B] or [B, 1], alone or first in a tuple (:class:`bap_jax.types.Outputs`, or with
+        taps or a state behind it), whatever its arguments are; or a :class:`bap_jax.types.Model` of such outputs.
+
+    Returns:
+      The same with logits [B, 2].
+
+    Raises:
+      SettingError: when called, a result of another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> two_class(lambda images: images.sum(axis=1))(jnp.array([[1.0, 2.0], [-1.0, -2.0]]))
+      Array([[ 0.,  3.],
+             [ 0., -3.]], dtype=float32)
+    """
+    if isinstance(fn, Model):
+        return fn._replace(apply=two_class(fn.apply))
+
+    @functools.wraps(fn)
+    def with_two(*args: Any, **options: Any) -> Any:
+        return _two_logits(fn(*args, **options))
+
+    return with_two
+
+
+def _two_logits(result: Any) -> Any:
+    if isinstance(result, Outputs):
+        return result._replace(logits=_two_logits(result.logits))
+    if isinstance(result, tuple) and result:
+        return (_two_logits(result[0]), *result[1:])
+    shape = getattr(result, "shape", None)
+    if shape is None or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
+        raise SettingError("fn", type(result).__name__ if shape is None else list(shape), "one logit per image, [B] or [B, 1]")
+    logit = result.reshape(-1)
+    return jnp.stack([jnp.zeros_like(logit), logit], axis=-1)
 
 
 def _outputs(result: Any) -> Outputs:

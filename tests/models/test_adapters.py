@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from bap_jax.attacks import pgd
 from bap_jax.errors import SettingError
-from bap_jax.models import fast_conv, from_function, from_linen, from_nnx
+from bap_jax.mathematics import cross_entropy
+from bap_jax.models import fast_conv, from_function, from_linen, from_nnx, two_class
 from bap_jax.types import Outputs
 
 IMAGES = jax.random.normal(jax.random.key(7), (6, 4, 4, 2))
@@ -187,3 +189,24 @@ def test_a_result_of_another_kind():
     model = from_function(lambda key, images: {}, lambda params, images: [images])
     with pytest.raises(SettingError, match="logits"):
         model.apply({}, {}, IMAGES, train=False)
+
+
+def test_one_logit_is_two_classes():
+    """The loss of [0, s] is the logistic loss of s, wherever the logit stands in the result."""
+    images, labels = jnp.array([[1.0, 2.0], [-1.0, 0.5]]), jnp.array([1, 0])
+    logit = images.sum(axis=1)
+    expected = jnp.where(labels == 1, jax.nn.softplus(-logit), jax.nn.softplus(logit))
+    plain = two_class(lambda x: x.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(cross_entropy(plain(images), labels), expected, rtol=1e-6)
+    model = from_function(lambda key, x: {"w": jnp.ones(2)}, two_class(lambda params, x, train: (x @ params["w"], {"x": x})))
+    params, state = model.init(jax.random.key(0), images)
+    outputs, _ = model.apply(params, state, images, train=False)
+    np.testing.assert_array_equal(outputs.logits, plain(images))
+    assert set(outputs.taps) == {"x"}
+    whole = two_class(from_linen(nn.Dense(1)))
+    outputs, _ = whole.apply(*whole.init(jax.random.key(0), images), images, train=False)
+    assert outputs.logits.shape == (2, 2) and not outputs.logits[:, 0].any()
+    with pytest.raises(SettingError, match=r"one logit per image"):
+        two_class(lambda x: x)(images)
+    with pytest.raises(SettingError, match=r"bap\.models\.two_class"):
+        pgd(lambda x: x.sum(axis=1), None, images / 4 + 0.5, labels, epsilon=0.1, num_steps=1, random_start=False)
