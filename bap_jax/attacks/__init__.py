@@ -16,6 +16,7 @@ from bap_jax.attacks.pgd0 import pgd0
 from bap_jax.attacks.sigma_zero import sigma_zero
 from bap_jax.attacks.sparse_rs import sparse_rs
 from bap_jax.attacks.square import square
+from bap_jax.attacks.targets import choose_targets
 
 __all__ = [
     "apgd",
@@ -23,6 +24,7 @@ __all__ = [
     "bap_deepfool",
     "bisection",
     "carlini_wagner",
+    "choose_targets",
     "ddn",
     "deepfool",
     "fab",

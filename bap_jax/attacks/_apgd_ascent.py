@@ -34,6 +34,7 @@ class _Ascent(NamedTuple):
     eot_samples: int
     random_logits: bool
     large_epsilon_schedule: bool
+    region: Array | None = None  # [B, ...] bool, where features may change
 
 
 class _Goal(NamedTuple):
@@ -157,6 +158,8 @@ def _evaluate(
         total, _ = jax.lax.scan(add, result, jnp.arange(1, ascent.eot_samples))
         result = jax.tree.map(lambda leaf: leaf / ascent.eot_samples, total)
     gradient, (scores, logits) = result
+    if ascent.region is not None:
+        gradient = jnp.where(ascent.region, gradient, 0)
     return gradient, scores, goal.reached(logits)
 
 

@@ -193,6 +193,13 @@ def check_count(name: str, value: object, least: int) -> None:
         raise SettingError(name, value, f"an integer ≥ {least}")
 
 
+def check_top_k(top_k: object, targeted: bool) -> None:
+    """Raise SettingError unless it is an integer ≥ 1, and 1 where a class is wanted."""
+    check_steps("top_k", top_k)
+    if targeted and top_k != 1:
+        raise SettingError("top_k", top_k, "1 with targeted=True: the wanted class is answered, or it is not")
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raise SettingError for a number that is not positive and finite, concrete arrays of them included; traced ones pass."""
     numbers = None if value is None else concrete(value)

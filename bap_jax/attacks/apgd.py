@@ -17,7 +17,8 @@ from bap_jax.attacks._apgd_ascent import (
     _nothing,
     _Outcome,
 )
-from bap_jax.attacks._inputs import admit, check_count
+from bap_jax.attacks._inputs import admit, check_count, check_top_k
+from bap_jax.attacks._region import limit_to_region
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import cross_entropy, successful
@@ -44,6 +45,8 @@ def apgd(
     random_logits: bool = False,
     start: Array | None = None,
     large_epsilon_schedule: bool = False,
+    top_k: int = 1,
+    region: Array | None = None,
 ) -> AttackResult:
     """Gradient ascent on a loss of the label within ball and box, with momentum and a step that halves where it stops paying.
 
@@ -82,6 +85,10 @@ def apgd(
         normal; L1: the projection of a normal t; from the image.
       large_epsilon_schedule: L1 only: 30 % of the steps in the ball of 3ε, 30 % in that of 2ε, each phase from the best point
         of the one before, and only the points of the last 40 %, in the ball of ε, count.
+      top_k: the label has to be among the k largest logits to count as recognised; for k > 1
+        :func:`bap_jax.mathematics.top_k_margin_loss` is the objective that aims at it.
+      region: bool, True where a feature may change, with the axes of ``images``, each as long or of length 1. One compiled
+        program serves every region. None for everywhere.
 
     Returns:
       AttackResult: ``found`` where a point met was adversarial; ``loss`` [num_steps, B] is the objective after each step, of
@@ -108,6 +115,9 @@ def apgd(
     given = images
     logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
     _check(ascent, keys, given, start)
+    check_top_k(top_k, targeted)
+    mask, box = limit_to_region(region, images, bounds)
+    ascent = ascent._replace(bounds=box, region=mask)
     start = None if start is None else jnp.asarray(start, images.dtype)
     expand(epsilon, images)  # refuses other shapes
     check_count("restarts", restarts, 1)
@@ -116,7 +126,10 @@ def apgd(
         raise SettingError("restarts", restarts, "1 with a given start: every restart would be the same")
     sign = -1 if targeted else 1
 
-    goal = _Goal(lambda logits: sign * objective(logits, labels), lambda logits: successful(logits, labels, targeted=targeted))
+    goal = _Goal(
+        lambda logits: sign * objective(logits, labels),
+        lambda logits: successful(logits, labels, targeted=targeted, top_k=top_k),
+    )
 
     def run(number: int | Array) -> _Outcome:
         return _ascend(ascent, goal, logits_fn, _fold(keys, number), images, epsilon, start)

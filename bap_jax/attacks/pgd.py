@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.attacks._inputs import admit, check_keys
+from bap_jax.attacks._inputs import admit, check_keys, check_top_k
+from bap_jax.attacks._region import limit_to_region
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.norms import steepest_direction
 from bap_jax.mathematics.objectives import cross_entropy, successful
@@ -37,6 +38,8 @@ def pgd(
     objective: Objective = cross_entropy,
     keep: Literal["last", "adversarial"] = "last",
     l1_share: float = 0.01,
+    top_k: int = 1,
+    region: Array | None = None,
 ) -> AttackResult:
     """Projected gradient ascent on a loss of the label, inside a ball around each image and inside the box.
 
@@ -66,6 +69,10 @@ def pgd(
       keep: ``"last"`` returns the last iterate (as in training); ``"adversarial"`` the latest adversarial iterate where there
         was one (what an evaluation wants).
       l1_share: L1 only: the share of features that a step moves, at least one feature.
+      top_k: the label has to be among the k largest logits to count as recognised; for k > 1
+        :func:`bap_jax.mathematics.top_k_margin_loss` is the objective that aims at it.
+      region: bool, True where a feature may change, with the axes of ``images``, each as long or of length 1: patches,
+        backgrounds. One compiled program serves every region. None for everywhere.
 
     Returns:
       AttackResult: ``found`` is true where any iterate, the start included, was adversarial; ``loss`` [num_steps, B] is the
@@ -90,13 +97,15 @@ def pgd(
     logits_fn, images, labels, give = admit(logits_fn, images, labels, bounds, norm=norm, epsilon=epsilon)
     _check(keys, images, step_size, num_steps, random_start, restarts, keep, l1_share)
     step = 2.5 * jnp.asarray(epsilon, images.dtype) / num_steps if step_size is None else step_size
+    check_top_k(top_k, targeted)
+    mask, bounds = limit_to_region(region, images, bounds)
     sign = -1 if targeted else 1
 
     def adversarial(logits: Array) -> Array:
-        return successful(logits, labels, targeted=targeted)
+        return successful(logits, labels, targeted=targeted, top_k=top_k)
 
     def ascend(current: Array, gradient: Array) -> Array:
-        gradient = sign * gradient
+        gradient = sign * gradient if mask is None else jnp.where(mask, sign * gradient, 0)
         if norm == "l1":
             gradient = jnp.where(clip_to_bounds(current + jnp.sign(gradient), bounds) == current, 0, gradient)
         share = max(1, math.ceil(l1_share * num_features(images)))

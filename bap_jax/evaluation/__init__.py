@@ -5,6 +5,7 @@ from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.cascade import Cascade, Stage, cascade
 from bap_jax.evaluation.checks import check_distances, check_margins, check_sparsity
 from bap_jax.evaluation.evaluate import evaluate
+from bap_jax.evaluation.goals import GoalResult, evaluate_goal
 from bap_jax.evaluation.jobs import Surrogate
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
@@ -17,6 +18,7 @@ __all__ = [
     "Cascade",
     "Check",
     "EvaluationResult",
+    "GoalResult",
     "Progress",
     "SecurityCurve",
     "Stage",
@@ -30,6 +32,7 @@ __all__ = [
     "clean_accuracy",
     "deepfool_threat",
     "evaluate",
+    "evaluate_goal",
     "fgsm_threat",
     "named_threat",
     "pgd_threat",

@@ -150,7 +150,7 @@ def box_radius(job: Job, images: np.ndarray) -> float:
     }[job.norm]
 
 
-def tolerance(job: Job, epsilon: float, size: int) -> float:
+def tolerance(job: Job | Threat, epsilon: float, size: int) -> float:
     """What rounding may add to a norm: two ULPs of the largest pixel on every feature, and the sum's own error."""
     if job.norm == "l0":
         return 0.0

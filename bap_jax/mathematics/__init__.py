@@ -11,9 +11,11 @@ from bap_jax.mathematics.objectives import kl_divergence as kl_divergence
 from bap_jax.mathematics.objectives import margin as margin
 from bap_jax.mathematics.objectives import margin_loss as margin_loss
 from bap_jax.mathematics.objectives import misclassified as misclassified
+from bap_jax.mathematics.objectives import probability_margin_loss as probability_margin_loss
 from bap_jax.mathematics.objectives import soft_cross_entropy as soft_cross_entropy
 from bap_jax.mathematics.objectives import soft_margin_loss as soft_margin_loss
 from bap_jax.mathematics.objectives import successful as successful
+from bap_jax.mathematics.objectives import top_k_margin_loss as top_k_margin_loss
 from bap_jax.mathematics.per_example import choose as choose
 from bap_jax.mathematics.per_example import expand as expand
 from bap_jax.mathematics.per_example import num_features as num_features

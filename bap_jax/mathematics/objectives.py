@@ -111,6 +111,57 @@ def margin_loss(logits: Array, labels: Array) -> Array:
     return -margin(logits, labels)
 
 
+def probability_margin_loss(logits: Array, labels: Array) -> Array:
+    """The negative margin of probabilities, max_{j≠y} p_j − p_y with p = softmax(z): the objective of PMA.
+
+    Args:
+      logits: [B, K], K ≥ 2.
+      labels: [B] integers.
+
+    Returns:
+      [B] in [−1, 1], positive where the example is misclassified.
+
+    Raises:
+      SettingError: as :func:`margin`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> probability_margin_loss(jnp.array([[0.0, jnp.log(3.0)]]), jnp.array([1])).round(4)
+      Array([-0.5], dtype=float32)
+
+    References:
+      Xie et al. 2024, "Improving the Robustness Evaluation of Adversarially Trained Models by Probability Margin Attack" (arXiv
+      2411.15210).
+    """
+    return -margin(jax.nn.softmax(logits, axis=-1), labels)
+
+
+def top_k_margin_loss(logits: Array, labels: Array, top_k: int) -> Array:
+    """What pushes a label out of the k largest: the k-th largest of the other logits − z_y; :func:`margin_loss` for k = 1.
+
+    Bind ``top_k`` (``functools.partial``) before handing it over as an objective of (logits, labels).
+
+    Args:
+      logits: [B, K], K > k.
+      labels: [B] integers.
+      top_k: k ≥ 1.
+
+    Returns:
+      [B] in logit units, positive where the label is not among the k largest.
+
+    Raises:
+      SettingError: too few classes, or a wrong shape or dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> [top_k_margin_loss(jnp.array([[1.0, 3.0, 2.0]]), jnp.array([2]), k) for k in (1, 2)]
+      [Array([1.], dtype=float32), Array([-1.], dtype=float32)]
+    """
+    _check_classes(logits, top_k + 1, f"the {top_k} largest logits")
+    others = jnp.where(_one_hot(logits, labels), -jnp.inf, logits)
+    return jax.lax.top_k(others, top_k)[0][:, -1] - _pick(logits, labels)
+
+
 def soft_margin_loss(logits: Array, labels: Array) -> Array:
     """The soft logit margin log Σ_{j≠y} exp z_j − z_y: :func:`margin_loss` with a smooth maximum, never below it.
 
@@ -246,8 +297,11 @@ def misclassified(logits: Array, labels: Array) -> Array:
     return (jnp.argmax(logits, axis=-1) != labels) & _decided(logits, labels)
 
 
-def successful(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
+def successful(logits: Array, labels: Array, *, targeted: bool = False, top_k: int = 1) -> Array:
     """Whether an attack has what it wants: :func:`misclassified`, or the labels answered if ``targeted``.
+
+    With ``top_k`` above 1 an example counts as misclassified where its label is not among the k largest logits; of equal logits
+    those of the first classes count as the larger ones.
 
     A row that decides nothing (:func:`misclassified`) is a success in neither case.
 
@@ -255,12 +309,13 @@ def successful(logits: Array, labels: Array, *, targeted: bool = False) -> Array
       logits: [B, K].
       labels: [B] integers: the true classes, or the wanted ones if ``targeted``.
       targeted: which of the two.
+      top_k: k ≥ 1, below the number of classes; untargeted only.
 
     Returns:
       [B] bool.
 
     Raises:
-      SettingError: as :func:`misclassified`.
+      SettingError: as :func:`misclassified`; too few classes for ``top_k``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -268,7 +323,12 @@ def successful(logits: Array, labels: Array, *, targeted: bool = False) -> Array
       >>> successful(logits, labels), successful(logits, labels, targeted=True)
       (Array([ True, False, False], dtype=bool), Array([False,  True, False], dtype=bool))
     """
-    return ((jnp.argmax(logits, axis=-1) != labels) != targeted) & _decided(logits, labels)
+    if top_k == 1:
+        return ((jnp.argmax(logits, axis=-1) != labels) != targeted) & _decided(logits, labels)
+    _check_classes(logits, top_k + 1, f"the {top_k} largest logits")
+    own = _pick(logits, labels)[:, None]
+    first = jnp.arange(logits.shape[-1])[None, :] < labels[:, None]
+    return (jnp.sum((logits > own) | ((logits == own) & first), axis=-1) >= top_k) & _decided(logits, labels)
 
 
 def rankable(scores: Array) -> Array:
@@ -302,5 +362,5 @@ def _pick(logits: Array, labels: Array) -> Array:
 
 def _check_classes(logits: Array, least: int, name: str) -> None:
     if logits.ndim != 2 or logits.shape[1] < least:
-        instead = _INSTEAD if least > 2 else ""
+        instead = _INSTEAD if name.startswith("dlr") else ""
         raise SettingError("logits", logits.shape, f"shape [B, K] with at least {least} classes for {name}{instead}")

@@ -15,8 +15,11 @@ from bap_jax.mathematics.objectives import (
     margin,
     margin_loss,
     misclassified,
+    probability_margin_loss,
     soft_cross_entropy,
     soft_margin_loss,
+    successful,
+    top_k_margin_loss,
 )
 
 LOGITS = jnp.asarray(np.random.RandomState(0).randn(6, 5) * 3, jnp.float32)
@@ -101,3 +104,26 @@ def test_gradients_are_finite_at_equal_and_at_extreme_logits(objective):
 def test_what_cannot_be_is_refused(call, match):
     with pytest.raises(SettingError, match=match):
         call()
+
+
+def test_the_margin_of_probabilities():
+    logits = jax.random.normal(jax.random.key(0), (50, 7)) * 3
+    labels = jnp.arange(50) % 7
+    p = np.array(jax.nn.softmax(logits))
+    own = p[np.arange(50), labels]
+    p[np.arange(50), labels] = -1
+    np.testing.assert_allclose(probability_margin_loss(logits, labels), p.max(axis=1) - own, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_a_label_among_the_k_largest(k):
+    logits = jnp.round(jax.random.normal(jax.random.key(0), (200, 7)) * 2)  # with ties, of which the first counts as the larger
+    labels = jnp.arange(200) % 7
+    order = np.argsort(-np.asarray(logits), axis=1, kind="stable")
+    out = ~np.any(order[:, :k] == np.asarray(labels)[:, None], axis=1)
+    np.testing.assert_array_equal(successful(logits, labels, top_k=k), out)
+    loss = np.asarray(top_k_margin_loss(logits, labels, k))
+    assert np.all(loss[out] >= 0) and np.all(loss[~out] <= 0)
+    assert not successful(logits.at[:, 0].set(jnp.nan), labels, top_k=k).any()
+    with pytest.raises(SettingError, match=f"at least {8} classes for the 7 largest"):
+        successful(logits, labels, top_k=7)
