@@ -7,6 +7,8 @@ from bap_jax.evaluation.checks import check_distances, check_margins, check_spar
 from bap_jax.evaluation.evaluate import evaluate
 from bap_jax.evaluation.goals import GoalResult, evaluate_goal
 from bap_jax.evaluation.jobs import Surrogate
+from bap_jax.evaluation.optimality import best_distances, global_optimality, local_optimality
+from bap_jax.evaluation.passes import Passes, count_passes, steps_within
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
 from bap_jax.evaluation.threats import ATTACKS, deepfool_threat, fgsm_threat, named_threat, pgd_threat, settings_of
@@ -19,26 +21,32 @@ __all__ = [
     "Check",
     "EvaluationResult",
     "GoalResult",
+    "Passes",
     "Progress",
     "SecurityCurve",
     "Stage",
     "Surrogate",
     "area_under_curve",
     "autoattack",
+    "best_distances",
     "cascade",
     "check_distances",
     "check_margins",
     "check_sparsity",
     "clean_accuracy",
+    "count_passes",
     "deepfool_threat",
     "evaluate",
     "evaluate_goal",
     "fgsm_threat",
+    "global_optimality",
+    "local_optimality",
     "named_threat",
     "pgd_threat",
     "robust_accuracy",
     "security_curve",
     "settings_of",
+    "steps_within",
     "wilson_interval",
 ]
 
