@@ -22,8 +22,8 @@ def test_the_factories_build_the_common_networks():
     made: dict = {}
     exec(factories, made)
     settings = {"num_classes": 10, "conv": "plain", "axis_name": None, "mean": None, "std": None}
-    found = names(from_linen(made["vgg16_bn"](**settings)), "vgg16")
-    assert {"features.0.weight", "features.41.running_var", "classifier.bias"} <= found and "classifier.0.weight" not in found
+    found = names(from_linen(made["wrn34"](**settings)), "wideresnet")
+    assert {"block3.layer.4.conv2.weight", "fc.bias"} <= found and "block3.layer.5.conv2.weight" not in found
     network = made["normalised_resnet18"](**settings)
     assert network.std == (0.2023, 0.1994, 0.2010) and "layer4.1.bn2.running_var" in names(from_linen(network), "resnet18")
 
