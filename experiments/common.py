@@ -51,7 +51,8 @@ class Arguments:
 
 def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 0.5) -> list[dict[str, Any]]:
     """Runs an experiment as ``bap sweep`` does, in ``OUT/NAME``, and publishes its rows in ``experiments/results/`` if asked
-    to. Ends with an error if a cell failed, or one has a clean accuracy below ``least_clean`` and so did not learn."""
+    to. Ends with an error if a cell failed, or one has a clean accuracy below ``least_clean`` and so did not learn.
+    """
     given = tyro.cli(Arguments, description=description)
     set_up_process(given.devices)
     chosen = with_seeds(sweep, given.seeds) if given.seed is None else dataclasses.replace(sweep, seeds=(given.seed,))

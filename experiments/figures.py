@@ -34,7 +34,8 @@ LINES = ("-", "--", ":", "-.")  # of ramps
 
 def processes_figure(rows: Sequence[Row]) -> Figure:
     """Claim 1: how much robustness varies with the pruning process. On the left each process of clean pruning is a line; on the
-    right the spread over all processes (ramps and sparsities) stands for each arm, with its interval over seeds."""
+    right the spread over all processes (ramps and sparsities) stands for each arm, with its interval over seeds.
+    """
     grid = _test_grid(rows)
     arms = _chosen_arms(rows, grid)
     with drawing():
@@ -88,7 +89,8 @@ def budgets_figure(rows: Sequence[Row]) -> Figure:
 def trade_off_figure(rows: Sequence[Row]) -> Figure:
     """Claim 3: AER score against the spread over ramps of every arm, both with intervals over seeds; up and left is better.
 
-    Arms that differ in a prescribed budget alone are joined by a line, and each has its radius beside it."""
+    Arms that differ in a prescribed budget alone are joined by a line, and each has its radius beside it.
+    """
     grid = _test_grid(rows)
     measured = measure(grid)
     families, others = _families(rows, grid)

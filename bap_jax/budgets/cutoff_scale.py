@@ -37,7 +37,8 @@ Over = Literal["all", "right"]
 class Searched(NamedTuple):
     """What a search found: ``perturbation`` [B, ...], the smallest that misclassifies each example, and whether it does,
     ``found`` [B] bool. ``left`` [B] bool: the image itself is misclassified and the search left it there, at a margin of 0; its
-    ``perturbation`` is the whole way that would have been searched."""
+    ``perturbation`` is the whole way that would have been searched.
+    """
 
     perturbation: Array
     found: Array
@@ -56,7 +57,8 @@ class Search(Protocol):
 
 class CutoffScaleState(NamedTuple):
     """What the budget carries through training. ``scale``, ``epsilon_max`` and ``wrong`` are leaves, so that a sweep may batch
-    them."""
+    them.
+    """
 
     scale: Array  # float32 scalar, rho
     epsilon_max: Array  # float32 scalar, radius of the unrestricted search

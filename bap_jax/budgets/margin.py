@@ -21,7 +21,8 @@ LEAST = 1 / 512  # of the way: where halving in logarithms begins, and the least
 
 class Margin(NamedTuple):
     """``fraction`` [B] of the way in [0, 1]: 0 where the image itself is misclassified, 1 where no point that was tried is;
-    ``found`` [B] bool: the point at ``fraction`` is misclassified; ``wrong`` [B] bool: the image itself is."""
+    ``found`` [B] bool: the point at ``fraction`` is misclassified; ``wrong`` [B] bool: the image itself is.
+    """
 
     fraction: Array
     found: Array

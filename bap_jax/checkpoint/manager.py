@@ -220,7 +220,8 @@ class Checkpoints:
 
     def _known_fields(self, target: PyTree, step: int) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
         """The target without the fields that hold nothing and that were not known yet when the checkpoint was saved, for orbax
-        takes no other structure; and what puts them back."""
+        takes no other structure; and what puts them back.
+        """
         stored = dict(self._orbax.item_metadata(step))["state"].tree
         fields = getattr(target, "_fields", ())
         new = [name for name in fields if not jax.tree.leaves(getattr(target, name)) and name not in stored]
@@ -232,7 +233,8 @@ class Checkpoints:
 
     def restore_network(self, step: int | None = None, *, item: str = "network") -> Network:
         """Restore the network alone, without knowing its structure: see :func:`restore_network`. ``item`` is ``network`` or
-        ``average``, that of averaged weights."""
+        ``average``, that of averaged weights.
+        """
         step = self._existing(step)
         with self._reading(step, item):
             stored = dict(self._orbax.item_metadata(step)).get(item)
@@ -416,9 +418,9 @@ class Checkpoints:
 
 
 class _Keep:
-    """orbax's preservation policy for the newest few and the best of every phase. (Its own ``best_fn`` would keep
-    the best ones alone.)
+    """orbax's preservation policy for the newest few and the best of every phase.
 
+    (Its own ``best_fn`` would keep the best ones alone.)
     What is damaged, or no checkpoint, is not ours to remove.
     """
 

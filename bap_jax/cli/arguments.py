@@ -242,7 +242,8 @@ _Data = Annotated[
 
 def command(train: type[Train] = Train) -> Any:
     """Every command, as a type that tyro reads; ``train`` is that of `bap train`, with the options of what fills its slots
-    (:func:`bap_jax.cli.slots.train_with`)."""
+    (:func:`bap_jax.cli.slots.train_with`).
+    """
     return (
         Annotated[train, tyro.conf.subcommand("train")]  # type: ignore[valid-type]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]

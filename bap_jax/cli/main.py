@@ -80,7 +80,8 @@ def _read(train: type[spoken.Train], arguments: Sequence[str]) -> Any:
 
 def _stored(path: Path) -> Settings:
     """The settings of a ``--config``, the defaults of a command line: what is given there counts, also where it is what the
-    setting is by default."""
+    setting is by default.
+    """
     from bap_jax.runs.stored import settings_in
 
     try:

@@ -198,7 +198,8 @@ def _spoken_own(slot: str, path: str) -> Any:
 
 def _read(hint: Any) -> Any:
     """A type as tyro reads it. A number that may be written as a fraction stays a text here: :class:`Settings` reads it, and says
-    in one line what is wrong with it."""
+    in one line what is wrong with it.
+    """
     parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     marks = [part.__metadata__[0] for part in parts if typing.get_origin(part) is Annotated]
     written = [mark for mark in marks if isinstance(mark, Written)]

@@ -27,7 +27,6 @@ def dense(*, prunable: Prunable = kernels) -> Pruner:
     >>> pruner.finish(weights, state)[0]["kernel"].tolist()
     [[1.0, 0.0]]
     """
-
     kept = fixed(prunable=prunable)
 
     def init(key: Array, params: Params, masks: PyTree | None = None) -> tuple[Params, DenseState | FixedState]:

@@ -250,7 +250,8 @@ class CutoffScale(BudgetOptions):
 
     def called(self, label: str) -> tuple[str, tuple[str, ...]]:
         """The arms of the paper: ``unrestricted by DeepFool`` is adversarial pruning without a budget; ``blind by DeepFool`` cuts
-        and scales what DeepFool found, ``blind by DeepFool, cut only`` and ``..., scale only`` do one of the two."""
+        and scales what DeepFool found, ``blind by DeepFool, cut only`` and ``..., scale only`` do one of the two.
+        """
         by, said = "", []
         if self.search == "deepfool" and self.example == "rescaled":
             by, said = " by DeepFool", ["search", "example"]

@@ -79,7 +79,8 @@ def one_record_per_arm(records: Sequence[Record]) -> dict[str, Record]:
 
 def settings_table(records: Sequence[Record]) -> dict[str, Any]:
     """Every setting of training and evaluation with its value, or the values that it takes among runs; evaluations whose plans
-    differ are told apart by what they differ in."""
+    differ are told apart by what they differ in.
+    """
     configs = [config_of(run) for run in _runs(records)]
     names = dict.fromkeys(name for config in configs for name in config)
     training = {"runs": len(configs)} | {name: _values(config.get(name) for config in configs) for name in names}
@@ -145,7 +146,8 @@ def notes_of(records: Sequence[Record]) -> list[str]:
 
 def checks_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The checks of all evaluations, alike ones once, with how many evaluations they speak for and the value in the first of
-    them; where it did not pass and there are several runs, that run is named."""
+    them; where it did not pass and there are several runs, that run is named.
+    """
     order = ("failed", "warned", "passed")
     counts = Counter((check["name"], check["status"]) for record in records for check in record["checks"])
     first: dict[tuple[str, str], dict[str, Any]] = {}
@@ -162,7 +164,8 @@ def checks_of(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def histories_of(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     """Arm → the lines of metrics.jsonl of one of its runs; a run that several arms are checkpoints of comes once, an imported
-    one, which was not trained here, not at all."""
+    one, which was not trained here, not at all.
+    """
     runs: dict[str, str] = {}
     for arm, record in one_record_per_arm(records).items():
         if str(record["run"]) not in runs.values():

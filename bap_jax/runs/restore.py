@@ -110,7 +110,8 @@ class Stored(NamedTuple):
 
 def stored_network(run: str | Path, which: str = "last", trust: Trust = NOTHING, *, uses: Collection[str] = NETWORK) -> Stored:
     """What a run folder holds of a checkpoint: see :func:`settings_of` and :func:`restore_checkpoint`, whose arguments and
-    errors these are."""
+    errors these are.
+    """
     return Stored(Path(run), settings_of(Path(run), trust, uses=uses), *restore_checkpoint(run, which))
 
 

@@ -136,7 +136,8 @@ class Run(NamedTuple):
 
     def compiled(self, number: int, recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
         """The jitted step of a phase: one and the same for the same objects, and for settings that differ only in what the state
-        carries."""
+        carries.
+        """
         slots, train = self.phases[number].slots, self.splits.train
         if isinstance(slots, OfSettings):
             return compiled_step(slots.settings, recipe, train.num_classes, train.bounds, self.mesh)

@@ -1,5 +1,6 @@
 """Everything a training run can be told: settings of the run, and what fills each slot with its options; checked before any work
-starts. Reading this needs no jax."""
+starts. Reading this needs no jax.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ class Validation(NamedTuple):
 
 def validate(run: Run, pruner: Pruner, state: TrainState) -> Validation:
     """Validates the network that the state holds, on the first ``validation_limit`` examples; for a pruner that observes it also
-    its loss."""
+    its loss.
+    """
     options, validation = run.options, run.splits.validation
     params, _ = pruner.finish(state.trainable, state.prune)
     apply: Any = run.model.apply  # a protocol does not say that functions hash
