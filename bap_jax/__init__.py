@@ -1,9 +1,10 @@
 """bap_jax: robust pruning in JAX. Pure functions for masks, attacks and budgets, one train step, evaluation that can be trusted.
 
->>> import bap_jax as bap
->>> import jax.numpy as jnp
->>> bap.magnitude_masks({"kernel": jnp.array([[3.0, -1.0]])}, 0.5)["kernel"].tolist()
-[[True, False]]
+Example:
+  >>> import bap_jax as bap
+  >>> import jax.numpy as jnp
+  >>> bap.magnitude_masks({"kernel": jnp.array([[3.0, -1.0]])}, 0.5)["kernel"].tolist()
+  [[True, False]]
 
 Names are looked up when they are first used: importing this package alone loads neither jax nor anything else.
 """

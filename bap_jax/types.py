@@ -31,9 +31,10 @@ Gather = Callable[[Array], Array]  # [B_local, ...] -> [B_global, ...]; the iden
 def comparable(value: Any) -> Any:
     """An array as something that compares and hashes by its values, also within tuples; anything else as it is, tracers too.
 
-    >>> import numpy as np
-    >>> comparable(np.float32(0.5)), comparable(np.zeros(2)) == comparable(np.zeros(2, np.float32)), comparable("linf")
-    (0.5, True, 'linf')
+    Example:
+      >>> import numpy as np
+      >>> comparable(np.float32(0.5)), comparable(np.zeros(2)) == comparable(np.zeros(2, np.float32)), comparable("linf")
+      (0.5, True, 'linf')
     """
     if isinstance(value, tuple):
         return tuple(map(comparable, value))
@@ -53,9 +54,10 @@ class Bounds(NamedTuple):
 
     Boxes compare and hash by their values, be they numbers or arrays: an attack that holds one is compiled once.
 
-    >>> import numpy as np
-    >>> Bounds(np.zeros(3), np.ones(3)) == Bounds(np.zeros(3), np.ones(3)), Bounds() == Bounds(np.zeros(3), 1.0)
-    (True, False)
+    Example:
+      >>> import numpy as np
+      >>> Bounds(np.zeros(3), np.ones(3)) == Bounds(np.zeros(3), np.ones(3)), Bounds() == Bounds(np.zeros(3), 1.0)
+      (True, False)
     """
 
     lower: float | Array = 0.0

@@ -104,9 +104,10 @@ def standings(curves: Curves) -> dict[str, Standing]:
 def choose(by_data: Mapping[str, Mapping[str, Standing]], candidates: Sequence[str] = NAMES) -> str | None:
     """The rule: the largest smallest advantage; among equals the smallest regret; then the order of the candidates.
 
-    >>> a, b = Standing(-1.0, 3.0, 2), Standing(-1.1, 2.0, 2)
-    >>> choose({"x": {"blind, a": a, "blind, b": b}}, ("blind, a", "blind, b"))
-    'blind, b'
+    Example:
+      >>> a, b = Standing(-1.0, 3.0, 2), Standing(-1.1, 2.0, 2)
+      >>> choose({"x": {"blind, a": a, "blind, b": b}}, ("blind, a", "blind, b"))
+      'blind, b'
     """
     complete = [arm for arm in candidates if all(arm in found for found in by_data.values())]
     if not complete or not by_data:

@@ -105,8 +105,9 @@ def measure(run: Path, given: Arguments) -> None:
 def quantiles(values: np.ndarray, digits: int) -> str:
     """The median and, in brackets, the 10 and 90 % quantiles.
 
-    >>> quantiles(np.arange(11.0), 1)
-    '5.0 (1.0 to 9.0)'
+    Example:
+      >>> quantiles(np.arange(11.0), 1)
+      '5.0 (1.0 to 9.0)'
     """
     low, median, high = np.quantile(values, (0.1, 0.5, 0.9)) if values.size else (math.nan,) * 3
     return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

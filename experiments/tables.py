@@ -154,9 +154,10 @@ def radius_of(rows: Sequence[Row], arm: str) -> float:
 def families_of(rows: Sequence[Row], arms: Sequence[str]) -> dict[str, list[str]]:
     """Uniform arms by what they have in common but the radius: the attack and the loss of training, the loss mix being untold.
 
-    >>> rows = [{"arm": arm, "train_attack": how, "loss": "mix"} for arm, how in (("a", "pgd"), ("b", "fgsm"), ("c", "pgd"))]
-    >>> families_of(rows, ["a", "b", "c"])
-    {'pgd': ['a', 'c'], 'fgsm': ['b']}
+    Example:
+      >>> rows = [{"arm": arm, "train_attack": how, "loss": "mix"} for arm, how in (("a", "pgd"), ("b", "fgsm"), ("c", "pgd"))]
+      >>> families_of(rows, ["a", "b", "c"])
+      {'pgd': ['a', 'c'], 'fgsm': ['b']}
     """
     families: dict[str, list[str]] = {}
     for arm in arms:

@@ -79,8 +79,9 @@ class StepProcess:
 def python_on(module: str, *arguments: str) -> list[str]:
     """The command that runs ``_main`` of a module of this package; ``-m`` would look for modules in the current folder first.
 
-    >>> python_on("bap_jax.bench.process", "2")[-1]
-    '2'
+    Example:
+      >>> python_on("bap_jax.bench.process", "2")[-1]
+      '2'
     """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     start = f"import sys; sys.path.insert(0, {root!r}); import bap_jax; del sys.path[0]; from {module} import _main; _main()"
@@ -90,8 +91,9 @@ def python_on(module: str, *arguments: str) -> list[str]:
 def clean(current) -> dict[str, str]:
     """The environment without what decides the number of CPU devices, and on the CPU.
 
-    >>> clean({"XLA_FLAGS": "--xla_force_host_platform_device_count=8 --a=1", "NPROC": "8", "HOME": "/"})
-    {'XLA_FLAGS': '--a=1', 'HOME': '/', 'JAX_PLATFORMS': 'cpu'}
+    Example:
+      >>> clean({"XLA_FLAGS": "--xla_force_host_platform_device_count=8 --a=1", "NPROC": "8", "HOME": "/"})
+      {'XLA_FLAGS': '--a=1', 'HOME': '/', 'JAX_PLATFORMS': 'cpu'}
     """
     kept = {name: value for name, value in current.items() if name not in ("NPROC", "JAX_NUM_CPU_DEVICES", "JAX_PLATFORMS")}
     if "XLA_FLAGS" in kept:

@@ -166,8 +166,9 @@ def _rows(samples: dict[str, list[Sample]], ramp: Ramp) -> list[RatioRow]:
 def amortised(update: Sample, quiet: Sample, frequency: int) -> Sample:
     """Per step, if one step in ``frequency`` updates the masks.
 
-    >>> amortised(Sample(11.0, 11.0), Sample(1.0, 1.0), 10).wall
-    2.0
+    Example:
+      >>> amortised(Sample(11.0, 11.0), Sample(1.0, 1.0), 10).wall
+      2.0
     """
     return Sample(*((u + (frequency - 1) * q) / frequency for u, q in zip(update, quiet, strict=True)))
 

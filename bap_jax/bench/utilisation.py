@@ -21,8 +21,9 @@ def model_flops(settings: Settings, forward: float) -> float:
     the clean and the attacked images 6 F, the search an attack step and an evaluation for each bisection, with linear halving
     another for the far end.
 
-    >>> model_flops(Settings(attack_steps=7, num_bisections=6), 1.0)
-    28.0
+    Example:
+      >>> model_flops(Settings(attack_steps=7, num_bisections=6), 1.0)
+      28.0
     """
     search = 2 * (settings.value("budget.search_steps") or 1) + settings.value("budget.num_bisections")
     search += settings.value("budget.halving") == "linear"
@@ -43,8 +44,9 @@ def forward_flops(settings: Settings) -> float:
 def matmul_rate(dtype, size: int = MATMUL, repeats: int = 20) -> float:
     """Measured operations per second of a square matrix product, at jax's default precision (TF32 on GPUs that have it).
 
-    >>> matmul_rate(jnp.float32, size=64, repeats=2) > 0
-    True
+    Example:
+      >>> matmul_rate(jnp.float32, size=64, repeats=2) > 0
+      True
     """
     left = jax.random.normal(jax.random.key(0), (size, size), dtype)
 
@@ -61,7 +63,8 @@ def matmul_rate(dtype, size: int = MATMUL, repeats: int = 20) -> float:
 def utilisation(name: str, flops: float, seconds: float, rate: float) -> dict[str, Any]:
     """The share of the measured matrix-product rate that a step reaches.
 
-    >>> utilisation("blind", 1e12, 0.5, 4e12)["share"]
-    0.5
+    Example:
+      >>> utilisation("blind", 1e12, 0.5, 4e12)["share"]
+      0.5
     """
     return {"step": name, "flops": flops, "seconds": seconds, "matmul_rate": rate, "share": flops / seconds / rate}

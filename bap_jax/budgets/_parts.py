@@ -18,9 +18,10 @@ def in_steps(name: str, part: float, info: RunInfo) -> int:
     Raises:
       SettingError: nobody said how many steps the phase has.
 
-    >>> from bap_jax.types import Bounds
-    >>> in_steps("warmup", 0.1, RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=500))
-    50
+    Example:
+      >>> from bap_jax.types import Bounds
+      >>> in_steps("warmup", 0.1, RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=500))
+      50
     """
     if info.num_steps < 1:
         raise SettingError("num_steps", info.num_steps, f"the number of steps that {name} is a part of: init_state(..., info=)")

@@ -17,10 +17,11 @@ def read_table(table: Array, batch: Batch) -> Array:
     Returns:
       [B].
 
-    >>> import jax.numpy as jnp
-    >>> batch = Batch(jnp.zeros((2, 1)), jnp.zeros(2, int), index=jnp.array([1, 3]), weight=jnp.array([1.0, 0.0]))
-    >>> read_table(jnp.array([0.5, 0.75, 1.0]), batch).tolist()
-    [0.75, 0.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> batch = Batch(jnp.zeros((2, 1)), jnp.zeros(2, int), index=jnp.array([1, 3]), weight=jnp.array([1.0, 0.0]))
+      >>> read_table(jnp.array([0.5, 0.75, 1.0]), batch).tolist()
+      [0.75, 0.0]
     """
     return table.at[batch.index].get(mode="fill", fill_value=0)
 
@@ -39,10 +40,11 @@ def write_table(table: Array, batch: Batch, values: Array, gather: Gather) -> Ar
     Returns:
       [N].
 
-    >>> import jax.numpy as jnp
-    >>> batch = Batch(jnp.zeros((2, 1)), jnp.zeros(2, int), index=jnp.array([1, 3]), weight=jnp.array([1.0, 0.0]))
-    >>> write_table(jnp.zeros(3), batch, jnp.array([0.5, 9.0]), gather=lambda x: x).tolist()
-    [0.0, 0.5, 0.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> batch = Batch(jnp.zeros((2, 1)), jnp.zeros(2, int), index=jnp.array([1, 3]), weight=jnp.array([1.0, 0.0]))
+      >>> write_table(jnp.zeros(3), batch, jnp.array([0.5, 9.0]), gather=lambda x: x).tolist()
+      [0.0, 0.5, 0.0]
     """
     index = jnp.where(batch.weight > 0, batch.index, table.shape[0])
     return table.at[gather(index)].set(gather(values), mode="drop")

@@ -45,12 +45,13 @@ def cat(attack: BudgetAttack, *, epsilon_step: float = 0.005, epsilon_max: float
     Raises:
       SettingError: a number outside its range.
 
-    >>> from functools import partial
-    >>> from bap_jax.attacks import pgd
-    >>> from bap_jax.types import Bounds
-    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
-    >>> cat(partial(pgd, num_steps=10, random_start=False)).init(info).epsilons.shape
-    (100,)
+    Example:
+      >>> from functools import partial
+      >>> from bap_jax.attacks import pgd
+      >>> from bap_jax.types import Bounds
+      >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
+      >>> cat(partial(pgd, num_steps=10, random_start=False)).init(info).epsilons.shape
+      (100,)
 
     References:
       Cheng et al. 2020, "CAT: Customized Adversarial Training for Improved Robustness", arXiv 2002.06789. A public

@@ -53,8 +53,9 @@ def parse_cutoff(text: str) -> Cutoff:
     Raises:
       SettingError: anything else.
 
-    >>> parse_cutoff("quantile:0.5")
-    Cutoff(kind='quantile', value=0.5)
+    Example:
+      >>> parse_cutoff("quantile:0.5")
+      Cutoff(kind='quantile', value=0.5)
     """
     kind, _, number = text.partition(":")
     try:
@@ -71,8 +72,9 @@ def parse_wrong(text: str) -> float:
     Raises:
       SettingError: anything else.
 
-    >>> parse_wrong("cutoff"), parse_wrong("zero"), parse_wrong("floor:0.5")
-    (1.0, 0.0, 0.5)
+    Example:
+      >>> parse_wrong("cutoff"), parse_wrong("zero"), parse_wrong("floor:0.5")
+      (1.0, 0.0, 0.5)
     """
     kind, _, number = text.partition(":")
     if text in ("cutoff", "zero"):
@@ -113,11 +115,12 @@ def cutoff_value(norms: Array, weight: Array, cutoff: Cutoff, running: RunningMe
     Returns:
       c, a float32 scalar (infinite for ``off``), and the running mean.
 
-    >>> import jax.numpy as jnp
-    >>> norms, weight = jnp.array([0.1, 0.3, 9.0]), jnp.array([1.0, 1.0, 0.0])
-    >>> rules = [parse_cutoff(text) for text in ("mean", "quantile:1", "constant:0.4")]
-    >>> [round(float(cutoff_value(norms, weight, rule, RunningMean.empty())[0]), 2) for rule in rules]
-    [0.2, 0.3, 0.4]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> norms, weight = jnp.array([0.1, 0.3, 9.0]), jnp.array([1.0, 1.0, 0.0])
+      >>> rules = [parse_cutoff(text) for text in ("mean", "quantile:1", "constant:0.4")]
+      >>> [round(float(cutoff_value(norms, weight, rule, RunningMean.empty())[0]), 2) for rule in rules]
+      [0.2, 0.3, 0.4]
 
     References:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913: the batch mean (``cal_delta``) or a constant; the quantile
@@ -149,9 +152,10 @@ def cutoff_scale_epsilon(norms: Array, cutoff: float | Array, scale: float | Arr
     Returns:
       [B].
 
-    >>> import jax.numpy as jnp
-    >>> cutoff_scale_epsilon(jnp.array([1.0, 4.0]), cutoff=2.0, scale=0.5).tolist()
-    [0.5, 1.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> cutoff_scale_epsilon(jnp.array([1.0, 4.0]), cutoff=2.0, scale=0.5).tolist()
+      [0.5, 1.0]
 
     References:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913.
@@ -177,9 +181,10 @@ def cutoff_scale_perturbation(perturbation: Array, cutoff: float | Array, scale:
     Raises:
       SettingError: another norm.
 
-    >>> import jax.numpy as jnp
-    >>> cutoff_scale_perturbation(jnp.array([[3.0, 4.0]]), cutoff=2.5, scale=0.5, norm="l2").tolist()
-    [[0.75, 1.0]]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> cutoff_scale_perturbation(jnp.array([[3.0, 4.0]]), cutoff=2.5, scale=0.5, norm="l2").tolist()
+      [[0.75, 1.0]]
 
     References:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913; public repository Lixin-Qian/BAP.

@@ -99,12 +99,13 @@ def pgd_search(
       SettingError: an unknown path; when called, what :func:`bap_jax.attacks.pgd` and
         :func:`bap_jax.budgets.margin.margin_search` refuse.
 
-    >>> import jax.numpy as jnp
-    >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
-    >>> images, labels = jnp.array([[0.5], [0.1]]), jnp.array([0, 0])
-    >>> searched = pgd_search(num_bisections=10)(logits_fn, None, images, labels, jnp.float32(1.0))
-    >>> round(abs(float(searched.perturbation[0, 0])), 2), searched.found.tolist(), searched.left.tolist()
-    (0.2, [True, True], [False, True])
+    Example:
+      >>> import jax.numpy as jnp
+      >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
+      >>> images, labels = jnp.array([[0.5], [0.1]]), jnp.array([0, 0])
+      >>> searched = pgd_search(num_bisections=10)(logits_fn, None, images, labels, jnp.float32(1.0))
+      >>> round(abs(float(searched.perturbation[0, 0])), 2), searched.found.tolist(), searched.left.tolist()
+      (0.2, [True, True], [False, True])
     """
     if path not in get_args(PathName):
         raise SettingError("path", path, "'ball' or 'ray'")
@@ -189,9 +190,10 @@ def cutoff_scale(
       SettingError: an unknown norm, cutoff, ``wrong`` or ``over``, a scale or epsilon_max that is not positive or not given where
         it has to be, a radius wider than the box, a floor where nothing is cut.
 
-    >>> state = cutoff_scale(pgd_search(), None, scale=1.0).init(None)
-    >>> float(state.epsilon_max), float(state.cutoff), float(state.wrong)
-    (1.0, 0.0, 1.0)
+    Example:
+      >>> state = cutoff_scale(pgd_search(), None, scale=1.0).init(None)
+      >>> float(state.epsilon_max), float(state.cutoff), float(state.wrong)
+      (1.0, 0.0, 1.0)
 
     References:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913; Blind adversarial training, arXiv 2004.05914. The fresh

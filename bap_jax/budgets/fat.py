@@ -58,9 +58,10 @@ def fat(
       SettingError: a radius that is negative or not finite, steps that fall or are negative; when called, what
         :func:`bap_jax.attacks.friendly_pgd.friendly_pgd` refuses.
 
-    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1200)
-    >>> fat().init(info).tau_steps.tolist()
-    [500, 900]
+    Example:
+      >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1200)
+      >>> fat().init(info).tau_steps.tolist()
+      [500, 900]
 
     References:
       Zhang et al. 2020, "Attacks Which Do Not Kill Training Make Adversarial Learning Stronger", arXiv 2002.11242; public

@@ -59,12 +59,13 @@ def iaat(
     Raises:
       SettingError: a number outside its range.
 
-    >>> from functools import partial
-    >>> from bap_jax.attacks import pgd
-    >>> from bap_jax.types import Bounds
-    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
-    >>> int(iaat(partial(pgd, num_steps=10)).init(info).warmup_steps)
-    100
+    Example:
+      >>> from functools import partial
+      >>> from bap_jax.attacks import pgd
+      >>> from bap_jax.types import Bounds
+      >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
+      >>> int(iaat(partial(pgd, num_steps=10)).init(info).warmup_steps)
+      100
 
     References:
       Balaji, Goldstein and Hoffman 2019, "Instance adaptive adversarial training: Improved accuracy tradeoffs in neural nets",

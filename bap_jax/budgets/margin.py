@@ -66,12 +66,13 @@ def margin_search(
       SettingError: shapes differ, images in half precision, an unknown ``halving``, ``num_bisections`` is negative, or 0 in
         logarithms, ``grid`` below 1.
 
-    >>> import jax.numpy as jnp
-    >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
-    >>> images, labels = jnp.array([[0.5], [0.1], [0.9]]), jnp.array([0, 0, 0])
-    >>> margin = margin_search(logits_fn, images, labels, jnp.array([[-0.5], [0.0], [0.1]]), grid=8)
-    >>> margin.fraction.tolist(), margin.found.tolist()
-    ([0.5, 0.0, 1.0], [True, True, False])
+    Example:
+      >>> import jax.numpy as jnp
+      >>> logits_fn = lambda x: jnp.concatenate([x, 0.6 - x], axis=-1)  # class 0 above 0.3
+      >>> images, labels = jnp.array([[0.5], [0.1], [0.9]]), jnp.array([0, 0, 0])
+      >>> margin = margin_search(logits_fn, images, labels, jnp.array([[-0.5], [0.0], [0.1]]), grid=8)
+      >>> margin.fraction.tolist(), margin.found.tolist()
+      ([0.5, 0.0, 1.0], [True, True, False])
 
     References:
       Ours: PGD and a search along its path, in place of the DeepFool of Xie et al., Blind adversarial pruning, 2020, arXiv

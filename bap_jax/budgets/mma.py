@@ -60,12 +60,13 @@ def mma(
     Raises:
       SettingError: a radius that is not positive and finite, ``epsilon_min`` above ``epsilon_max``, no halvings.
 
-    >>> from functools import partial
-    >>> from bap_jax.attacks import pgd
-    >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
-    >>> state = mma(partial(pgd, num_steps=10, objective=soft_margin_loss), epsilon_max=0.45).init(info)
-    >>> state.epsilons.shape, round(float(state.epsilon_max), 2)
-    ((100,), 0.45)
+    Example:
+      >>> from functools import partial
+      >>> from bap_jax.attacks import pgd
+      >>> info = RunInfo(None, 3, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=1100)
+      >>> state = mma(partial(pgd, num_steps=10, objective=soft_margin_loss), epsilon_max=0.45).init(info)
+      >>> state.epsilons.shape, round(float(state.epsilon_max), 2)
+      ((100,), 0.45)
 
     References:
       Ding et al. 2020, "MMA Training: Direct Input Space Margin Maximization through Adversarial Training"; public repository

@@ -24,8 +24,9 @@ def targets_of(logits_fn: LogitsFn, images: Array, labels: Array) -> Array:
 def none() -> Budget:
     """Every budget is 0 and the adversarial half has no weight.
 
-    >>> none().init(None)
-    ()
+    Example:
+      >>> none().init(None)
+      ()
     """
 
     def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: tuple, *, step: Array, gather: Gather):

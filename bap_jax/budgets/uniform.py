@@ -31,12 +31,13 @@ def require_radii(attack: BudgetAttack, **radii: float) -> None:
     Raises:
       SettingError: naming the radius.
 
-    >>> from functools import partial
-    >>> from bap_jax.attacks import pgd
-    >>> require_radii(partial(pgd, num_steps=7), epsilon=8)
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+    Example:
+      >>> from functools import partial
+      >>> from bap_jax.attacks import pgd
+      >>> require_radii(partial(pgd, num_steps=7), epsilon=8)
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
     """
     parameters = inspect.signature(attack).parameters
     norm, bounds = (parameters[name].default if name in parameters else None for name in ("norm", "bounds"))
@@ -58,10 +59,11 @@ def uniform(attack: BudgetAttack, epsilon: float) -> Budget:
     Raises:
       SettingError: a negative or non-finite epsilon, or one wider than the box.
 
-    >>> from functools import partial
-    >>> from bap_jax.attacks import pgd
-    >>> float(uniform(partial(pgd, num_steps=7), 0.5).init(None).epsilon)
-    0.5
+    Example:
+      >>> from functools import partial
+      >>> from bap_jax.attacks import pgd
+      >>> float(uniform(partial(pgd, num_steps=7), 0.5).init(None).epsilon)
+      0.5
     """
     if not 0 <= epsilon < float("inf"):
         raise SettingError("epsilon", epsilon, "a finite number of at least 0")

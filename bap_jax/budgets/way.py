@@ -45,12 +45,13 @@ def ball_way(
     Returns:
       Fractions [B] -> points [B, ...], inside the bounds, no farther than that fraction of ``epsilon_max``.
 
-    >>> logits_fn = lambda x: x @ jnp.array([[2.0, 0.0], [1.0, 0.0]])
-    >>> images, labels, wide = jnp.array([[0.75, 0.0625]]), jnp.array([0]), jnp.float32(1.0)
-    >>> for norm in ("linf", "l1"):
-    ...     print(ball_way(logits_fn, images, labels, wide, norm=norm, bounds=Bounds())(jnp.array([0.5])).tolist())
-    [[0.25, 0.0]]
-    [[0.25, 0.0625]]
+    Example:
+      >>> logits_fn = lambda x: x @ jnp.array([[2.0, 0.0], [1.0, 0.0]])
+      >>> images, labels, wide = jnp.array([[0.75, 0.0625]]), jnp.array([0]), jnp.float32(1.0)
+      >>> for norm in ("linf", "l1"):
+      ...     print(ball_way(logits_fn, images, labels, wide, norm=norm, bounds=Bounds())(jnp.array([0.5])).tolist())
+      [[0.25, 0.0]]
+      [[0.25, 0.0625]]
     """
     if norm == "l1" and num_steps == 1:
         return _greedy_way(_gradient(logits_fn, images, labels), images, epsilon_max, bounds)

@@ -40,16 +40,17 @@ class Damage(NamedTuple):
 def write_digests(folder: epath.Path) -> None:
     """Write the digests of all files below a step's folder into it.
 
-    >>> import tempfile
-    >>> folder = epath.Path(tempfile.mkdtemp())
-    >>> (folder / "about").write_text("{}")
-    2
-    >>> write_digests(folder)
-    >>> find_damage(folder)
-    >>> (folder / "about").write_text("[]")
-    2
-    >>> str(find_damage(folder))
-    'about is not what was written, in its bytes 0 to 1'
+    Example:
+      >>> import tempfile
+      >>> folder = epath.Path(tempfile.mkdtemp())
+      >>> (folder / "about").write_text("{}")
+      2
+      >>> write_digests(folder)
+      >>> find_damage(folder)
+      >>> (folder / "about").write_text("[]")
+      2
+      >>> str(find_damage(folder))
+      'about is not what was written, in its bytes 0 to 1'
     """
     content = {"files": {name: _digest(path) for name, path in sorted(_files(folder))}}
     (folder / DIGESTS).write_text(json_text(content | {_SEAL: _seal(content)}))

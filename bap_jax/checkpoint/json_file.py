@@ -25,8 +25,9 @@ def check_json(value: Any, name: str) -> Any:
     Raises:
       SettingError: something in it is none of these; the error names where.
 
-    >>> check_json({"epsilon": (0.1, 0.2)}, "config")
-    {'epsilon': [0.1, 0.2]}
+    Example:
+      >>> check_json({"epsilon": (0.1, 0.2)}, "config")
+      {'epsilon': [0.1, 0.2]}
     """
     if isinstance(value, Mapping):
         for key in value:
@@ -47,12 +48,13 @@ def write_json(path: str, value: Any) -> None:
       path: the file.
       value: what :func:`check_json` accepts; numbers that are not finite become null.
 
-    >>> import json, tempfile
-    >>> path = tempfile.mkdtemp() + "/config.json"
-    >>> write_json(path, {"seed": 0})
-    >>> with open(path) as file:
-    ...     json.load(file)
-    {'seed': 0}
+    Example:
+      >>> import json, tempfile
+      >>> path = tempfile.mkdtemp() + "/config.json"
+      >>> write_json(path, {"seed": 0})
+      >>> with open(path) as file:
+      ...     json.load(file)
+      {'seed': 0}
     """
     write_atomic(path, json_text(value, indent=2) + "\n")
 
@@ -70,11 +72,12 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
       FileNotFoundError: it is not there.
       SettingError: it holds something else than a JSON object; the error names the file and what is wrong.
 
-    >>> import tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "config.json")
-    >>> write_json(path, {"seed": 0})
-    >>> read_json(path)
-    {'seed': 0}
+    Example:
+      >>> import tempfile
+      >>> path = os.path.join(tempfile.mkdtemp(), "config.json")
+      >>> write_json(path, {"seed": 0})
+      >>> read_json(path)
+      {'seed': 0}
     """
     content = absolute(path).read_bytes()
     try:
@@ -90,8 +93,9 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 def excerpt(content: bytes, length: int = 40) -> str:
     """The beginning of a file's content, for a message.
 
-    >>> excerpt(b"{'seed': 0}"), excerpt(b"x" * 100, 3)
-    ("{'seed': 0}", 'xxx…')
+    Example:
+      >>> excerpt(b"{'seed': 0}"), excerpt(b"x" * 100, 3)
+      ("{'seed': 0}", 'xxx…')
     """
     text = content[: 4 * length].decode(errors="replace")
     return text if len(text) <= length else text[:length] + "…"
@@ -100,8 +104,9 @@ def excerpt(content: bytes, length: int = 40) -> str:
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The entries of nested dicts by dotted name; an empty dict is an entry.
 
-    >>> list(flatten({"pruner": {"scope": "global"}, "seed": 0}))
-    [('pruner.scope', 'global'), ('seed', 0)]
+    Example:
+      >>> list(flatten({"pruner": {"scope": "global"}, "seed": 0}))
+      [('pruner.scope', 'global'), ('seed', 0)]
     """
     if isinstance(value, dict) and value:
         for key, entry in value.items():

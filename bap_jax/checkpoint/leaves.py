@@ -26,9 +26,10 @@ def describe_leaf(leaf: Any) -> str:
     Raises:
       TypeError: the leaf is none of these.
 
-    >>> import numpy as np
-    >>> describe_leaf(np.zeros((3, 4), np.float32)), describe_leaf(7)
-    ('float32[3,4]', 'int')
+    Example:
+      >>> import numpy as np
+      >>> describe_leaf(np.zeros((3, 4), np.float32)), describe_leaf(7)
+      ('float32[3,4]', 'int')
     """
     if type(leaf) in SCALARS:
         return type(leaf).__name__
@@ -50,9 +51,10 @@ def describe(tree: PyTree, name: str = "state") -> dict[str, str]:
     Raises:
       SettingError: a leaf is neither an array nor a number, so that it cannot be saved.
 
-    >>> import numpy as np
-    >>> describe({"step": 3, "mask": np.ones(2, bool)})
-    {'mask': 'bool[2]', 'step': 'int'}
+    Example:
+      >>> import numpy as np
+      >>> describe({"step": 3, "mask": np.ones(2, bool)})
+      {'mask': 'bool[2]', 'step': 'int'}
     """
     found = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
@@ -78,10 +80,11 @@ def check_layout(stored: dict[str, str], wanted: dict[str, str], where: str) -> 
     Raises:
       CheckpointError: the leaves differ; the message holds the first path at which they do, and both leaves.
 
-    >>> check_layout({"w": "uint8[2]"}, {"w": "bool[2]"}, "runs/x, step 5")
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.CheckpointError: runs/x, step 5 does not fit at w: the checkpoint has uint8[2], expected bool[2]
+    Example:
+      >>> check_layout({"w": "uint8[2]"}, {"w": "bool[2]"}, "runs/x, step 5")
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.CheckpointError: runs/x, step 5 does not fit at w: the checkpoint has uint8[2], expected bool[2]
     """
     for path in [*wanted, *(path for path in stored if path not in wanted)]:
         have, want = stored.get(path, "no such leaf"), wanted.get(path, "no such leaf")
@@ -105,9 +108,10 @@ def as_target(state: PyTree, sharding: jax.sharding.Sharding | None = None) -> P
       The same tree with a ``jax.ShapeDtypeStruct`` for every jax array. numpy arrays and Python numbers stay what they are, and
       are restored as such.
 
-    >>> import jax
-    >>> as_target(jax.eval_shape(lambda: {"key": jax.random.key(0)}))["key"].dtype
-    key<fry>
+    Example:
+      >>> import jax
+      >>> as_target(jax.eval_shape(lambda: {"key": jax.random.key(0)}))["key"].dtype
+      key<fry>
     """
     default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 

@@ -458,10 +458,11 @@ def check_readable(folder: str | os.PathLike[str]) -> None:
       CheckpointError: what was read is not what was saved.
       StorageError: nothing can be saved there, for instance because the disk is full.
 
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> check_readable(folder), os.listdir(folder)
-    (None, [])
+    Example:
+      >>> import tempfile
+      >>> folder = tempfile.mkdtemp()
+      >>> check_readable(folder), os.listdir(folder)
+      (None, [])
     """
     place, wanted = absolute(folder) / _PROBE, {"w": np.arange(4, dtype=np.float32)}
     _remove_tree(place)  # of a process that was killed

@@ -17,11 +17,12 @@ class LocalPath(PosixGPath):
     etils globs over the whole path: below ``run[seed=1]`` it finds nothing, ``a**b`` it refuses, and ``/gs/runs`` it takes for an
     address. Here only the pattern is one.
 
-    >>> import tempfile
-    >>> folder = LocalPath(tempfile.mkdtemp()) / "run[seed=1]"
-    >>> (folder / "a").mkdir(parents=True)
-    >>> [path.name for path in epath.Path(folder).glob("*")]
-    ['a']
+    Example:
+      >>> import tempfile
+      >>> folder = LocalPath(tempfile.mkdtemp()) / "run[seed=1]"
+      >>> (folder / "a").mkdir(parents=True)
+      >>> [path.name for path in epath.Path(folder).glob("*")]
+      ['a']
     """
 
     def glob(self, pattern: str) -> Iterator[LocalPath]:

@@ -207,8 +207,9 @@ def check_run(
     Raises:
       SettingError: the folder is not empty and ``resume`` is False, or holds something else, or a run with another configuration.
 
-    >>> import tempfile
-    >>> check_run(tempfile.mkdtemp(), {"seed": 0})
+    Example:
+      >>> import tempfile
+      >>> check_run(tempfile.mkdtemp(), {"seed": 0})
     """
     path = os.path.abspath(os.path.expanduser(os.fspath(folder)))
     if "://" in os.fspath(folder) or not os.path.exists(path):
@@ -258,8 +259,9 @@ def versions() -> dict[str, Any]:
     Returns:
       A flat dict of JSON values, e.g. ``{"python": "3.12.4", "jax": "0.10.2", ..., "device_count": 2}``.
 
-    >>> "jaxlib" in versions()
-    True
+    Example:
+      >>> "jaxlib" in versions()
+      True
     """
     found: dict[str, Any] = {"python": platform.python_version()}
     for name, package in _PACKAGES.items():

@@ -28,10 +28,11 @@ class SaveInterval:
     Raises:
       SettingError: ``steps`` is below 1 or ``seconds`` negative.
 
-    >>> seconds = iter([0.0, 2.0, 7.0])
-    >>> due = SaveInterval(steps=100, clock=lambda: next(seconds)).due
-    >>> due(50), due(100), due(101)
-    (False, False, True)
+    Example:
+      >>> seconds = iter([0.0, 2.0, 7.0])
+      >>> due = SaveInterval(steps=100, clock=lambda: next(seconds)).due
+      >>> due(50), due(100), due(101)
+      (False, False, True)
     """
 
     def __init__(self, steps: int, seconds: float = 5.0, *, start: int = 0, clock: Callable[[], float] = time.monotonic):

@@ -41,8 +41,9 @@ class Reading(NamedTuple):
 def given_value(arguments: Sequence[str], option: str) -> str | None:
     """The last value that a command line gives to an option; None where it gives none.
 
-    >>> given_value(["train", "--budget", "cat", "--budget=mma", "--out", "x"], "budget"), given_value(["train"], "budget")
-    ('mma', None)
+    Example:
+      >>> given_value(["train", "--budget", "cat", "--budget=mma", "--out", "x"], "budget"), given_value(["train"], "budget")
+      ('mma', None)
     """
     found = None
     for place, word in enumerate(arguments):
@@ -83,8 +84,9 @@ def renamed(arguments: Sequence[str], settings: Settings) -> tuple[list[str], di
     Raises:
       SettingError: the kind that fills a slot has no such option.
 
-    >>> renamed(["train", "--epsilon=0.3", "--no-nesterov"], Settings(budget="uniform", optimizer="sgd"))[0]
-    ['train', '--budget.epsilon=0.3', '--optimizer.no-nesterov']
+    Example:
+      >>> renamed(["train", "--epsilon=0.3", "--no-nesterov"], Settings(budget="uniform", optimizer="sgd"))[0]
+      ['train', '--budget.epsilon=0.3', '--optimizer.no-nesterov']
     """
     found, told = [], {}
     for place, word in enumerate(arguments):

@@ -35,8 +35,9 @@ def mart(*, beta: float = 6.0, label_smoothing: float = 0.0) -> Loss:
     Raises:
       SettingError: a number outside its range.
 
-    >>> float(mart().init(None, None, None).beta)
-    6.0
+    Example:
+      >>> float(mart().init(None, None, None).beta)
+      6.0
 
     References:
       Wang et al. 2020, "Improving Adversarial Robustness Requires Revisiting Misclassified Examples"; public repository

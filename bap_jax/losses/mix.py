@@ -18,8 +18,9 @@ def clean(*, label_smoothing: float = 0.1) -> Loss:
     Returns:
       A :class:`bap_jax.types.Loss` without state. Its metrics: ``clean_accuracy``.
 
-    >>> clean().init(None, None, None)
-    ()
+    Example:
+      >>> clean().init(None, None, None)
+      ()
     """
     check_fraction("label_smoothing", label_smoothing)
 
@@ -49,8 +50,9 @@ def mix(*, adversarial_weight: float = 0.5, label_smoothing: float = 0.1) -> Los
       A :class:`bap_jax.types.Loss` without state. Its metrics: ``adversarial_loss``, ``adversarial_accuracy`` (of the examples
       with a weight), and for a < 1 ``clean_loss`` and ``clean_accuracy``.
 
-    >>> mix(adversarial_weight=1.0).init(None, None, None)
-    ()
+    Example:
+      >>> mix(adversarial_weight=1.0).init(None, None, None)
+      ()
 
     References:
       Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913.
@@ -90,8 +92,9 @@ def madry(*, label_smoothing: float = 0.0) -> Loss:
     Returns:
       A :class:`bap_jax.types.Loss`, see :func:`mix`.
 
-    >>> madry().init(None, None, None)
-    ()
+    Example:
+      >>> madry().init(None, None, None)
+      ()
 
     References:
       Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks".
@@ -112,8 +115,9 @@ def mma(*, label_smoothing: float = 0.0) -> Loss:
     Returns:
       A :class:`bap_jax.types.Loss`, see :func:`mix`.
 
-    >>> mma().init(None, None, None)
-    ()
+    Example:
+      >>> mma().init(None, None, None)
+      ()
 
     References:
       Ding et al. 2020, "MMA Training: Direct Input Space Margin Maximization through Adversarial Training"; public repository

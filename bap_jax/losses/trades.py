@@ -34,8 +34,9 @@ def trades(*, beta: float = 6.0, label_smoothing: float = 0.0) -> Loss:
     Raises:
       SettingError: a number outside its range.
 
-    >>> float(trades().init(None, None, None).beta)
-    6.0
+    Example:
+      >>> float(trades().init(None, None, None).beta)
+      6.0
 
     References:
       Zhang et al. 2019, "Theoretically Principled Trade-off between Robustness and Accuracy"; public repository

@@ -37,9 +37,10 @@ def kernels(path: str, leaf: Array) -> bool:
 def convolutions(path: str, leaf: Array) -> bool:
     """The rule of methods that prune convolutions only: floating-point leaves of four dimensions, shortcuts and stem included.
 
-    >>> import jax.numpy as jnp
-    >>> convolutions("conv1/kernel", jnp.zeros((3, 3, 1, 8))), convolutions("dense/kernel", jnp.zeros((2, 3)))
-    (True, False)
+    Example:
+      >>> import jax.numpy as jnp
+      >>> convolutions("conv1/kernel", jnp.zeros((3, 3, 1, 8))), convolutions("dense/kernel", jnp.zeros((2, 3)))
+      (True, False)
     """
     return len(leaf.shape) == 4 and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 

@@ -22,10 +22,11 @@ def forget(optimizer: optax.GradientTransformation, opt_state: PyTree, forgotten
     Returns:
       The state, of the same structure, shapes and dtypes.
 
-    >>> sgd, params = optax.sgd(0.1, momentum=0.9), {"w": jnp.zeros(3)}
-    >>> _, state = sgd.update({"w": jnp.ones(3)}, sgd.init(params), params)
-    >>> forget(sgd, state, {"w": jnp.array([True, False, True])})[0].trace["w"].tolist()
-    [0.0, 1.0, 0.0]
+    Example:
+      >>> sgd, params = optax.sgd(0.1, momentum=0.9), {"w": jnp.zeros(3)}
+      >>> _, state = sgd.update({"w": jnp.ones(3)}, sgd.init(params), params)
+      >>> forget(sgd, state, {"w": jnp.array([True, False, True])})[0].trace["w"].tolist()
+      [0.0, 1.0, 0.0]
     """
 
     def own(moment, begins_anew):

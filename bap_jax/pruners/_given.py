@@ -12,10 +12,11 @@ def bound_of(params: Params, masks: PyTree | None, prunable: Prunable) -> PyTree
     Raises:
       SettingError: masks that do not fit, or that prune what this pruner does not.
 
-    >>> import jax.numpy as jnp
-    >>> from bap_jax.mathematics.masks import kernels
-    >>> bound_of({"w": jnp.ones((1, 1))}, None, kernels)
-    ()
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bap_jax.mathematics.masks import kernels
+      >>> bound_of({"w": jnp.ones((1, 1))}, None, kernels)
+      ()
     """
     return () if masks is None else masks_like(params, masks, prunable)
 

@@ -20,10 +20,11 @@ from bap_jax.types import Array, Params, PyTree
 def weights_by_score(weight: Array, score: Array, mask: Array) -> Array:
     """The kept weights. The pull-back treats the mask as if it were ``|score|``: ``w · g · sgn(s)`` for kept and pruned alike.
 
-    >>> import jax, jax.numpy as jnp
-    >>> w, s, mask = jnp.array([2.0, 3.0]), jnp.array([-0.5, 0.1]), jnp.array([True, False])
-    >>> jax.grad(lambda s: jnp.sum(jnp.array([1.0, 10.0]) * weights_by_score(w, s, mask)))(s).tolist()
-    [-2.0, 30.0]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> w, s, mask = jnp.array([2.0, 3.0]), jnp.array([-0.5, 0.1]), jnp.array([True, False])
+      >>> jax.grad(lambda s: jnp.sum(jnp.array([1.0, 10.0]) * weights_by_score(w, s, mask)))(s).tolist()
+      [-2.0, 30.0]
     """
     return jnp.where(mask, weight, jnp.zeros_like(weight))
 
@@ -43,9 +44,10 @@ weights_by_score.defvjp(_forward, _backward)
 def fan_in(kernel: Array) -> int:
     """How many inputs an output of a kernel [..., inputs, outputs] has: all its axes but the last.
 
-    >>> import jax.numpy as jnp
-    >>> fan_in(jnp.zeros((3, 3, 16, 32)))
-    144
+    Example:
+      >>> import jax.numpy as jnp
+      >>> fan_in(jnp.zeros((3, 3, 16, 32)))
+      144
     """
     return math.prod(kernel.shape[:-1])
 
@@ -53,9 +55,10 @@ def fan_in(kernel: Array) -> int:
 def kaiming_uniform(key: Array, kernel: Array) -> Array:
     """Uniform in ``±1/√fan_in``: the initialisation of torch's layers (Kaiming's with a = √5).
 
-    >>> import jax, jax.numpy as jnp
-    >>> bool(jnp.max(jnp.abs(kaiming_uniform(jax.random.key(0), jnp.zeros((100, 5))))) <= 0.1)
-    True
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> bool(jnp.max(jnp.abs(kaiming_uniform(jax.random.key(0), jnp.zeros((100, 5))))) <= 0.1)
+      True
     """
     bound = 1.0 / math.sqrt(fan_in(kernel))
     return jax.random.uniform(key, kernel.shape, jnp.float32, -bound, bound)
@@ -64,10 +67,11 @@ def kaiming_uniform(key: Array, kernel: Array) -> Array:
 def batch_norm_leaves(params: Params, prunable: Prunable) -> list[bool]:
     """Which leaves are BatchNorm's scale and shift, in tree order: those that are not prunable and stand beside a ``scale``.
 
-    >>> import jax.numpy as jnp
-    >>> one = jnp.ones(2)
-    >>> batch_norm_leaves({"bn": {"bias": one, "scale": one}, "fc": {"bias": one}}, lambda path, leaf: False)
-    [True, True, False]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> one = jnp.ones(2)
+      >>> batch_norm_leaves({"bn": {"bias": one, "scale": one}, "fc": {"bias": one}}, lambda path, leaf: False)
+      [True, True, False]
     """
     paths = leaf_paths(params)
     parents = {path.rpartition("/")[0] for path in paths if path.rpartition("/")[2] == "scale"}
@@ -80,9 +84,10 @@ def batch_norm_leaves(params: Params, prunable: Prunable) -> list[bool]:
 def only(params: Params, chosen: list[bool]) -> PyTree:
     """A tree of the chosen leaves, a scalar 0 in place of each other.
 
-    >>> import jax.numpy as jnp
-    >>> {name: leaf.shape for name, leaf in only({"a": jnp.ones(2), "b": jnp.ones(2)}, [True, False]).items()}
-    {'a': (2,), 'b': ()}
+    Example:
+      >>> import jax.numpy as jnp
+      >>> {name: leaf.shape for name, leaf in only({"a": jnp.ones(2), "b": jnp.ones(2)}, [True, False]).items()}
+      {'a': (2,), 'b': ()}
     """
     leaves, treedef = jax.tree.flatten(params)
     picked = [leaf if yes else jnp.zeros((), leaf.dtype) for leaf, yes in zip(leaves, chosen, strict=True)]

@@ -18,14 +18,15 @@ class DenseState(NamedTuple):
 def dense(*, prunable: Prunable = kernels) -> Pruner:
     """Keeps every weight; of a network that begins with masks, every weight that they keep: :func:`fixed`.
 
-    >>> import jax, jax.numpy as jnp
-    >>> pruner = dense()
-    >>> weights, state = pruner.init(jax.random.key(0), {"kernel": jnp.ones((2, 2))})
-    >>> pruner.finish(weights, state)[1]["kernel"].tolist()
-    [[True, True], [True, True]]
-    >>> weights, state = pruner.init(jax.random.key(0), {"kernel": jnp.ones((1, 2))}, {"kernel": jnp.array([[True, False]])})
-    >>> pruner.finish(weights, state)[0]["kernel"].tolist()
-    [[1.0, 0.0]]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> pruner = dense()
+      >>> weights, state = pruner.init(jax.random.key(0), {"kernel": jnp.ones((2, 2))})
+      >>> pruner.finish(weights, state)[1]["kernel"].tolist()
+      [[True, True], [True, True]]
+      >>> weights, state = pruner.init(jax.random.key(0), {"kernel": jnp.ones((1, 2))}, {"kernel": jnp.array([[True, False]])})
+      >>> pruner.finish(weights, state)[0]["kernel"].tolist()
+      [[1.0, 0.0]]
     """
     kept = fixed(prunable=prunable)
 

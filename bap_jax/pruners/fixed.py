@@ -30,11 +30,12 @@ def fixed(masks: PyTree | None = None, *, prunable: Prunable = kernels) -> Prune
       A :class:`bap_jax.types.Pruner` whose state is a :class:`FixedState`. Its ``init`` raises SettingError where there are no
       masks at all, or masks that do not fit.
 
-    >>> import jax, jax.numpy as jnp
-    >>> pruner = fixed({"kernel": jnp.array([[True, True, False]])})
-    >>> begun_with = {"kernel": jnp.array([[False, True, True]])}
-    >>> pruner.init(jax.random.key(0), {"kernel": jnp.ones((1, 3))}, begun_with)[0]["kernel"].tolist()
-    [[0.0, 1.0, 0.0]]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> pruner = fixed({"kernel": jnp.array([[True, True, False]])})
+      >>> begun_with = {"kernel": jnp.array([[False, True, True]])}
+      >>> pruner.init(jax.random.key(0), {"kernel": jnp.ones((1, 3))}, begun_with)[0]["kernel"].tolist()
+      [[0.0, 1.0, 0.0]]
     """
     own = masks
 

@@ -53,9 +53,10 @@ def _begin(key: Array, kernel: Array) -> tuple[Array, Array]:
 def scaled_scores(kernel: Array) -> Array:
     """``√(6 / fan_in) · w / max|w|``, 0 where all weights are.
 
-    >>> import jax.numpy as jnp
-    >>> scaled_scores(jnp.array([[2.0, -1.0]] * 6))[0].tolist()
-    [1.0, -0.5]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> scaled_scores(jnp.array([[2.0, -1.0]] * 6))[0].tolist()
+      [1.0, -0.5]
     """
     kernel = kernel.astype(jnp.float32)
     largest = jnp.max(jnp.abs(kernel))

@@ -75,12 +75,13 @@ def magnitude(
     Raises:
       SettingError: a ramp, scope or distribution that makes no sense.
 
-    >>> import jax, jax.numpy as jnp
-    >>> pruner = magnitude(Ramp(0.0, 0.5, 0, 4, 2))
-    >>> weights, state = pruner.init(jax.random.key(0), {"kernel": jnp.array([[3.0, 1.0], [2.0, 4.0]])})
-    >>> weights, state = pruner.update(jax.random.key(1), jnp.int32(4), weights, None, state)
-    >>> pruner.project(weights, state)["kernel"].tolist()
-    [[3.0, 0.0], [0.0, 4.0]]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> pruner = magnitude(Ramp(0.0, 0.5, 0, 4, 2))
+      >>> weights, state = pruner.init(jax.random.key(0), {"kernel": jnp.array([[3.0, 1.0], [2.0, 4.0]])})
+      >>> weights, state = pruner.update(jax.random.key(1), jnp.int32(4), weights, None, state)
+      >>> pruner.project(weights, state)["kernel"].tolist()
+      [[3.0, 0.0], [0.0, 4.0]]
 
     References:
       Zhu and Gupta, To prune, or not to prune, 2017; Xie et al., Blind adversarial pruning, 2020, arXiv 2004.05913.

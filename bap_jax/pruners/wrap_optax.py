@@ -45,17 +45,18 @@ def wrap_optax(tx: optax.GradientTransformation, pruner: Pruner, *, key: Array |
       SettingError: a pruner that takes a second gradient (``ascend``), which no optimiser can; from ``init``, one that trains
         something else than the parameters.
 
-    >>> import jax, jax.numpy as jnp, optax
-    >>> import bap_jax as bap
-    >>> tx = wrap_optax(optax.sgd(1.0), bap.pruners.magnitude(bap.Ramp(0.0, 0.5, 0, 1, 1)))
-    >>> params = {"w": jnp.array([[3.0, 1.0]])}
-    >>> state = tx.init(params)
-    >>> for _ in range(2):
-    ...     gradients = jax.grad(lambda params: params["w"].sum())(params)
-    ...     updates, state = tx.update(gradients, state, params)
-    ...     params = optax.apply_updates(params, updates)
-    >>> params["w"].tolist(), state.prune.masks["w"].tolist()
-    ([[1.0, 0.0]], [[True, False]])
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import bap_jax as bap
+      >>> tx = wrap_optax(optax.sgd(1.0), bap.pruners.magnitude(bap.Ramp(0.0, 0.5, 0, 1, 1)))
+      >>> params = {"w": jnp.array([[3.0, 1.0]])}
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     gradients = jax.grad(lambda params: params["w"].sum())(params)
+      ...     updates, state = tx.update(gradients, state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> params["w"].tolist(), state.prune.masks["w"].tolist()
+      ([[1.0, 0.0]], [[True, False]])
     """
     name = getattr(pruner.init, "__qualname__", repr(pruner.init)).partition(".")[0]
     if pruner.ascend is not None:

@@ -61,8 +61,9 @@ def distances_in(norm: str, distances: Mapping[str, np.ndarray], norms: Mapping[
     Returns:
       The names, empty if there is none, and [N].
 
-    >>> distances_in("rms", {"ddn-l2": np.array([4.0])}, {"ddn-l2": "l2"}, 16)
-    ('ddn-l2', array([1.]))
+    Example:
+      >>> distances_in("rms", {"ddn-l2": np.array([4.0])}, {"ddn-l2": "l2"}, 16)
+      ('ddn-l2', array([1.]))
     """
     factors = {norm: 1.0} | ({"l2": 1 / math.sqrt(size)} if norm == "rms" else {})
     found = {name: values * factors[norms[name]] for name, values in distances.items() if norms.get(name) in factors}
@@ -72,8 +73,9 @@ def distances_in(norm: str, distances: Mapping[str, np.ndarray], norms: Mapping[
 def ratios_of(margins: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """Margin over distance of the examples that are right and that both found.
 
-    >>> ratios_of(np.array([0.0, 0.75, 1.0]), np.array([0.0, 0.5, np.inf])).tolist()
-    [1.5]
+    Example:
+      >>> ratios_of(np.array([0.0, 0.75, 1.0]), np.array([0.0, 0.5, np.inf])).tolist()
+      [1.5]
     """
     both = (margins > 0) & (distances > 0) & np.isfinite(distances)
     return margins[both] / distances[both]

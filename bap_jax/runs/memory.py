@@ -44,11 +44,12 @@ class Kept(Protocol):
 class MemoryCheckpoints:
     """The networks of a run that goes on as long as its process: the newest, the best of each phase, and those that stay.
 
-    >>> kept = MemoryCheckpoints()
-    >>> for step, metric in ((1, 0.5), (2, 0.9), (3, 0.7), (4, None)):
-    ...     kept.save(step, None, network=Network({}, {}, {}), metric=metric, metadata={"phase": 0})
-    >>> kept.steps(), kept.best_step()
-    ([2, 4], 2)
+    Example:
+      >>> kept = MemoryCheckpoints()
+      >>> for step, metric in ((1, 0.5), (2, 0.9), (3, 0.7), (4, None)):
+      ...     kept.save(step, None, network=Network({}, {}, {}), metric=metric, metadata={"phase": 0})
+      >>> kept.steps(), kept.best_step()
+      ([2, 4], 2)
     """
 
     folder = "memory"

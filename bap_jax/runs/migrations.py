@@ -54,12 +54,13 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       SettingError: a version after this one wrote it.
 
-    >>> migrated({"budget": "cutoff-scale", "search": "pgd", "halving": "log"})["budget.halving"]
-    'log'
-    >>> [migrated({"budget": budget, "search": "pgd"}).get("budget.path") for budget in ("cutoff-scale", "uniform")]
-    ['ray', None]
-    >>> migrated({"schema": 2, "seed": 1})
-    {'schema': 2, 'seed': 1}
+    Example:
+      >>> migrated({"budget": "cutoff-scale", "search": "pgd", "halving": "log"})["budget.halving"]
+      'log'
+      >>> [migrated({"budget": budget, "search": "pgd"}).get("budget.path") for budget in ("cutoff-scale", "uniform")]
+      ['ray', None]
+      >>> migrated({"schema": 2, "seed": 1})
+      {'schema': 2, 'seed': 1}
     """
     schema = config.get("schema", 1)
     if type(schema) is not int or not 1 <= schema <= SCHEMA:

@@ -22,14 +22,15 @@ def arm_of(settings: Settings) -> str:
     The arms of the paper: ``unrestricted by DeepFool`` is adversarial pruning without a budget; ``blind by DeepFool`` cuts and
     scales what DeepFool found, ``blind by DeepFool, cut only`` and ``..., scale only`` do one of the two.
 
-    >>> arm_of(Settings(budget="uniform", epsilon="0.3")), arm_of(Settings()), arm_of(Settings(cutoff="mean", norm="rms"))
-    ('uniform 0.3', 'blind', 'blind, norm rms')
-    >>> from dataclasses import replace
-    >>> paper = Settings(search="deepfool", example="rescaled", norm="rms", scale=0.9)
-    >>> arm_of(paper), arm_of(replace(paper, cutoff="off", scale=1.0))
-    ('blind by DeepFool, norm rms, scale 0.9', 'unrestricted by DeepFool, norm rms')
-    >>> arm_of(Settings(init_from="runs/dense", init_masks="none"))
-    'blind, init from dense, init masks none'
+    Example:
+      >>> arm_of(Settings(budget="uniform", epsilon="0.3")), arm_of(Settings()), arm_of(Settings(cutoff="mean", norm="rms"))
+      ('uniform 0.3', 'blind', 'blind, norm rms')
+      >>> from dataclasses import replace
+      >>> paper = Settings(search="deepfool", example="rescaled", norm="rms", scale=0.9)
+      >>> arm_of(paper), arm_of(replace(paper, cutoff="off", scale=1.0))
+      ('blind by DeepFool, norm rms, scale 0.9', 'unrestricted by DeepFool, norm rms')
+      >>> arm_of(Settings(init_from="runs/dense", init_masks="none"))
+      'blind, init from dense, init masks none'
     """
     row = settings.row("budget")
     first, said = settings.options("budget").called(row.label or settings.budget)
@@ -50,10 +51,11 @@ def arm_of(settings: Settings) -> str:
 def told_in_words(settings: Settings, name: str) -> str:
     """A setting and its value as the names of arms tell them; an option by the name that it had when all kinds shared one.
 
-    >>> told_in_words(Settings(attack_steps=3), "attack.num_steps")
-    'attack steps 3'
-    >>> told_in_words(Settings(epsilon_max="8/255"), "budget.epsilon_max")
-    'epsilon max 8/255'
+    Example:
+      >>> told_in_words(Settings(attack_steps=3), "attack.num_steps")
+      'attack steps 3'
+      >>> told_in_words(Settings(epsilon_max="8/255"), "budget.epsilon_max")
+      'epsilon max 8/255'
     """
     value, (slot, dot, option) = settings.value(name), name.partition(".")
     if dot and value is not None and is_radius(types_of(type(settings.options(slot))).get(option)):
@@ -68,10 +70,11 @@ def columns_of(settings: Settings) -> dict[str, str | float | None]:
     ``method`` is the published method, empty where none is known; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of
     the examples that training saw, empty where there were none or none was prescribed.
 
-    >>> columns_of(Settings(budget="uniform", epsilon="8/255", attack="fgsm"))["train_epsilon"]
-    0.03137254901960784
-    >>> columns_of(Settings(budget="none"))["method"], columns_of(Settings(budget="none"))["train_attack"]
-    ('nt', '')
+    Example:
+      >>> columns_of(Settings(budget="uniform", epsilon="8/255", attack="fgsm"))["train_epsilon"]
+      0.03137254901960784
+      >>> columns_of(Settings(budget="none"))["method"], columns_of(Settings(budget="none"))["train_attack"]
+      ('nt', '')
     """
     budget, loss = settings.row("budget"), settings.kind("loss")
     return {
@@ -97,8 +100,9 @@ def _start(settings: Settings) -> list[str]:
 def short_names(arms: Iterable[str]) -> dict[str, str]:
     """Arm → its name without what all adversarial arms have in common.
 
-    >>> list(short_names(["clean", "uniform 0.1, attack steps 5", "blind, attack steps 5, scale 1.0"]).values())
-    ['clean', 'uniform 0.1', 'blind, scale 1.0']
+    Example:
+      >>> list(short_names(["clean", "uniform 0.1, attack steps 5", "blind, attack steps 5, scale 1.0"]).values())
+      ['clean', 'uniform 0.1', 'blind, scale 1.0']
     """
     parts = {arm: arm.split(", ") for arm in arms}
     adversarial = [set(told[1:]) for told in parts.values() if told[0] != "clean"]
@@ -110,10 +114,11 @@ def process_of(settings: Settings) -> str:
     """The ramp, its begin and end: ``0-60%``; schedule, scope, distribution, initial sparsity and frequency where they depart
     from the defaults. Whatever follows a ramp has one in its name, so that two processes never share a name.
 
-    >>> process_of(Settings(ramp_end=0.2, frequency=50)), process_of(Settings(pruner="dense"))
-    ('0-20% every 50', 'dense')
-    >>> process_of(Settings(pruner="mine.pruners:gradual", ramp_begin=0.1))
-    'mine.pruners:gradual 10-60%'
+    Example:
+      >>> process_of(Settings(ramp_end=0.2, frequency=50)), process_of(Settings(pruner="dense"))
+      ('0-20% every 50', 'dense')
+      >>> process_of(Settings(pruner="mine.pruners:gradual", ramp_begin=0.1))
+      'mine.pruners:gradual 10-60%'
     """
     if settings.pruner in UNRAMPED:
         return settings.pruner

@@ -48,9 +48,10 @@ def rate_shape(settings: Settings, num_steps: int) -> Shape:
     Returns:
       The shape, its pieces in steps.
 
-    >>> shape = rate_shape(Settings(rate_schedule="piecewise", rate_warmup=0.1), 100)
-    >>> shape.starts.tolist(), [round(shape_at(shape, step).item(), 4) for step in (0, 5, 10, 49, 50, 99)]
-    ([0, 10, 50, 75, 100], [0.0, 0.5, 1.0, 1.0, 0.1, 0.01])
+    Example:
+      >>> shape = rate_shape(Settings(rate_schedule="piecewise", rate_warmup=0.1), 100)
+      >>> shape.starts.tolist(), [round(shape_at(shape, step).item(), 4) for step in (0, 5, 10, 49, 50, 99)]
+      ([0, 10, 50, 75, 100], [0.0, 0.5, 1.0, 1.0, 0.1, 0.01])
     """
     pieces = _pieces(settings)
     starts = [*(round(begin * num_steps) for begin, *_ in pieces), num_steps]

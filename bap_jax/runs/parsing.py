@@ -26,8 +26,9 @@ def parse_number(name: str, text: str | float) -> float:
     Raises:
       SettingError: neither.
 
-    >>> parse_number("--epsilon", "8/255")
-    0.03137254901960784
+    Example:
+      >>> parse_number("--epsilon", "8/255")
+      0.03137254901960784
     """
     try:
         return float(Fraction(text.strip())) if isinstance(text, str) else float(text)
@@ -38,8 +39,9 @@ def parse_number(name: str, text: str | float) -> float:
 def format_radius(radius: float) -> str:
     """A radius as people write it: with few digits where these mean the same number, else as a fraction of 255.
 
-    >>> format_radius(0.3), format_radius(8 / 255), format_radius(1.0), format_radius(0.123456789)
-    ('0.3', '8/255', '1', '0.123456789')
+    Example:
+      >>> format_radius(0.3), format_radius(8 / 255), format_radius(1.0), format_radius(0.123456789)
+      ('0.3', '8/255', '1', '0.123456789')
     """
     texts = (f"{radius:g}", f"{round(radius * 255)}/255") if math.isfinite(radius) else ()
     return next((text for text in texts if float(Fraction(text)) == radius), repr(float(radius)))
@@ -51,8 +53,9 @@ def parse_epsilons(name: str, text: str) -> tuple[float, ...]:
     Raises:
       SettingError: an entry that is no number, negative or infinite.
 
-    >>> parse_epsilons("--epsilon", "0.2,0,0.1,0.1")
-    (0.0, 0.1, 0.2)
+    Example:
+      >>> parse_epsilons("--epsilon", "0.2,0,0.1,0.1")
+      (0.0, 0.1, 0.2)
     """
     values = sorted({parse_number(name, part) for part in text.split(",")})
     for value in values:
@@ -67,8 +70,9 @@ def parse_fractions(name: str, text: str) -> tuple[float, ...]:
     Raises:
       SettingError: an entry that is no number or outside [0, 1], or below the one before.
 
-    >>> parse_fractions("--tau-rises", "1/4,0.5"), parse_fractions("--tau-rises", "")
-    ((0.25, 0.5), ())
+    Example:
+      >>> parse_fractions("--tau-rises", "1/4,0.5"), parse_fractions("--tau-rises", "")
+      ((0.25, 0.5), ())
     """
     values = tuple(parse_number(name, part) for part in text.split(",")) if text.strip() else ()
     if any(not 0 <= value <= 1 for value in values) or list(values) != sorted(values):
@@ -91,12 +95,13 @@ def of_type(name: str, value: Any, annotation: Any, where: str = "") -> Any:
     Raises:
       SettingError: it is of another type.
 
-    >>> of_type("epsilon", "8/255", Radius | None), of_type("scale", 2, float)
-    (0.03137254901960784, 2.0)
-    >>> of_type("seed", "1", int)
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: seed = '1': expected a whole number
+    Example:
+      >>> of_type("epsilon", "8/255", Radius | None), of_type("scale", 2, float)
+      (0.03137254901960784, 2.0)
+      >>> of_type("seed", "1", int)
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: seed = '1': expected a whole number
     """
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     kinds = typing.get_args(annotation) if union else (annotation,)

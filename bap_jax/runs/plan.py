@@ -100,11 +100,12 @@ class AttackPlan:
         Raises:
           SettingError: with the fraction that was probably meant.
 
-        >>> from bap_jax.types import Bounds
-        >>> AttackPlan(epsilon="0,8").check_radii(Bounds())
-        Traceback (most recent call last):
-            ...
-        bap_jax.errors.SettingError: --epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+        Example:
+          >>> from bap_jax.types import Bounds
+          >>> AttackPlan(epsilon="0,8").check_radii(Bounds())
+          Traceback (most recent call last):
+              ...
+          bap_jax.errors.SettingError: --epsilon = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
         """
         from bap_jax.inputs import require_radius
 

@@ -264,8 +264,9 @@ class Session:
 def place_of(about: Mapping[str, Any]) -> Place:
     """The place of a checkpoint, from its metadata; earlier versions knew one phase.
 
-    >>> place_of({"step": 7, "finished": True, "phase": 0})
-    Place(phase=0, first=0, step=7, ended=True)
+    Example:
+      >>> place_of({"step": 7, "finished": True, "phase": 0})
+      Place(phase=0, first=0, step=7, ended=True)
     """
     ended = bool(about.get("phase_ended", about.get("finished")))
     return Place(int(about.get("phase", 0)), int(about.get("phase_begin", 0)), int(about["step"]), ended)

@@ -72,9 +72,10 @@ def start_of(settings: Settings, images: Source) -> Start | None:
 def digest_of(network: Network) -> str:
     """SHA-256 over the leaves of a network: path, type, shape and values of each.
 
-    >>> one = Network({"w": np.zeros((1, 2), np.float32)}, {"w": np.ones((1, 2), bool)}, {})
-    >>> digest_of(one) == digest_of(one), digest_of(one) == digest_of(one._replace(masks={"w": np.zeros((1, 2), bool)}))
-    (True, False)
+    Example:
+      >>> one = Network({"w": np.zeros((1, 2), np.float32)}, {"w": np.ones((1, 2), bool)}, {})
+      >>> digest_of(one) == digest_of(one), digest_of(one) == digest_of(one._replace(masks={"w": np.zeros((1, 2), bool)}))
+      (True, False)
     """
     digest, tree = hashlib.sha256(), network._asdict()
     for (path, described), leaf in zip(describe(tree).items(), jax.tree.leaves(tree), strict=True):

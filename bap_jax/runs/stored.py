@@ -30,16 +30,17 @@ def settings_in(path: str | Path) -> Settings:
       SettingError: it is no JSON object, has a setting that this version does not know, or one of another type; the error names
         the file.
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "config.json"
-    >>> path.write_text('{"seed": 1, "learning_rate": 1}')
-    31
-    >>> settings_in(path).learning_rate
-    1.0
-    >>> path.write_text('{"seed": "one"}') and settings_in(path)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: seed = 'one': expected a whole number, in .../config.json
+    Example:
+      >>> import tempfile
+      >>> path = Path(tempfile.mkdtemp()) / "config.json"
+      >>> path.write_text('{"seed": 1, "learning_rate": 1}')
+      31
+      >>> settings_in(path).learning_rate
+      1.0
+      >>> path.write_text('{"seed": "one"}') and settings_in(path)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: seed = 'one': expected a whole number, in .../config.json
     """
     from bap_jax.checkpoint import read_json  # orbax takes its time
     from bap_jax.runs.migrations import migrated
@@ -77,8 +78,9 @@ def settings_from(config: Mapping[str, Any], where: str = "") -> Settings:
 def differences(settings: Settings, other: Settings) -> list[tuple[str, Any, Any]]:
     """(setting, its value, that of the other settings) wherever they differ.
 
-    >>> differences(Settings(seed=1), Settings())
-    [('seed', 1, 0)]
+    Example:
+      >>> differences(Settings(seed=1), Settings())
+      [('seed', 1, 0)]
     """
     mine, theirs = settings.as_dict(), other.as_dict()
     names = dict.fromkeys([*mine, *theirs])

@@ -49,10 +49,11 @@ class TrainingOptions:
         Raises:
           SettingError: for the first such option.
 
-        >>> TrainingOptions(batch_size=0).check(Bounds(), (8, 8, 1))
-        Traceback (most recent call last):
-            ...
-        bap_jax.errors.SettingError: batch_size = 0: expected a whole number of at least 1
+        Example:
+          >>> TrainingOptions(batch_size=0).check(Bounds(), (8, 8, 1))
+          Traceback (most recent call last):
+              ...
+          bap_jax.errors.SettingError: batch_size = 0: expected a whole number of at least 1
         """
         for name in ("batch_size", "validations", "validation_steps", "validation_limit", "log_every", "keep"):
             if getattr(self, name) < 1:

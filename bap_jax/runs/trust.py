@@ -45,8 +45,9 @@ NOTHING = Trust()
 def names_in(arguments: Sequence[str]) -> frozenset[str]:
     """The names of code that a command line gives as settings; a folder of such a name gives none.
 
-    >>> sorted(names_in(["evaluate", "evil:run", "--model", "mine:net", "--attack=pgd,mine:attack", "--data", "mnist:3.0.1"]))
-    ['mine:attack', 'mine:net']
+    Example:
+      >>> sorted(names_in(["evaluate", "evil:run", "--model", "mine:net", "--attack=pgd,mine:attack", "--data", "mnist:3.0.1"]))
+      ['mine:attack', 'mine:net']
     """
     pairs = itertools.zip_longest(arguments, arguments[1:], fillvalue="")
     given = [word.partition("=")[2] or then for word, then in pairs if _OPTION.match(word)]
@@ -60,8 +61,9 @@ def code_in(config: Mapping[str, Any], of: Collection[str] = CODE) -> dict[str, 
       config: settings and their values.
       of: the settings to look at.
 
-    >>> code_in({"data": "mnist:3.0.1", "model": "mine:net", "budget": "uniform", "cutoff": "quantile:0.5"})
-    {'model': 'mine:net'}
+    Example:
+      >>> code_in({"data": "mnist:3.0.1", "model": "mine:net", "budget": "uniform", "cutoff": "quantile:0.5"})
+      {'model': 'mine:net'}
     """
     given = {name: config.get(name) for name in CODE if name in of}
     return {name: value for name, value in given.items() if isinstance(value, str) and _names_code(name, value)}

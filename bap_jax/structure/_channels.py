@@ -343,8 +343,9 @@ _RULES: MappingProxyType[str, Callable[..., list[tuple[Numbers, ...]]]] = Mappin
 def _segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Which axes of a reshape become which: the shortest runs whose sizes have the same product.
 
-    >>> _segments((2, 4, 6), (2, 2, 2, 6)), _segments((3,), (1, 3)), _segments((2, 3, 4), (2, 12))
-    ([([0], [0]), ([1], [1, 2]), ([2], [3])], [([], [0]), ([0], [1])], [([0], [0]), ([1, 2], [1])])
+    Example:
+      >>> _segments((2, 4, 6), (2, 2, 2, 6)), _segments((3,), (1, 3)), _segments((2, 3, 4), (2, 12))
+      ([([0], [0]), ([1], [1, 2]), ([2], [3])], [([], [0]), ([0], [1])], [([0], [0]), ([1, 2], [1])])
     """
     found: list[tuple[list[int], list[int]]] = []
     one = other = 0

@@ -38,8 +38,9 @@ _CALLS = MappingProxyType(
 def names(text: str) -> frozenset[str]:
     """The names of primitives in a text.
 
-    >>> sorted(names("sub add"))
-    ['add', 'sub']
+    Example:
+      >>> sorted(names("sub add"))
+      ['add', 'sub']
     """
     return frozenset(text.split())
 

@@ -157,8 +157,9 @@ def _change(change: str | Change, axis: str) -> Change:
 def needs_radius(settings: Settings) -> bool:
     """Whether training cannot be without a radius and has none.
 
-    >>> [needs_radius(one) for one in (Settings(budget="uniform"), Settings(budget="uniform", epsilon="0.1"), Settings())]
-    [True, False, False]
+    Example:
+      >>> [needs_radius(one) for one in (Settings(budget="uniform"), Settings(budget="uniform", epsilon="0.1"), Settings())]
+      [True, False, False]
     """
     options = settings.options("budget")
     if "epsilon" not in options.values() or settings.value(RADIUS) is not None or not settings.knows("budget"):

@@ -192,8 +192,9 @@ class Choice(NamedTuple):
 def balanced(count: int, most: int) -> int:
     """How many lanes groups of at most ``most`` have, if ``count`` runs are spread over as few as possible.
 
-    >>> balanced(45, 32), balanced(9, 32), balanced(33, 16)
-    (23, 9, 11)
+    Example:
+      >>> balanced(45, 32), balanced(9, 32), balanced(33, 16)
+      (23, 9, 11)
     """
     return math.ceil(count / math.ceil(count / max(1, most)))
 
@@ -278,8 +279,9 @@ def _first_state(run: Run) -> TrainState:
 def fitting(lanes: int, needed: int | None, free: int | None) -> int:
     """How many lanes fit the free memory, if so many need so much; all of them where one of the two is not known.
 
-    >>> fitting(16, 100, 1000), fitting(16, 1000, 500), fitting(16, None, 500)
-    (16, 6, 16)
+    Example:
+      >>> fitting(16, 100, 1000), fitting(16, 1000, 500), fitting(16, None, 500)
+      (16, 6, 16)
     """
     if needed is None or free is None or needed <= MEMORY_SHARE * free:
         return lanes

@@ -13,8 +13,9 @@ from bap_jax.types import RunInfo
 def takes(function: Callable, name: str) -> bool:
     """Whether a function may be called with an argument of that name.
 
-    >>> takes(lambda key, params, masks=None: None, "masks"), takes(lambda key, **options: None, "masks"), takes(print, "masks")
-    (True, True, False)
+    Example:
+      >>> takes(lambda key, params, masks=None: None, "masks"), takes(lambda key, **options: None, "masks"), takes(print, "masks")
+      (True, True, False)
     """
     parameters = inspect.signature(function).parameters.values()
     return any(one.name == name or one.kind is one.VAR_KEYWORD for one in parameters)
@@ -33,8 +34,9 @@ def initial(slot: str, init: Callable, *given: Any, info: RunInfo, before: tuple
     Returns:
       What it returns.
 
-    >>> initial("loss", lambda params, info: info, 1, info=2, before=(3,))
-    2
+    Example:
+      >>> initial("loss", lambda params, info: info, 1, info=2, before=(3,))
+      2
     """
     if takes(init, "info"):
         return init(*given, info=info)

@@ -27,14 +27,15 @@ def with_average(state: TrainState, pruner: Pruner, decay: float) -> TrainState:
       pruner: the slot.
       decay: the share of the old in the new average, in [0, 1).
 
-    >>> import jax, jax.numpy as jnp
-    >>> from bap_jax import pruners
-    >>> pruner = pruners.dense()
-    >>> weights, prune = pruner.init(jax.random.key(0), {"kernel": jnp.ones((1, 2))})
-    >>> state = TrainState(jnp.int32(0), weights, {}, (), prune, (), (), jax.random.key(0))
-    >>> average = with_average(state, pruner, 0.75).average
-    >>> moved(average, pruner, {"kernel": jnp.array([[1.0, 3.0]])}, prune).params["kernel"].tolist()
-    [[1.0, 1.5]]
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from bap_jax import pruners
+      >>> pruner = pruners.dense()
+      >>> weights, prune = pruner.init(jax.random.key(0), {"kernel": jnp.ones((1, 2))})
+      >>> state = TrainState(jnp.int32(0), weights, {}, (), prune, (), (), jax.random.key(0))
+      >>> average = with_average(state, pruner, 0.75).average
+      >>> moved(average, pruner, {"kernel": jnp.array([[1.0, 3.0]])}, prune).params["kernel"].tolist()
+      [[1.0, 1.5]]
     """
     params, _ = pruner.finish(state.trainable, state.prune)
     return state._replace(average=Average(jnp.float32(decay), jax.tree.map(jnp.copy, params)))

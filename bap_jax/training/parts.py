@@ -13,8 +13,9 @@ PARTS = ("weights", "scores", "rates")  # the keys of a pruner's trainable, wher
 def has_parts(trainable: PyTree) -> bool:
     """Whether what is trained is more than the weights themselves: a dict of parts.
 
-    >>> has_parts({"scores": 1.0, "weights": 2.0}), has_parts({"kernel": 1.0})
-    (True, False)
+    Example:
+      >>> has_parts({"scores": 1.0, "weights": 2.0}), has_parts({"kernel": 1.0})
+      (True, False)
     """
     return isinstance(trainable, dict) and bool(trainable) and set(trainable) <= set(PARTS)
 
@@ -34,12 +35,13 @@ def by_part(
     Returns:
       An optax transformation.
 
-    >>> import jax.numpy as jnp
-    >>> optimizer = by_part(optax.sgd(1.0), scores=optax.sgd(0.25))
-    >>> trainable = {"weights": {"w": jnp.ones(1)}, "scores": {"w": jnp.ones(1)}}
-    >>> updates, _ = optimizer.update(trainable, optimizer.init(trainable), trainable)
-    >>> updates["weights"]["w"].item(), updates["scores"]["w"].item()
-    (-1.0, -0.25)
+    Example:
+      >>> import jax.numpy as jnp
+      >>> optimizer = by_part(optax.sgd(1.0), scores=optax.sgd(0.25))
+      >>> trainable = {"weights": {"w": jnp.ones(1)}, "scores": {"w": jnp.ones(1)}}
+      >>> updates, _ = optimizer.update(trainable, optimizer.init(trainable), trainable)
+      >>> updates["weights"]["w"].item(), updates["scores"]["w"].item()
+      (-1.0, -0.25)
     """
     given = {"weights": weights, "scores": scores or weights, "rates": rates or weights}
 

@@ -22,10 +22,11 @@ def check_phases(phases: Sequence[Phase]) -> None:
       SettingError: no phase, a name that is empty, not the only one or ``start``; a phase without a length, or that begins with a
         network that there is none of.
 
-    >>> check_phases([Phase("prune", {}, Length(steps=0))])
-    Traceback (most recent call last):
-        ...
-    bap_jax.errors.SettingError: length of the phase prune = Length(epochs=None, steps=0): expected epochs or steps above 0
+    Example:
+      >>> check_phases([Phase("prune", {}, Length(steps=0))])
+      Traceback (most recent call last):
+          ...
+      bap_jax.errors.SettingError: length of the phase prune = Length(epochs=None, steps=0): expected epochs or steps above 0
     """
     if not phases:
         raise SettingError("phases", phases, "at least one")
@@ -49,8 +50,9 @@ def steps_of(phase: Phase, steps_per_epoch: int) -> int:
     Raises:
       SettingError: a length that is none.
 
-    >>> steps_of(Phase("prune", {}, Length(epochs=2.5)), 10)
-    25
+    Example:
+      >>> steps_of(Phase("prune", {}, Length(epochs=2.5)), 10)
+      25
     """
     length = phase.length or Length()
     given = [number for number in (length.epochs, length.steps) if number is not None]
@@ -72,8 +74,9 @@ def phase_key(key: Array, number: int) -> Array:
 def phase_seed(seed: int, number: int) -> int:
     """The seed of the order of a phase's examples; of the first phase the run's own.
 
-    >>> phase_seed(3, 0), phase_seed(3, 1) != phase_seed(3, 2)
-    (3, True)
+    Example:
+      >>> phase_seed(3, 0), phase_seed(3, 1) != phase_seed(3, 2)
+      (3, True)
     """
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
@@ -97,9 +100,10 @@ def begins_with(phase: Phase, networks: Mapping[str, Network]) -> Network:
       phase: which says of which.
       networks: ``last`` and ``best`` of the phase before, and ``start``.
 
-    >>> networks = {"last": Network({"w": 1}, {"w": True}, {}), "start": Network({"w": 0}, {"w": False}, {})}
-    >>> begins_with(Phase("retrain", {}, weights="start"), networks)
-    Network(params={'w': 0}, masks={'w': True}, model_state={})
+    Example:
+      >>> networks = {"last": Network({"w": 1}, {"w": True}, {}), "start": Network({"w": 0}, {"w": False}, {})}
+      >>> begins_with(Phase("retrain", {}, weights="start"), networks)
+      Network(params={'w': 0}, masks={'w': True}, model_state={})
     """
     weights = networks[phase.weights]
     return weights._replace(masks=weights.masks if phase.masks == phase.weights else networks[phase.masks].masks)
@@ -108,7 +112,8 @@ def begins_with(phase: Phase, networks: Mapping[str, Network]) -> Network:
 def restrict(masks: PyTree) -> bool:
     """Whether masks prune anything: a pruner need not be told of masks that keep everything.
 
-    >>> restrict({"w": np.array([True, False])}), restrict({"w": np.array([True]), "b": np.bool_(True)})
-    (True, False)
+    Example:
+      >>> restrict({"w": np.array([True, False])}), restrict({"w": np.array([True]), "b": np.bool_(True)})
+      (True, False)
     """
     return not all(bool(np.all(mask)) for mask in jax.tree.leaves(masks))

@@ -69,16 +69,17 @@ def init_state(
       SettingError: masks that are none of the model's, or for a pruner whose ``init`` takes none; neither
         ``info`` nor ``num_examples``.
 
-    >>> import jax, jax.numpy as jnp, optax
-    >>> from bap_jax import budgets, losses, pruners
-    >>> from bap_jax.types import Bounds, Model, RunInfo
-    >>> model = Model(lambda key, x: ({"w": jnp.ones((4, 2))}, {}), None)
-    >>> info = RunInfo(model.apply, 2, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=500)
-    >>> state = init_state(
-    ...     model, optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean(),
-    ...     key=jax.random.key(0), images=jnp.zeros((1, 4)), info=info)
-    >>> int(state.step), state.trainable["w"].shape
-    (0, (4, 2))
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from bap_jax import budgets, losses, pruners
+      >>> from bap_jax.types import Bounds, Model, RunInfo
+      >>> model = Model(lambda key, x: ({"w": jnp.ones((4, 2))}, {}), None)
+      >>> info = RunInfo(model.apply, 2, Bounds(), (4,), num_examples=100, steps_per_epoch=10, num_steps=500)
+      >>> state = init_state(
+      ...     model, optax.sgd(0.1), pruners.dense(), budgets.none(), losses.clean(),
+      ...     key=jax.random.key(0), images=jnp.zeros((1, 4)), info=info)
+      >>> int(state.step), state.trainable["w"].shape
+      (0, (4, 2))
     """
     info = _told(info, model, images, num_examples)
     model_key, prune_key, run_key = jax.random.split(key, 3)

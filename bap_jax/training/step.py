@@ -54,22 +54,23 @@ def make_train_step(
       ``epsilon_q05`` ... ``epsilon_q95`` of the budgets over the batch, and every scalar in the budget's state as
       ``budget_<field>``.
 
-    >>> import functools, jax, jax.numpy as jnp, optax
-    >>> import bap_jax as bap
-    >>> model = bap.models.from_function(
-    ...     lambda key, x: {"w": jax.random.normal(key, (x.shape[-1], 3))}, lambda params, x: x @ params["w"])
-    >>> pruner = bap.pruners.magnitude(bap.schedules.Ramp(0.0, 0.5, 0, 2, 1))
-    >>> attack = functools.partial(bap.pgd, norm="linf", num_steps=3)
-    >>> slots = optax.adam(1e-3), pruner, bap.budgets.cutoff_scale(bap.budgets.pgd_search(), attack), bap.losses.mix()
-    >>> images = jax.random.uniform(jax.random.key(1), (8, 6))
-    >>> batch = bap.Batch(images, jnp.arange(8) % 3, jnp.arange(8), jnp.ones(8))
-    >>> info = bap.RunInfo(model.apply, 3, bap.Bounds(), (6,), num_examples=8, steps_per_epoch=1, num_steps=3)
-    >>> state = bap.init_state(model, *slots, key=jax.random.key(0), images=images, info=info)
-    >>> step = jax.jit(bap.make_train_step(model.apply, *slots))
-    >>> for _ in range(3):
-    ...     state, metrics = step(state, batch)
-    >>> float(bap.measured_sparsity(state.prune.masks))
-    0.5
+    Example:
+      >>> import functools, jax, jax.numpy as jnp, optax
+      >>> import bap_jax as bap
+      >>> model = bap.models.from_function(
+      ...     lambda key, x: {"w": jax.random.normal(key, (x.shape[-1], 3))}, lambda params, x: x @ params["w"])
+      >>> pruner = bap.pruners.magnitude(bap.schedules.Ramp(0.0, 0.5, 0, 2, 1))
+      >>> attack = functools.partial(bap.pgd, norm="linf", num_steps=3)
+      >>> slots = optax.adam(1e-3), pruner, bap.budgets.cutoff_scale(bap.budgets.pgd_search(), attack), bap.losses.mix()
+      >>> images = jax.random.uniform(jax.random.key(1), (8, 6))
+      >>> batch = bap.Batch(images, jnp.arange(8) % 3, jnp.arange(8), jnp.ones(8))
+      >>> info = bap.RunInfo(model.apply, 3, bap.Bounds(), (6,), num_examples=8, steps_per_epoch=1, num_steps=3)
+      >>> state = bap.init_state(model, *slots, key=jax.random.key(0), images=images, info=info)
+      >>> step = jax.jit(bap.make_train_step(model.apply, *slots))
+      >>> for _ in range(3):
+      ...     state, metrics = step(state, batch)
+      >>> float(bap.measured_sparsity(state.prune.masks))
+      0.5
     """
 
     def average(x: Array) -> Array:
@@ -162,9 +163,10 @@ def interleave(images: tuple[Array, ...]) -> Array:
 
     Not one after the other: then every device of a mesh would have to send half its rows away.
 
-    >>> import jax.numpy as jnp
-    >>> interleave((jnp.array([[1], [2]]), jnp.array([[3], [4]]))).ravel().tolist()
-    [1, 3, 2, 4]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> interleave((jnp.array([[1], [2]]), jnp.array([[3], [4]]))).ravel().tolist()
+      [1, 3, 2, 4]
     """
     if len(images) == 1:
         return images[0]
