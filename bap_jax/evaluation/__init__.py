@@ -11,7 +11,7 @@ from bap_jax.evaluation.optimality import best_distances, global_optimality, loc
 from bap_jax.evaluation.passes import Passes, count_passes, steps_within
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
-from bap_jax.evaluation.threats import ATTACKS, deepfool_threat, fgsm_threat, named_threat, pgd_threat, settings_of
+from bap_jax.evaluation.threats import ATTACKS, named_threat, settings_of
 from bap_jax.renamed import renamed
 from bap_jax.types import Check
 
@@ -35,14 +35,11 @@ __all__ = [
     "check_sparsity",
     "clean_accuracy",
     "count_passes",
-    "deepfool_threat",
     "evaluate",
     "evaluate_goal",
-    "fgsm_threat",
     "global_optimality",
     "local_optimality",
     "named_threat",
-    "pgd_threat",
     "robust_accuracy",
     "security_curve",
     "settings_of",

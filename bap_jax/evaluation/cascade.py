@@ -42,8 +42,8 @@ def stage_of(threat: Threat) -> Stage:
     """A threat as a stage of one attempt. A minimal-norm attack breaks an example if its point lies within the budget.
 
     Example:
-      >>> from bap_jax.evaluation.threats import pgd_threat
-      >>> stage_of(pgd_threat(num_steps=40)).name
+      >>> from bap_jax.evaluation.threats import named_threat
+      >>> stage_of(named_threat("pgd", num_steps=40)).name
       'pgd-40-linf'
     """
     least = getattr(threat.attack, "least_classes", 2)
@@ -64,9 +64,9 @@ def cascade(name: str, threats: list[Threat]) -> Cascade:
       SettingError: no threats, or threats of several norms or boxes.
 
     Example:
-      >>> from bap_jax.evaluation.threats import fgsm_threat, pgd_threat
-      >>> [stage.name for stage in cascade("mine", [fgsm_threat(), pgd_threat()]).stages]
-      ['fgsm-linf', 'pgd-20-linf']
+      >>> from bap_jax.evaluation.threats import named_threat
+      >>> [stage.name for stage in cascade("mine", [named_threat("fgsm"), named_threat("pgd")]).stages]
+      ['fgsm-linf', 'pgd-linf']
     """
     if isinstance(threats, str | Threat) or not all(isinstance(threat, Threat) for threat in threats):
         raise SettingError("threats", threats, "a list of attacks with their settings, such as [named_threat('apgd-ce')]")

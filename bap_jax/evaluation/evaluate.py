@@ -88,11 +88,11 @@ def evaluate(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from bap_jax.evaluation.threats import fgsm_threat
+      >>> from bap_jax.evaluation.threats import named_threat
       >>> from bap_jax.types import Batch
       >>> images = jnp.array([[0.9, 0.1], [0.6, 0.5]])
       >>> batch = Batch(images, jnp.array([0, 0]), jnp.arange(2), jnp.ones(2))
-      >>> result = evaluate(lambda scale, x: scale * x, 1.0, [batch], [fgsm_threat()], [0.0, 0.1], jax.random.key(0))
+      >>> result = evaluate(lambda scale, x: scale * x, 1.0, [batch], [named_threat("fgsm")], [0.0, 0.1], jax.random.key(0))
       >>> result.clean_accuracy, result.robust_accuracy["fgsm-linf"].tolist()
       (1.0, [1.0, 0.5])
     """

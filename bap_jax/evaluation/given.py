@@ -24,8 +24,8 @@ def attacks_of(threats: Any) -> list[Threat | Cascade]:
       SettingError: something else, the name of an attack for instance.
 
     Example:
-      >>> from bap_jax.evaluation.threats import fgsm_threat
-      >>> [threat.name for threat in attacks_of(fgsm_threat())]
+      >>> from bap_jax.evaluation.threats import named_threat
+      >>> [threat.name for threat in attacks_of(named_threat("fgsm"))]
       ['fgsm-linf']
     """
     given: list[Any]

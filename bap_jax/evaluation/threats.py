@@ -29,130 +29,12 @@ from bap_jax.attacks import (
     sparse_rs,
     square,
 )
-from bap_jax.attacks._inputs import AnyRadius
-from bap_jax.attacks.pgd import Objective
+from bap_jax.attacks._inputs import AnyRadius, check_positive
 from bap_jax.errors import SettingError
 from bap_jax.evaluation.bound import BoundAttack
 from bap_jax.evaluation.truncated import Truncated
-from bap_jax.mathematics.objectives import cross_entropy, dlr
-from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat
-
-
-def pgd_threat(
-    *,
-    norm: Norm = "linf",
-    bounds: Bounds = Bounds(),
-    num_steps: int = 20,
-    step_size: float | None = None,
-    relative_step_size: float | None = None,
-    random_start: bool = True,
-    restarts: int = 1,
-    objective: Objective = cross_entropy,
-    name: str | None = None,
-) -> Threat:
-    """Projected gradient descent that returns the latest adversarial iterate it met.
-
-    Args:
-      norm: ``linf``, ``l2``, ``l1`` or ``rms``.
-      bounds: the box.
-      num_steps: gradient steps.
-      step_size: one step size for every ε, in the norm's units.
-      relative_step_size: the step size as a multiple of ε; 2.5/num_steps unless ``step_size`` is given.
-      random_start: begin at a random point of the ball.
-      restarts: independent starts.
-      objective: what is maximised.
-      name: as results show it; by default e.g. ``pgd-20-linf``.
-
-    Returns:
-      Threat.
-
-    Raises:
-      SettingError: no steps, both step sizes given, or one that is not positive. The rest is checked by
-        :func:`bap_jax.attacks.pgd`, when run.
-
-    Example:
-      >>> pgd_threat(num_steps=40, relative_step_size=0.1).name
-      'pgd-40-linf'
-    """
-    if not isinstance(num_steps, int) or num_steps < 1:
-        raise SettingError("num_steps", num_steps, "an integer ≥ 1")
-    if step_size is not None and relative_step_size is not None:
-        raise SettingError("relative_step_size", relative_step_size, "no value beside step_size")
-    for setting, value in (("step_size", step_size), ("relative_step_size", relative_step_size)):
-        if value is not None and not value > 0:
-            raise SettingError(setting, value, "a positive number")
-    settings = {"restarts": restarts, "random_start": random_start, "objective": objective}
-    if step_size is not None:
-        settings["step_size"] = step_size
-    if relative_step_size is not None:
-        settings["relative_step_size"] = relative_step_size
-    default = f"pgd-{num_steps}-{norm}" + (f"-x{restarts}" if restarts > 1 else "")
-    return named_threat("pgd", norm=norm, bounds=bounds, name=name or default, num_steps=num_steps, **settings)
-
-
-def fgsm_threat(
-    *,
-    norm: Norm = "linf",
-    bounds: Bounds = Bounds(),
-    objective: Objective = cross_entropy,
-    name: str | None = None,
-) -> Threat:
-    """One gradient step of full length.
-
-    Args:
-      norm: ``linf``, ``l2``, ``l1`` or ``rms``.
-      bounds: the box.
-      objective: what is maximised.
-      name: as results show it; by default e.g. ``fgsm-linf``.
-
-    Returns:
-      Threat.
-
-    Example:
-      >>> fgsm_threat(norm="l2").name
-      'fgsm-l2'
-    """
-    return named_threat("fgsm", norm=norm, bounds=bounds, name=name, objective=objective)
-
-
-def deepfool_threat(
-    *,
-    norm: Literal["l2", "linf"] = "l2",
-    bounds: Bounds = Bounds(),
-    num_steps: int = 100,
-    num_candidates: int = 10,
-    overshoot: float = 0.02,
-    early_stop: bool = True,
-    name: str | None = None,
-) -> Threat:
-    """DeepFool relative to the label, a minimal-norm attack: run once, its distances answer for every ε.
-
-    Args:
-      norm: ``l2`` or ``linf``.
-      bounds: the box.
-      num_steps: iterations at most.
-      num_candidates: classes considered.
-      overshoot: how much farther than the plane.
-      early_stop: stop a batch when all of it is fooled, which saves most of the time and changes nothing.
-      name: as results show it; by default e.g. ``deepfool-l2``.
-
-    Returns:
-      Threat with ``minimal=True``.
-
-    Example:
-      >>> deepfool_threat().minimal
-      True
-    """
-    return named_threat(
-        "deepfool",
-        norm=norm,
-        bounds=bounds,
-        name=name or f"deepfool-{norm}",
-        num_steps=num_steps,
-        num_candidates=num_candidates,
-        overshoot=overshoot,
-        early_stop=early_stop,
-    )
+from bap_jax.mathematics.objectives import dlr
+from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat, comparable
 
 
 def named_threat(
@@ -173,7 +55,8 @@ def named_threat(
       Threat. ``pgd0`` and ``sparse-rs`` change whole pixels: at radius ε in features they may change ⌊ε / channels⌋ of them.
 
     Raises:
-      SettingError: no such attack, or a norm that it does not work in.
+      SettingError: no such attack, or a norm or setting that it does not have; no steps; a step size that is not above 0, or one
+        in the norm's units beside one relative to ε.
 
     Example:
       >>> threat = named_threat("fmn", norm="l1", num_steps=50)
@@ -188,6 +71,7 @@ def named_threat(
     for setting in settings:
         if setting not in settings_of(attack):
             raise SettingError(setting, settings[setting], f"one of the settings of {attack}: {', '.join(settings_of(attack))}")
+    _check_lengths(kind.steps, settings)
     fixed = dict(kind.settings) | ({"norm": norm} if len(kind.norms) > 1 else {}) | {"bounds": bounds} | settings
     steps = fixed.get(kind.steps, kind.default_steps)
     repeats = settings.get("restarts", settings.get("num_targets", kind.repeats))
@@ -204,6 +88,18 @@ def named_threat(
         stronger=BoundAttack(kind.function, tuple((fixed | {kind.steps: 2 * steps}).items()), kind.radius) if grows else None,
         cost=steps * kind.cost * repeats,
     )
+
+
+def _check_lengths(steps: str, settings: Mapping[str, Any]) -> None:
+    """Refuses, when an attack is named, how many steps it cannot take, and how long they cannot be."""
+    number = comparable(settings.get(steps, 1))
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise SettingError(steps, number, "an integer ≥ 1")
+    given = [name for name in ("step_size", "relative_step_size") if settings.get(name) is not None]
+    for name in given:
+        check_positive(name, settings[name])
+    if len(given) == 2:
+        raise SettingError("relative_step_size", settings["relative_step_size"], "no value beside step_size")
 
 
 def settings_of(attack: str) -> tuple[str, ...]:

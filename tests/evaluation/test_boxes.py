@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import autoattack, cascade, compiled, evaluate, named_threat, pgd_threat
+from bap_jax.evaluation import autoattack, cascade, compiled, evaluate, named_threat
 from bap_jax.types import Batch, Bounds
 
 _random = np.random.RandomState(0)
@@ -36,8 +36,8 @@ def test_settings_with_arrays_are_equal_where_their_values_are():
 
 
 @pytest.mark.parametrize("threat", [
-    lambda: pgd_threat(num_steps=1, bounds=box(np.array)),
-    lambda: cascade("mine", [pgd_threat(num_steps=2, bounds=box(kind), name=kind.__name__) for kind in (np.array, np.copy)]),
+    lambda: named_threat("pgd", num_steps=1, bounds=box(np.array)),
+    lambda: cascade("mine", [named_threat("pgd", bounds=box(kind), num_steps=2, name=str(kind)) for kind in (np.array, np.copy)]),
     lambda: autoattack("linf", attacks=("apgd-ce",), num_steps=1, bounds=box(jnp.array)),
 ], ids=["threat", "cascade", "autoattack"])  # fmt: skip
 def test_one_compile_of_the_attack(threat):
@@ -63,5 +63,5 @@ def test_too_few_classes_are_refused_with_what_to_run_instead():
     assert "attacks for 2 classes; apgd-t needs 4" in two and "--attack cascade:apgd-ce+fab-t+square" in two
     assert "autoattack(attacks=('apgd-ce', 'apgd-dlr', 'fab-t', 'square'))" in three
     assert "3 classes" in refused(2, named_threat("apgd-dlr")) and "run apgd-ce instead" in refused(2, named_threat("apgd-dlr"))
-    mine = cascade("mine", [pgd_threat(num_steps=1), named_threat("apgd-t")])
+    mine = cascade("mine", [named_threat("pgd", num_steps=1), named_threat("apgd-t")])
     assert "apgd-t-linf needs 4 classes; run pgd-1-linf instead" in refused(2, mine)

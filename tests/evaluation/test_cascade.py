@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import Cascade, Stage, autoattack, cascade, evaluate, fgsm_threat, named_threat, pgd_threat
+from bap_jax.evaluation import Cascade, Stage, autoattack, cascade, evaluate, named_threat
 from bap_jax.mathematics.per_example import choose
 from bap_jax.types import AttackResult, Batch, Bounds
 
@@ -39,7 +39,7 @@ def seen_by(log, name, only=None, attempts=1):
     def attack(logits_fn, keys, images, labels, epsilon, attempt):
         jax.debug.callback(lambda number: log.append((name, int(number))), attempt)
         # a point of another class: far along the gradient of the margin
-        better = pgd_threat(num_steps=20).attack(logits_fn, keys, images, labels, jnp.float32(1.0)).images
+        better = named_threat("pgd", num_steps=20).attack(logits_fn, keys, images, labels, jnp.float32(1.0)).images
         hit = only(images, attempt)
         return AttackResult(choose(hit, better, images), hit, jnp.zeros((1, len(images))))
 
@@ -137,7 +137,7 @@ def test_an_evaluation_goes_on_where_it_was_cut_off():
 
 
 def test_examples_are_those_that_count():
-    threat = pgd_threat(num_steps=5)
+    threat = named_threat("pgd", num_steps=5)
     result = evaluate(network, WEIGHTS, batches(8), [threat], [0.0, 0.05], KEY, keep_examples=True, controls=False)
     images = result.examples[threat.name][0]
     assert np.abs(images - IMAGES).max() <= 0.05 + 1e-6
@@ -145,12 +145,12 @@ def test_examples_are_those_that_count():
 
 
 def test_any_threats_make_a_cascade():
-    mine = cascade("mine", [fgsm_threat(), named_threat("fmn", num_steps=20), pgd_threat(num_steps=10)])
-    result = evaluate(network, WEIGHTS, batches(15), [mine, fgsm_threat()], [0.05], KEY, controls=False)
+    mine = cascade("mine", [named_threat("fgsm"), named_threat("fmn", num_steps=20), named_threat("pgd", num_steps=10)])
+    result = evaluate(network, WEIGHTS, batches(15), [mine, named_threat("fgsm")], [0.05], KEY, controls=False)
     assert list(result.stages["mine"]) == ["fgsm-linf", "fmn-20-linf", "pgd-10-linf"]
     np.testing.assert_allclose(result.stages["mine"]["fgsm-linf"], result.robust_accuracy["fgsm-linf"])
     with pytest.raises(SettingError, match="one norm"):
-        cascade("two", [fgsm_threat(), fgsm_threat(norm="l2")])
+        cascade("two", [named_threat("fgsm"), named_threat("fgsm", norm="l2")])
 
 
 def test_too_few_classes_are_refused_and_targets_capped():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import deepfool_threat, evaluate, fgsm_threat, pgd_threat
+from bap_jax.evaluation import evaluate, named_threat
 from bap_jax.mathematics import margin_loss
 from bap_jax.types import AttackResult, Batch, Bounds, Threat
 
@@ -49,21 +49,21 @@ def statuses(result):
 
 def test_a_linear_networks_accuracies_are_the_analytic_ones():
     threats = [
-        pgd_threat(num_steps=10),
-        fgsm_threat(),
-        pgd_threat(norm="l2", num_steps=30, relative_step_size=0.25),
-        deepfool_threat(num_steps=4, overshoot=1e-4),
+        named_threat("pgd", num_steps=10),
+        named_threat("fgsm"),
+        named_threat("pgd", norm="l2", num_steps=30, relative_step_size=0.25),
+        named_threat("deepfool", norm="l2", num_steps=4, overshoot=1e-4),
     ]
     seen = []
     result = evaluate(linear, WEIGHTS, batches(8), threats, {"linf": EPSILONS, "l2": EPSILONS}, KEY, progress=seen.append)
     assert result.num_examples == N
     assert result.clean_accuracy == pytest.approx(18 / 21)
-    for name, norm in (("pgd-10-linf", "linf"), ("fgsm-linf", "linf"), ("pgd-30-l2", "l2"), ("deepfool-l2", "l2")):
+    for name, norm in (("pgd-10-linf", "linf"), ("fgsm-linf", "linf"), ("pgd-30-l2", "l2"), ("deepfool-4-l2", "l2")):
         np.testing.assert_allclose(result.robust_accuracy[name], expected(norm, EPSILONS))
         assert result.success[name].shape == (5, N)
     for norm in ("linf", "l2"):
         np.testing.assert_allclose(result.worst_case[norm], expected(norm, EPSILONS))
-    np.testing.assert_allclose(result.distance["deepfool-l2"], LEAD / np.linalg.norm(NORMAL), rtol=2e-2)
+    np.testing.assert_allclose(result.distance["deepfool-4-l2"], LEAD / np.linalg.norm(NORMAL), rtol=2e-2)
     np.testing.assert_array_equal(result.index, np.arange(N))
     np.testing.assert_array_equal(result.label, LABELS)
     np.testing.assert_array_equal(result.prediction, LOGITS.argmax(1))
@@ -73,16 +73,19 @@ def test_a_linear_networks_accuracies_are_the_analytic_ones():
 
 
 def test_batch_size_padding_and_a_mesh_change_nothing():
-    threats = [pgd_threat(num_steps=3, restarts=2, objective=margin_loss), deepfool_threat(num_steps=5)]
+    threats = [
+        named_threat("pgd", num_steps=3, restarts=2, objective=margin_loss),
+        named_threat("deepfool", norm="l2", num_steps=5),
+    ]
     one = evaluate(linear, WEIGHTS, batches(21), threats, EPSILONS, KEY)
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
     weights = jax.device_put(WEIGHTS, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
     spread = evaluate(linear, weights, batches(8), threats, EPSILONS, KEY, put=lambda batch: jax.device_put(batch, rows))
     for other in (spread, evaluate(linear, WEIGHTS, batches(8), threats, EPSILONS, KEY)):
-        np.testing.assert_array_equal(other.success["pgd-3-linf-x2"], one.success["pgd-3-linf-x2"])
+        np.testing.assert_array_equal(other.success["pgd-3-x2-linf"], one.success["pgd-3-x2-linf"])
         np.testing.assert_array_equal(other.prediction, one.prediction)
-        np.testing.assert_allclose(other.distance["deepfool-l2"], one.distance["deepfool-l2"], rtol=1e-4)
+        np.testing.assert_allclose(other.distance["deepfool-5-l2"], one.distance["deepfool-5-l2"], rtol=1e-4)
         assert statuses(other) == statuses(one)
 
 
@@ -93,9 +96,10 @@ def test_another_checkpoint_other_budgets_and_new_threats_compile_nothing():
         traces.append(1)
         return (images - 0.5) @ weights
 
-    evaluate(counted, WEIGHTS, batches(7), [pgd_threat(num_steps=2), deepfool_threat(num_steps=2)], [0.1], KEY)
+    threats = [named_threat("pgd", num_steps=2), named_threat("deepfool", norm="l2", num_steps=2)]
+    evaluate(counted, WEIGHTS, batches(7), threats, [0.1], KEY)
     before = len(traces)
-    again = [pgd_threat(num_steps=2), deepfool_threat(num_steps=2)]
+    again = [named_threat("pgd", num_steps=2), named_threat("deepfool", norm="l2", num_steps=2)]
     evaluate(counted, WEIGHTS * 0.5, batches(7), again, [0.0, 0.05, 0.2], jax.random.key(1))
     assert len(traces) == before
 
@@ -132,7 +136,7 @@ def test_killed_and_saturated_gradients_are_reported(model, status):
 
 
 def test_nan_outputs_fail():
-    result = evaluate(linear, WEIGHTS.at[0, 0].set(jnp.nan), batches(N), [pgd_threat(num_steps=2)], [0.1], KEY)
+    result = evaluate(linear, WEIGHTS.at[0, 0].set(jnp.nan), batches(N), [named_threat("pgd", num_steps=2)], [0.1], KEY)
     found = statuses(result)
     assert found["finite outputs"] == found["finite input gradients"] == found["pgd-2-linf: finite points"] == "failed"
 
@@ -186,8 +190,8 @@ def test_an_attack_that_weakens_with_its_budget_is_reported():
 
 
 def test_too_short_an_attack_is_reported_as_still_moving_and_weaker_than_one_step():
-    short = pgd_threat(num_steps=4, step_size=0.001, random_start=False, name="short")
-    result = evaluate(linear, WEIGHTS, batches(N), [short, fgsm_threat()], [0.2], KEY)
+    short = named_threat("pgd", num_steps=4, step_size=0.001, random_start=False, name="short")
+    result = evaluate(linear, WEIGHTS, batches(N), [short, named_threat("fgsm")], [0.2], KEY)
     assert statuses(result)["short: the loss has settled"] == "warned"
     assert statuses(result)["short is at least as strong as fgsm-linf at ε = 0.2"] == "warned"
 
@@ -199,7 +203,7 @@ def test_repeated_examples_fail():
 
 def test_settings_that_hold_arrays_work_too():
     bounds = Bounds(jnp.zeros(D), jnp.ones(D))
-    result = evaluate(linear, WEIGHTS, batches(N), [fgsm_threat(bounds=bounds)], [0.01], KEY)
+    result = evaluate(linear, WEIGHTS, batches(N), [named_threat("fgsm", bounds=bounds)], [0.01], KEY)
     np.testing.assert_allclose(result.robust_accuracy["fgsm-linf"], expected("linf", [0.01]))
 
 
@@ -208,7 +212,7 @@ def test_settings_that_hold_arrays_work_too():
     ({"epsilons": [float("nan")]}, "epsilons"),
     ({"epsilons": []}, "epsilons"),
     ({"epsilons": {"l2": [0.1]}}, "epsilons"),
-    ({"threats": [fgsm_threat(), fgsm_threat()]}, "threats"),
+    ({"threats": [named_threat("fgsm"), named_threat("fgsm")]}, "threats"),
     ({"batches": []}, "batches"),
     ({"batches": batches(N, labels=LABELS + 1)}, "labels"),
     ({"batches": batches(N, labels=LABELS - 1)}, "labels"),
@@ -216,15 +220,16 @@ def test_settings_that_hold_arrays_work_too():
     ({"batches": batches(N, images=IMAGES * np.nan)}, "images"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(change, name):
-    settings = {"batches": batches(N), "threats": [fgsm_threat()], "epsilons": [0.1], **change}
+    settings = {"batches": batches(N), "threats": [named_threat("fgsm")], "epsilons": [0.1], **change}
     with pytest.raises(SettingError) as error:
         evaluate(linear, WEIGHTS, settings["batches"], settings["threats"], settings["epsilons"], KEY)
     assert error.value.name == name
 
 
 @pytest.mark.parametrize("change", [
-    {"num_steps": 0}, {"step_size": 0.1, "relative_step_size": 0.1}, {"step_size": 0.0}, {"relative_step_size": -1.0},
+    {"num_steps": 0}, {"num_steps": None}, {"step_size": 0.1, "relative_step_size": 0.1},
+    {"step_size": 0.0}, {"relative_step_size": -1.0},
 ])  # fmt: skip
 def test_threats_refuse_settings_that_cannot_be(change):
     with pytest.raises(SettingError):
-        pgd_threat(**change)
+        named_threat("pgd", **change)

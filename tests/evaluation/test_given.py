@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import Surrogate, evaluate, fgsm_threat, named_threat
+from bap_jax.evaluation import Surrogate, evaluate, named_threat
 from bap_jax.types import Batch, Bounds
 
 N, D, K = 12, 5, 3
@@ -16,7 +16,7 @@ WEIGHTS = jnp.asarray(_random.randn(D, K), jnp.float32)
 IMAGES = (0.3 + 0.4 * _random.rand(N, D)).astype(np.float32)
 LABELS = ((IMAGES - 0.5) @ np.asarray(WEIGHTS)).argmax(1).astype(np.int32)
 BATCH = Batch(IMAGES, LABELS, np.arange(N, dtype=np.int32), np.ones(N, np.float32))
-GOOD = {"batches": [BATCH], "threats": [fgsm_threat()], "epsilons": [0.05, 0.1], "key": jax.random.key(0)}
+GOOD = {"batches": [BATCH], "threats": [named_threat("fgsm")], "epsilons": [0.05, 0.1], "key": jax.random.key(0)}
 
 
 def linear(weights, images):
@@ -31,8 +31,8 @@ def look(predict=linear, **changes):
 
 
 @pytest.mark.parametrize("change", [
-    {"threats": fgsm_threat()},
-    {"threats": (threat for threat in [fgsm_threat()])},
+    {"threats": named_threat("fgsm")},
+    {"threats": (threat for threat in [named_threat("fgsm")])},
     {"batches": BATCH},
     {"batches": [jax.tree.map(jnp.asarray, BATCH)]},
     {"batches": [BATCH._replace(labels=LABELS.astype(np.int64), weight=np.ones(N, bool))]},
@@ -58,7 +58,7 @@ def test_one_radius_is_a_radius(epsilon):
 @pytest.mark.parametrize("change, name, told", [
     ({"threats": "pgd"}, "threats", r"'pgd': expected attacks .*named_threat\('pgd'\)"),
     ({"threats": ["pgd"]}, "threats", "'pgd'"),
-    ({"threats": [fgsm_threat(), None]}, "threats", "'NoneType'"),
+    ({"threats": [named_threat("fgsm"), None]}, "threats", "'NoneType'"),
     ({"threats": 3}, "threats", "'int'"),
     ({"epsilons": "8/255"}, "epsilons", "'8/255': expected numbers"),
     ({"epsilons": ["0.1"]}, "epsilons", r"\['0.1'\]: expected numbers"),
@@ -67,7 +67,7 @@ def test_one_radius_is_a_radius(epsilon):
     ({"epsilons": {"linf": "0.1"}}, "epsilons", "'0.1'"),
     ({"epsilons": {"linf": []}}, "epsilons", "at least one"),
     ({"epsilons": {"linf": [8]}}, "epsilons", r"8: expected at most 1, the linf size of the box \[0, 1\]; 8/255\?"),
-    ({"epsilons": 8, "threats": fgsm_threat(norm="l2")}, "epsilons", r"8: expected at most 2.23607, the l2 size .*8/255\?"),
+    ({"epsilons": 8, "threats": named_threat("fgsm", norm="l2")}, "epsilons", r"8: expected at most 2.23607, the l2 .*8/255\?"),
     ({"epsilons": [0, 255], "threats": named_threat("fmn", norm="l1")}, "epsilons", r"255: expected at most 5, .*255/255\?"),
     ({"epsilons": 6, "threats": named_threat("sigma-zero", norm="l0")}, "epsilons", "6: expected at most 5, the l0 size"),
     ({"key": "0"}, "key", "'str'"),
@@ -110,9 +110,9 @@ def test_nothing_is_computed_before_it_is_refused():
 
 def test_the_whole_box_is_a_budget_and_other_boxes_have_other_sizes():
     assert look(epsilons=1.0, controls=False).epsilons["fgsm-linf"] == (1.0,)
-    wide = fgsm_threat(bounds=Bounds(-1.0, 1.0))
+    wide = named_threat("fgsm", bounds=Bounds(-1.0, 1.0))
     assert look(threats=wide, epsilons=1.5, controls=False).epsilons["fgsm-linf"] == (1.5,)
-    endless = fgsm_threat(bounds=Bounds(-np.inf, np.inf))
+    endless = named_threat("fgsm", bounds=Bounds(-np.inf, np.inf))
     assert look(threats=endless, epsilons=8, controls=False).epsilons["fgsm-linf"] == (8.0,)
 
 
@@ -126,7 +126,7 @@ def test_half_precision_images_are_attacked_in_float32(dtype):
         return linear(weights.astype(images.dtype), images)
 
     half = IMAGES.astype(dtype)
-    threats = [fgsm_threat(), named_threat("fmn", num_steps=20), named_threat("fgsm-truncated")]
+    threats = [named_threat("fgsm"), named_threat("fmn", num_steps=20), named_threat("fgsm-truncated")]
     given = {"batches": BATCH._replace(images=half), "threats": threats, "epsilons": [0.02, 0.05, 0.1], "controls": False}
     found, exact = look(network, **given), look(**given | {"batches": BATCH._replace(images=half.astype(np.float32))})
     assert seen == {np.dtype(dtype)}

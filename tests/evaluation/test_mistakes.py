@@ -16,9 +16,7 @@ from bap_jax.evaluation import (
     check_distances,
     check_sparsity,
     evaluate,
-    fgsm_threat,
     named_threat,
-    pgd_threat,
     security_curve,
 )
 from bap_jax.types import AttackResult, Batch, Bounds, Threat
@@ -69,11 +67,11 @@ def reversed_gradients(weights, images):
     return _misleading(network(weights, images))
 
 
-HONEST = [pgd_threat(num_steps=20), named_threat("fmn", num_steps=100), named_threat("square", num_queries=200)]
+HONEST = [named_threat("pgd", num_steps=20), named_threat("fmn", num_steps=100), named_threat("square", num_queries=200)]
 
 
 def test_an_honest_evaluation_passes():
-    found = statuses(look(network, [*HONEST, fgsm_threat()]))
+    found = statuses(look(network, [*HONEST, named_threat("fgsm")]))
     assert set(found.values()) == {"passed"}, found
     assert not any(name.startswith("fgsm") and "withstands" in name for name in found)  # one long step proves nothing
     for kind in ("square-200-linf finds nothing", "more steps change nothing", "nothing withstands", "noise finds nothing"):
@@ -100,12 +98,12 @@ def test_masked_gradients(model):
 
 
 def test_transfer_from_the_dense_network_shows_masked_gradients_too():
-    result = look(reversed_gradients, [pgd_threat(num_steps=20)], sources=[Surrogate("dense", network, WEIGHTS)])
+    result = look(reversed_gradients, [named_threat("pgd", num_steps=20)], sources=[Surrogate("dense", network, WEIGHTS)])
     name = "pgd-20-linf from dense"
     assert result.robust_accuracy[name][-1] < result.robust_accuracy["pgd-20-linf"][-1]
     assert result.worst_case["linf"][-1] == result.robust_accuracy[name][-1]
     assert statuses(result)[f"{name} finds nothing that gradients miss"] == "failed"
-    same = look(network, [pgd_threat(num_steps=20)], sources=[Surrogate("dense", network, WEIGHTS)])
+    same = look(network, [named_threat("pgd", num_steps=20)], sources=[Surrogate("dense", network, WEIGHTS)])
     assert statuses(same)[f"{name} finds nothing that gradients miss"] == "passed"
 
 
@@ -118,7 +116,7 @@ def carlini_wagner_with(step_size):
 
 def test_carlini_wagner_with_step_size_one():
     """Its points are farther off than those of PGD at fixed radii, and bisection brings them nearer."""
-    radii, pgd = (0.1, 0.2, 0.3), pgd_threat(norm="l2", num_steps=20)
+    radii, pgd = (0.1, 0.2, 0.3), named_threat("pgd", norm="l2", num_steps=20)
     bad, good = (look(network, [carlini_wagner_with(step), pgd], radii) for step in (1.0, 0.03))
     wrong, right = statuses(bad), statuses(good)
     for name in ("cw and pgd-20-l2 agree", "cw: no other point is nearer", "cw: points lie at the boundary"):

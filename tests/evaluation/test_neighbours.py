@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.evaluation import evaluate, fgsm_threat
+from bap_jax.evaluation import evaluate, named_threat
 from bap_jax.types import Batch
 
 N, D, K = 53, 6, 3
@@ -68,7 +68,7 @@ def spoilt(weights, images):
 
 
 def look(network, given):
-    return evaluate(network, WEIGHTS, given, fgsm_threat(), 0.02, 0, controls=False)
+    return evaluate(network, WEIGHTS, given, named_threat("fgsm"), 0.02, 0, controls=False)
 
 
 def found(network, given):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.evaluation import autoattack, evaluate, named_threat, pgd_threat
+from bap_jax.evaluation import autoattack, evaluate, named_threat
 from bap_jax.types import Batch
 
 N = 10
@@ -22,7 +22,7 @@ def network(weights, images):
 
 WRONG = ((np.asarray(network(WEIGHTS, IMAGES)).argmax(1) + 1) % 5).astype(np.int32)
 THREATS = [
-    pgd_threat(num_steps=3),
+    named_threat("pgd", num_steps=3),
     named_threat("square", num_queries=20),
     named_threat("fmn", num_steps=10),
     named_threat("sparse-rs", norm="l0", num_queries=20),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.attacks import deepfool, fgsm, pgd
-from bap_jax.evaluation import deepfool_threat, fgsm_threat, pgd_threat
+from bap_jax.evaluation import named_threat
 from bap_jax.types import Bounds
 
 _random = np.random.RandomState(2)
@@ -24,24 +24,27 @@ def test_they_run_what_their_settings_say():
     epsilon, kept = jnp.float32(0.2), {"keep": "adversarial"}
     pairs = [
         (
-            pgd_threat(norm="l2", num_steps=4, relative_step_size=0.5, bounds=BOX),
+            named_threat("pgd", norm="l2", num_steps=4, relative_step_size=0.5, bounds=BOX),
             pgd(
                 network, KEYS, IMAGES, LABELS, epsilon=0.2, step_size=0.1, num_steps=4, norm="l2", bounds=BOX, keep="adversarial"
             ),
         ),
         (
-            pgd_threat(num_steps=2, step_size=0.03, random_start=False),
+            named_threat("pgd", num_steps=2, step_size=0.03, random_start=False),
             pgd(network, None, IMAGES, LABELS, epsilon=0.2, step_size=0.03, num_steps=2, random_start=False, **kept),
         ),
-        (fgsm_threat(norm="l1", bounds=BOX), fgsm(network, None, IMAGES, LABELS, epsilon=0.2, norm="l1", bounds=BOX)),
-        (deepfool_threat(num_steps=3), deepfool(network, None, IMAGES, LABELS, num_steps=3, reference="label")),
+        (named_threat("fgsm", norm="l1", bounds=BOX), fgsm(network, None, IMAGES, LABELS, epsilon=0.2, norm="l1", bounds=BOX)),
+        (
+            named_threat("deepfool", norm="l2", num_steps=3),
+            deepfool(network, None, IMAGES, LABELS, num_steps=3, reference="label"),
+        ),
     ]
     for threat, expected in pairs:
         np.testing.assert_allclose(threat.attack(network, KEYS, IMAGES, LABELS, epsilon).images, expected.images, atol=1e-6)
 
 
 def test_equal_settings_are_equal_attacks_and_others_are_not():
-    assert pgd_threat() == pgd_threat() and hash(pgd_threat().attack) == hash(pgd_threat().attack)
-    assert pgd_threat() != pgd_threat(restarts=2) and fgsm_threat() != fgsm_threat(bounds=BOX)
-    assert deepfool_threat().minimal and not pgd_threat().minimal
-    assert pgd_threat(restarts=3, norm="l1").name == "pgd-20-l1-x3" and pgd_threat(name="mine").name == "mine"
+    assert named_threat("pgd") == named_threat("pgd") and hash(named_threat("pgd").attack) == hash(named_threat("pgd").attack)
+    assert named_threat("pgd") != named_threat("pgd", restarts=2) and named_threat("fgsm") != named_threat("fgsm", bounds=BOX)
+    assert named_threat("deepfool", norm="l2").minimal and not named_threat("pgd").minimal
+    assert named_threat("pgd", restarts=3, norm="l1").name == "pgd-x3-l1" and named_threat("pgd", name="mine").name == "mine"

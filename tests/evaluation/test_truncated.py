@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bap_jax.attacks import bap_deepfool
-from bap_jax.evaluation import Surrogate, cascade, evaluate, fgsm_threat, named_threat, pgd_threat
+from bap_jax.evaluation import Surrogate, cascade, evaluate, named_threat
 from bap_jax.evaluation.truncated import Truncated, cut
 from bap_jax.types import AttackResult, Batch, Bounds, Threat
 
@@ -49,7 +49,7 @@ def test_cutting():
 
 def test_cut_deepfool_of_a_linear_network_counts_distances():
     epsilons = (0.0, *np.quantile(DISTANCE, [0.2, 0.5, 0.8]) * 1.003, 0.9)
-    threats = [named_threat("deepfool-truncated", norm="rms"), pgd_threat(norm="rms", num_steps=30)]
+    threats = [named_threat("deepfool-truncated", norm="rms"), named_threat("pgd", norm="rms", num_steps=30)]
     sources = [Surrogate("twin", linear, WEIGHTS)]
     result = evaluate(linear, WEIGHTS, batches(8), threats, {"rms": epsilons}, KEY, sources=sources, keep_examples=True)
     right = np.r_[[False] * 3, [True] * (N - 3)]
@@ -114,7 +114,7 @@ def test_accuracy_may_rise_and_wrong_examples_stay_wrong():
 
 def test_cut_fgsm_is_fgsm():
     """sgn(g) as long as the box, clipped to ±ε, is the step of FGSM: the two columns have to be one."""
-    threats = [named_threat("fgsm-truncated"), fgsm_threat(), pgd_threat(num_steps=4)]
+    threats = [named_threat("fgsm-truncated"), named_threat("fgsm"), named_threat("pgd", num_steps=4)]
     epsilons = [0.0, 0.02, 0.05, 0.1, 0.4]
     result = evaluate(network, WIDE, batches(9), threats, epsilons, KEY)
     np.testing.assert_array_equal(result.success["fgsm-truncated-linf"], result.success["fgsm-linf"])
@@ -123,7 +123,7 @@ def test_cut_fgsm_is_fgsm():
 
 
 def test_a_real_attack_that_is_weaker_is_found_out():
-    weak = pgd_threat(num_steps=2, step_size=1e-4, random_start=False)
+    weak = named_threat("pgd", num_steps=2, step_size=1e-4, random_start=False)
     threats = [named_threat("fgsm-truncated"), weak]
     result = evaluate(network, WIDE, batches(9), threats, [0.0, 0.02, 0.05, 0.1, 0.4], KEY, controls=False)
     check = next(check for check in result.checks if "cut points" in check.name)
@@ -150,7 +150,7 @@ def test_the_deepfool_is_the_authors():
 def test_it_is_an_attack_like_any_other():
     threat = named_threat("fgsm-truncated", bounds=Bounds(-1.0, 2.0))
     assert threat == named_threat("fgsm-truncated", bounds=Bounds(-1.0, 2.0)) and not threat.minimal and threat.stronger is None
-    both = cascade("both", [named_threat("fgsm-truncated"), pgd_threat(num_steps=3)])
-    result = evaluate(linear, WEIGHTS, batches(N), [both, pgd_threat(num_steps=3)], [0.05], KEY, controls=False)
+    both = cascade("both", [named_threat("fgsm-truncated"), named_threat("pgd", num_steps=3)])
+    result = evaluate(linear, WEIGHTS, batches(N), [both, named_threat("pgd", num_steps=3)], [0.05], KEY, controls=False)
     np.testing.assert_array_equal(result.success["both"], result.success["pgd-3-linf"])  # both are exact on a linear network
     assert not any(status == "failed" for status in statuses(result).values())
