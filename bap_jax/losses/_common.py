@@ -7,6 +7,7 @@ import optax
 
 from bap_jax.errors import SettingError
 from bap_jax.inputs import require_labels, require_logits
+from bap_jax.mathematics.objectives import soft_cross_entropy
 from bap_jax.types import Array
 
 
@@ -39,8 +40,12 @@ def one_hot(logits: Array, labels: Array) -> Array:
 
 
 def smoothed_cross_entropy(logits: Array, targets: Array, label_smoothing: float) -> Array:
-    """[B] cross-entropy against smoothed targets [B, K]."""
-    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+    """[B] cross-entropy against smoothed targets [B, K].
+
+    Raises:
+      SettingError: a budget's targets that are no distributions over the classes of the logits.
+    """
+    return soft_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
 
 
 def correct(logits: Array, labels: Array) -> Array:
