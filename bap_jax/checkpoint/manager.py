@@ -342,10 +342,6 @@ class Checkpoints:
         self._forget()
         self._remove()
 
-    def preempted(self, step: int) -> bool:
-        """Whether the machine is about to be taken away, so that this step has to be saved; all hosts ask at every step."""
-        return self._orbax.reached_preemption(step)
-
     def wait(self) -> None:
         """Wait until everything is written; an error that happened while writing is raised here.
 
