@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +87,7 @@ def admit(
     given = images
 
     def give(points: Array, found: Array, loss: Array) -> AttackResult:
+        chex.assert_equal_shape([points, given])
         return _cut_off(points if points.dtype == given.dtype else round_towards(points, given), found, loss)
 
     return Admitted(_Network(logits_fn, given), given.astype(_wide(given)), labels, give)
@@ -157,6 +159,8 @@ def _wide(values: Array) -> Any:
 
 def _cut_off(images: Array, found: Array, loss: Array) -> AttackResult:
     """No gradient flows through the result."""
+    chex.assert_shape(found, images.shape[:1])
+    chex.assert_shape(loss, (None, images.shape[0]))
     return jax.tree.map(jax.lax.stop_gradient, AttackResult(images, found, loss))
 
 

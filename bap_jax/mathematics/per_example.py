@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import chex
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
@@ -53,6 +54,8 @@ def choose(condition: Array, chosen: Array, other: Array) -> Array:
       Array([[1., 1.],
              [0., 0.]], dtype=float32)
     """
+    chex.assert_equal_shape([chosen, other])
+    chex.assert_shape(condition, chosen.shape[:1])
     return jnp.where(condition.reshape(-1, *(1,) * (chosen.ndim - 1)), chosen, other)
 
 
@@ -82,6 +85,7 @@ def mean_of_real(values: Array, weight: Array) -> Array:
       >>> float(mean_of_real(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0])))
       2.0
     """
+    chex.assert_equal_shape([values, weight])
     real = weight > 0
     return jnp.sum(jnp.where(real, values, 0.0)) / jnp.maximum(jnp.sum(real), 1)
 
@@ -102,6 +106,7 @@ def quantile_of_real(values: Array, weight: Array, level: float | Array) -> Arra
       >>> float(quantile_of_real(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0]), 0.5))
       2.0
     """
+    chex.assert_equal_shape([values, weight])
     real = weight > 0
     found = jnp.nanquantile(jnp.where(real, values, jnp.nan), jnp.asarray(level))
     return jnp.where(jnp.any(real), found, 0.0).astype(jnp.float32)

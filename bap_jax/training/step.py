@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -52,7 +53,7 @@ def make_train_step(
     Returns:
       The step. Its metrics are float32 scalars: ``loss``, what the loss slot reports, ``epsilon_mean`` and the quantiles
       ``epsilon_q05`` ... ``epsilon_q95`` of the budgets over the batch, and every scalar in the budget's state as
-      ``budget_<field>``.
+      ``budget_<field>``. When it is traced, it raises AssertionError for a slot that does not keep the shapes of its contract.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp, optax
@@ -101,6 +102,8 @@ def make_train_step(
             return apply(frozen, state.model_state, images, train=False)[0].logits
 
         adversarial, budget_state = budget.perturb(keys, logits_fn, batch, state.budget, step=state.step, gather=gather)
+        chex.assert_equal_shape([adversarial.images, batch.images])
+        chex.assert_equal_shape([adversarial.epsilon, adversarial.weight, batch.labels])
         adversarial = jax.lax.stop_gradient(adversarial)
 
         def objective(params: Params) -> tuple[Array, tuple[Metrics, ModelState]]:
@@ -121,6 +124,7 @@ def make_train_step(
         (trainable_gradients,) = pull_back(gradients)
         if pruner.ascend is not None:  # the same loss on the same examples, where the pruner says; only its gradient is new
             there = pruner.ascend(state.trainable, trainable_gradients, state.prune)
+            chex.assert_trees_all_equal_shapes_and_dtypes(there, state.trainable)
             effective, pull_back = jax.vjp(lambda trainable: pruner.effective(trainable, state.prune), there)
             gradients = jax.tree.map(average, jax.grad(objective, has_aux=True)(effective)[0])
             (trainable_gradients,) = pull_back(gradients)
@@ -141,6 +145,7 @@ def make_train_step(
         else:
             trainable, prune = jax.lax.cond(due, update, lambda: (trainable, state.prune))
         trainable = pruner.project(trainable, prune)
+        chex.assert_trees_all_equal_shapes_and_dtypes(trainable, state.trainable)
 
         metrics = jax.tree.map(average, {"loss": value, **metrics}) | {"penalty": penalty}
         metrics |= budget_metrics(adversarial.epsilon, batch.weight, budget_state, gather)
