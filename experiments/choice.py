@@ -28,8 +28,9 @@ from rich.table import Table
 
 from bap_jax.cli.screen import console
 from bap_jax.errors import SettingError
-from bap_jax.report import write_csv
+from bap_jax.report import uniform_arms, write_csv
 from bap_jax.runs.naming import arm_of
+from bap_jax.runs.plan import PGD_STEPS
 from bap_jax.runs.records import evaluations_of
 from bap_jax.runs.report_inputs import rows_of
 from bap_jax.runs.settings import Settings
@@ -42,8 +43,8 @@ SWEEPS = ("blind_digits", "blind_mnist", "blind_cifar10")
 SAME = 0.25  # points that tell nothing
 NAMES = tuple(arm_of(Settings(**arm)) for arm in CANDIDATES)
 
-Cell = tuple[float, str, int]  # sparsity, process, seed
-Curves = dict[str, dict[Cell, dict[float, float]]]  # arm -> cell -> epsilon -> accuracy in per cent
+Network = tuple[float, str, int]  # sparsity, process, seed
+Curves = dict[str, dict[Network, dict[float, float]]]  # arm -> cell -> epsilon -> accuracy in per cent
 
 
 class Standing(NamedTuple):
@@ -55,10 +56,10 @@ class Standing(NamedTuple):
 
 
 def curves_of(rows: Sequence[Row]) -> Curves:
-    """The security curve of every cell under PGD, of the rows of one data set and split."""
+    """The security curve of every cell under PGD-20, of the rows of one data set and split."""
     found: Curves = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        if row["attack"] != "clean" and not row["attack"].startswith("pgd"):
+        if row["attack"] not in ("clean", f"pgd-{PGD_STEPS}"):
             continue  # other attacks may have looked at some of the networks
         cell = (float(row["sparsity"]), str(row["process"]), int(row["seed"]))
         epsilon = float(row["epsilon"])
@@ -67,29 +68,29 @@ def curves_of(rows: Sequence[Row]) -> Curves:
     return {arm: dict(cells) for arm, cells in found.items()}
 
 
-def score(curves: Curves, arm: str, cells: Sequence[Cell]) -> float:
+def score(curves: Curves, arm: str, cells: Sequence[Network]) -> float:
     """Mean accuracy over the cells and their radii."""
     return float(np.mean([list(curves[arm][cell].values()) for cell in cells]))
 
 
-def best_uniform(curves: Curves) -> str:
-    """The prescribed budget with the largest score.
+def best_uniform(rows: Sequence[Row]) -> str:
+    """The arm with the largest score among those with a prescribed budget, of the rows of one data set and split.
 
     Raises:
       SettingError: there is none.
     """
-    uniform = [arm for arm in curves if arm.startswith("uniform ")]
+    curves, uniform = curves_of(rows), uniform_arms(rows)
     if not uniform:
         raise SettingError("FOLDER", list(curves), "finished cells of uniform budgets as well")
     return max(uniform, key=lambda arm: score(curves, arm, list(curves[arm])))
 
 
-def standings(curves: Curves) -> dict[str, Standing]:
-    """Every blind arm of a data set against its best uniform budget, and against the best arm at each radius."""
-    reference, found = best_uniform(curves), {}
-    for arm in curves:
-        if not arm.startswith("blind"):
-            continue
+def standings(rows: Sequence[Row]) -> dict[str, Standing]:
+    """Every arm that cuts and scales margins against the best uniform budget of a data set, and against the best arm at each
+    radius.
+    """
+    curves, reference, found = curves_of(rows), best_uniform(rows), {}
+    for arm in dict.fromkeys(row["arm"] for row in rows if row.get("budget") == "cutoff-scale"):
         shared = [cell for cell in curves[arm] if cell in curves[reference]]
         if not shared:
             continue
@@ -154,10 +155,9 @@ def main() -> int:
         if given.publish and given.folders:
             write_csv(published.taken_in(sweep, everything), published.RESULTS / f"{sweep}.csv")
         rows = [row for row in everything if row["split"] == given.split]
-        curves = curves_of(rows)
-        name, reference = str(rows[0]["data"]), best_uniform(curves)
-        by_data[name] = standings(curves)
-        show(name, reference, by_data[name], curves)
+        name = str(rows[0]["data"])
+        by_data[name] = standings(rows)
+        show(name, best_uniform(rows), by_data[name], curves_of(rows))
     if given.split == "test" or len(by_data) < len(SWEEPS):
         console().print("nothing is chosen: the rule takes validation data of all three data sets", highlight=False)
         return 0

@@ -15,7 +15,7 @@ import numpy as np
 from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, comparisons_of, make_grid, measures, page, stability
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
 from bap_jax.runs.parsing import format_radius
-from experiments.choice import curves_of, standings
+from experiments.choice import standings
 from experiments.published import Row, rows_of
 
 ROOT = Path(__file__).parent.parent
@@ -134,7 +134,7 @@ def standings_table(name: str) -> str:
     """Blind arms on test data: AER score, what it is above the best uniform budget, chosen on validation data, and the regret."""
     rows, held_out = rows_of(name), rows_of(name, "validation")
     test, other = (make_grid(some, comparisons_of(some)[0]) for some in (rows, held_out))
-    uniform, stand = [arm for arm in measures.uniform_arms(rows) if arm in test.arms], standings(curves_of(rows))
+    uniform, stand = [arm for arm in measures.uniform_arms(rows) if arm in test.arms], standings(rows)
     body = []
     for arm, accuracy in zip(test.arms, test.accuracy, strict=True):
         if arm in stand:

@@ -23,6 +23,7 @@ def published(monkeypatch):
                     "split": split,
                 }
                 trained = {"budget": "uniform", "train_epsilon": float(arm.split()[1])} if arm.startswith("uniform") else {}
+                trained |= {"budget": "cutoff-scale"} if arm.startswith("blind") else {}
                 common |= {"num_examples": 10, "train_attack": "pgd", "loss": "mix", **trained, **more}
                 clean = {"attack": "clean", "norm": "", "epsilon": 0.0, "accuracy": level + 0.2}
                 rows.append(common | clean)

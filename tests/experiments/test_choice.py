@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 from earlier import schema_1
@@ -25,7 +26,8 @@ def row(arm, epsilon, accuracy, seed=0, **more):
         "sparsity": 0.9,
         "process": "p",
     }
-    return common | {"data": "d", "split": "validation"} | more
+    budgets = {"uniform": "uniform", "blind": "cutoff-scale", "clean": "none"}
+    return common | {"data": "d", "split": "validation", "budget": budgets[re.match("[a-z]+", arm)[0]]} | more
 
 
 def curve(arm, *accuracies, seed=0):
@@ -36,16 +38,18 @@ def test_advantage_and_regret_by_hand():
     rows = curve("uniform 0.1", 0.9, 0.6, 0.3) + curve("uniform 0.3", 0.6, 0.5, 0.4) + curve("blind", 0.9, 0.5, 0.3)
     rows += curve("clean", 1.0, 0.1, 0.0) + curve("blind, path ray", 0.6, 0.6, 0.6)
     rows += [row("blind", 0.1, 0.0) | {"attack": "fmn-100"}]  # looked at besides
-    found = choice.standings(choice.curves_of(rows))
-    assert choice.best_uniform(choice.curves_of(rows)) == "uniform 0.1"
+    found = choice.standings(rows)
+    assert choice.best_uniform(rows) == "uniform 0.1"
     assert found.keys() == {"blind", "blind, path ray"}
+    renamed = [row | {"arm": {"uniform 0.1": "blind, so called", "blind": "uniform"}.get(row["arm"], row["arm"])} for row in rows]
+    assert choice.standings(renamed)["uniform"] == found["blind"]  # the budget's column tells, not the arm's name
     assert found["blind"] == pytest.approx((100 * (1.7 - 1.8) / 3, 30.0, 1))  # at 0.2 the ray's arm has 60
     assert found["blind, path ray"].advantage == pytest.approx(0.0) and found["blind, path ray"].regret == pytest.approx(40.0)
 
 
 def test_what_is_not_finished_is_compared_where_both_are():
     rows = curve("uniform 0.1", 0.9, 0.6, 0.3) + curve("uniform 0.1", 0.1, 0.1, 0.1, seed=1) + curve("blind", 0.9, 0.9, 0.9)
-    (standing,) = choice.standings(choice.curves_of(rows)).values()
+    (standing,) = choice.standings(rows).values()
     assert standing == pytest.approx((30.0, 0.0, 1))
 
 

@@ -26,6 +26,7 @@ def _make_rows(arms=ARMS, sparsities=(0.8, 0.97), processes=("fast", "slow"), se
                             "sparsity": sparsity,
                             "seed": seed,
                         }
+                        row["budget"] = {"clean": "none", "blind": "cutoff-scale"}.get(arm, "uniform")
                         row |= {"attack": "clean" if clean else "pgd-20", "norm": "" if clean else "linf", "epsilon": epsilon}
                         rows.append(row | {"accuracy": min(max(accuracy, 0.0), 1.0), "num_examples": 360} | more)
     return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -106,20 +105,10 @@ def common_cells(grid: Grid) -> np.ndarray:
 
 
 def uniform_arms(rows: Sequence[Row]) -> list[str]:
-    """The arms that train with a prescribed uniform budget.
-
-    An arm is one if its rows have a column ``budget`` that says ``uniform``; without that column, if its name begins with the
-    word "uniform" or "AP".
+    """The arms that train with a prescribed uniform budget: those whose rows say so in a column ``budget``.
 
     Example:
-      >>> uniform_arms([{"arm": "uniform 0.2"}, {"arm": "AP-PGD 0.1"}, {"arm": "blind"}])
-      ['uniform 0.2', 'AP-PGD 0.1']
+      >>> uniform_arms([{"arm": "AP-PGD 0.1", "budget": "uniform"}, {"arm": "blind", "budget": "cutoff-scale"}, {"arm": "mine"}])
+      ['AP-PGD 0.1']
     """
-
-    def is_uniform(row: Row) -> bool:
-        budget = row.get("budget")
-        if budget:
-            return str(budget) == "uniform"
-        return re.match(r"(uniform|ap)(?![a-z])", str(row["arm"]).lower()) is not None
-
-    return in_order(str(row["arm"]) for row in rows if is_uniform(row))
+    return in_order(str(row["arm"]) for row in rows if row.get("budget") == "uniform")
