@@ -126,7 +126,7 @@ def read(folders: Sequence[Path]) -> dict[str, list[Row]]:
       SettingError: a folder holds no evaluations yet.
     """
     if not folders:
-        return {name: [row for split in ("validation", "test") for row in published.rows_of(name, split)] for name in SWEEPS}
+        return {name: [*published.published_rows(name, "validation"), *published.published_rows(name)] for name in SWEEPS}
     records: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for folder in folders:
         runs = sorted(path.parent for path in folder.rglob("evaluations") if list(path.glob("*.json")))

@@ -23,7 +23,7 @@ from bap_jax.report.measures import best_arm, process_spread
 from bap_jax.report.rows import format_sparsity
 from bap_jax.report.style import INK, Style, arm_styles
 from bap_jax.runs.parsing import format_radius
-from experiments.published import RESULTS, Row, rows_of
+from experiments.published import RESULTS, Row, published_rows
 from experiments.tables import families_of, radius_of
 
 FIGURES = Path(__file__).parent / "figures"
@@ -174,7 +174,7 @@ def stamp(name: str) -> str:
 
 def draw(name: str) -> dict[Path, bytes]:
     """Every picture of a CSV, with the path that it has."""
-    rows = [*rows_of(name), *rows_of(name, "validation")]
+    rows = [*published_rows(name), *published_rows(name, "validation")]
     return {FIGURES / f"{name}_{kind}.svg": svg_bytes(make(rows)) + stamp(name).encode() for kind, make in DRAWN.items()}
 
 

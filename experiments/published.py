@@ -13,7 +13,7 @@ Row = dict[str, Any]
 CELL = ("data", "model", "arm", "process", "sparsity", "seed")  # what tells one trained network from another
 
 
-def rows_of(name: str, split: str = "test") -> list[Row]:
+def published_rows(name: str, split: str = "test") -> list[Row]:
     """The rows of a published CSV, of one split."""
     return [row for row in read_csv(RESULTS / f"{name}.csv") if row["split"] == split]
 

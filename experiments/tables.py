@@ -16,7 +16,7 @@ from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, compar
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
 from bap_jax.runs.parsing import format_radius
 from experiments.choice import standings
-from experiments.published import Row, rows_of
+from experiments.published import Row, published_rows
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", ROOT / "docs" / "measures.md")
@@ -34,7 +34,7 @@ def percent(value: float) -> str:
 
 def score_table(name: str, split: str = "test") -> str:
     """Arms × sparsities: mean accuracy over epsilon; AER score with its interval over seeds; stability over processes."""
-    rows = rows_of(name, split)
+    rows = published_rows(name, split)
     grid = make_grid(rows, comparisons_of(rows)[0])
     header = ["arm", *(f"{100 * s:g} % sparse" for s in grid.sparsities), "AER score [95 %]", "stability"]
     body = []
@@ -50,7 +50,7 @@ def score_table(name: str, split: str = "test") -> str:
 
 def cell_table(name: str) -> str:
     """Arms × (sparsity, epsilon): mean accuracy over processes and seeds, ± half the 95 % bootstrap interval over seeds."""
-    rows = rows_of(name)
+    rows = published_rows(name)
     grid = make_grid(rows, comparisons_of(rows)[0])
     header = ["arm, sparsity", *("clean" if e == 0 else f"ε {format_epsilon(e)}" for e in grid.epsilons)]
     body = [
@@ -84,7 +84,7 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
 
     The best uniform budget is chosen on validation data; on test data, and then it says so, where none is published.
     """
-    rows, held_out = rows_of(name), rows_of(name, "validation")
+    rows, held_out = published_rows(name), published_rows(name, "validation")
     blind, clean = (arm.replace("_", " ") for arm in (blind, clean))
     test = make_grid(rows, comparisons_of(rows)[0])
     uniform = [arm for arm in measures.uniform_arms(rows) if arm in test.arms]
@@ -123,7 +123,7 @@ def claims_table(name: str, blind: str = "blind", clean: str = "clean") -> str:
 
 def differences_table(name: str, arm: str = "blind") -> str:
     """AER score of one arm minus that of each other, paired by seed, under the first attack of a CSV."""
-    rows, arm = rows_of(name), arm.replace("_", " ")
+    rows, arm = published_rows(name), arm.replace("_", " ")
     grid = make_grid(rows, comparisons_of(rows)[0])
     gaps = {other: measures.difference(grid, arm, other) for other in grid.arms if other != arm}
     body = [[f"{arm} − {other}", *points(gap), decided(gap, "ahead", "behind")] for other, gap in gaps.items()]
@@ -132,7 +132,7 @@ def differences_table(name: str, arm: str = "blind") -> str:
 
 def standings_table(name: str) -> str:
     """Blind arms on test data: AER score, what it is above the best uniform budget, chosen on validation data, and the regret."""
-    rows, held_out = rows_of(name), rows_of(name, "validation")
+    rows, held_out = published_rows(name), published_rows(name, "validation")
     test, other = (make_grid(some, comparisons_of(some)[0]) for some in (rows, held_out))
     uniform, stand = [arm for arm in measures.uniform_arms(rows) if arm in test.arms], standings(rows)
     body = []
@@ -169,7 +169,7 @@ def families_of(rows: Sequence[Row], arms: Sequence[str]) -> dict[str, list[str]
 
 def readings_table(name: str) -> str:
     """Arms × attacks: AER score with its interval; cut points stand beside real attacks, and say what they are."""
-    rows = rows_of(name)
+    rows = published_rows(name)
     grids = [make_grid(rows, comparison) for comparison in comparisons_of(rows)]
     arms = list(dict.fromkeys(arm for grid in grids for arm in grid.arms))
     measured = [measures.measure(grid) for grid in grids]
@@ -183,7 +183,7 @@ def readings_table(name: str) -> str:
 
 def sizes_table(name: str) -> str:
     """Arms × sparsities: what a network takes, mean over processes and seeds."""
-    rows = rows_of(name)
+    rows = published_rows(name)
     columns = {"nonzero": "non-zero", "bytes_dense": "bytes, dense", "bytes": "bytes, packed"}
     columns |= {"flops_dense": "FLOPs, dense", "flops_sparse": "FLOPs, sparse"}
     groups: dict[tuple[str, float], list[Row]] = {}
@@ -204,7 +204,7 @@ def definitions_table() -> str:
 
 def versions_of(name: str) -> str:
     """What the numbers were measured with."""
-    return "; ".join(dict.fromkeys(str(row["versions"]) for row in rows_of(name)))
+    return "; ".join(dict.fromkeys(str(row["versions"]) for row in published_rows(name)))
 
 
 def fill(text: str) -> str:

@@ -101,15 +101,15 @@ def excerpt(content: bytes, length: int = 40) -> str:
     return text if len(text) <= length else text[:length] + "…"
 
 
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def dotted_entries(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The entries of nested dicts by dotted name; an empty dict is an entry.
 
     Example:
-      >>> list(flatten({"pruner": {"scope": "global"}, "seed": 0}))
+      >>> list(dotted_entries({"pruner": {"scope": "global"}, "seed": 0}))
       [('pruner.scope', 'global'), ('seed', 0)]
     """
     if isinstance(value, dict) and value:
         for key, entry in value.items():
-            yield from flatten(entry, f"{prefix}.{key}" if prefix else key)
+            yield from dotted_entries(entry, f"{prefix}.{key}" if prefix else key)
     else:
         yield prefix, value

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from bap_jax.atomic import json_text, write_atomic
-from bap_jax.checkpoint.json_file import check_json, excerpt, flatten, read_json, write_json
+from bap_jax.checkpoint.json_file import check_json, dotted_entries, excerpt, read_json, write_json
 from bap_jax.checkpoint.manager import CHECKPOINTS
 from bap_jax.errors import SettingError, StorageError
 
@@ -341,7 +341,7 @@ def _check_config(
     may_differ: Iterable[str],
     migrated: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
-    stored, given = dict(flatten(migrated(read_config(path)))), dict(flatten(settings))
+    stored, given = dict(dotted_entries(migrated(read_config(path)))), dict(dotted_entries(settings))
     for name in [*stored, *(name for name in given if name not in stored)]:
         if any(name == allowed or name.startswith(f"{allowed}.") for allowed in may_differ):
             continue

@@ -1,7 +1,7 @@
 """The command line: `bap train`, `evaluate`, `report`, `export`, `import`, `data`, `sweep`, `bench`, `demo`.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
-screen. The arguments are in ``arguments.py``, what the commands do in ``commands.py``.
+screen. The arguments are in ``arguments.py``, what the commands do in ``commands/``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from bap_jax.evaluation.optimality import best_distances, global_optimality, loc
 from bap_jax.evaluation.passes import Passes, count_passes, steps_within
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
-from bap_jax.evaluation.threats import ATTACKS, named_threat, settings_of
+from bap_jax.evaluation.threats import ATTACKS, attack_settings, named_threat
 from bap_jax.renamed import renamed
 from bap_jax.types import Check
 
@@ -27,6 +27,7 @@ __all__ = [
     "Stage",
     "Surrogate",
     "area_under_curve",
+    "attack_settings",
     "autoattack",
     "best_distances",
     "cascade",
@@ -42,9 +43,8 @@ __all__ = [
     "named_threat",
     "robust_accuracy",
     "security_curve",
-    "settings_of",
     "steps_within",
     "wilson_interval",
 ]
 
-__getattr__ = renamed(__name__, Source="Surrogate")
+__getattr__ = renamed(__name__, Source="Surrogate", settings_of="attack_settings")

@@ -17,7 +17,7 @@ from bap_jax.evaluation.bound import Once
 from bap_jax.evaluation.compiled import Predict
 from bap_jax.evaluation.given import batches_of, key_of, on_host, radii_of
 from bap_jax.evaluation.jobs import check_sizes, tolerance
-from bap_jax.evaluation.threats import ATTACKS, named_threat, settings_of
+from bap_jax.evaluation.threats import ATTACKS, named_threat, attack_settings
 from bap_jax.mathematics.objectives import successful, top_k_margin_loss
 from bap_jax.types import Array, Batch, Bounds, Norm, Params
 
@@ -92,10 +92,10 @@ def evaluate_goal(
     if targets is not None and top_k != 1:
         raise SettingError("top_k", top_k, "1 with targets: the wanted class is answered, or it is not")
     goal = {"targeted": True} if targets is not None else {"top_k": top_k} if top_k != 1 else {}
-    known = settings_of(attack) if attack in ATTACKS else ()
+    known = attack_settings(attack) if attack in ATTACKS else ()
     for name in goal:
         if known and name not in known:
-            able = [other for other in ATTACKS if name in settings_of(other)]
+            able = [other for other in ATTACKS if name in attack_settings(other)]
             raise SettingError("attack", attack, f"an attack that can be {name}: {', '.join(able)}")
     if "top_k" in goal and "objective" in known:
         settings = {"objective": _leaving(top_k)} | settings

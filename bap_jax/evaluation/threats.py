@@ -68,9 +68,10 @@ def named_threat(
     kind = ATTACKS[attack]
     if norm not in kind.norms:
         raise SettingError("norm", norm, f"{' or '.join(kind.norms)} with {attack}")
-    for setting in settings:
-        if setting not in settings_of(attack):
-            raise SettingError(setting, settings[setting], f"one of the settings of {attack}: {', '.join(settings_of(attack))}")
+    takes = attack_settings(attack)
+    for setting, value in settings.items():
+        if setting not in takes:
+            raise SettingError(setting, value, f"one of the settings of {attack}: {', '.join(takes)}")
     _check_lengths(kind.steps, settings)
     fixed = dict(kind.settings) | ({"norm": norm} if len(kind.norms) > 1 else {}) | {"bounds": bounds} | settings
     steps = fixed.get(kind.steps, kind.default_steps)
@@ -102,11 +103,11 @@ def _check_lengths(steps: str, settings: Mapping[str, Any]) -> None:
         raise SettingError("relative_step_size", settings["relative_step_size"], "no value beside step_size")
 
 
-def settings_of(attack: str) -> tuple[str, ...]:
+def attack_settings(attack: str) -> tuple[str, ...]:
     """The settings that :func:`named_threat` takes for an attack.
 
     Example:
-      >>> settings_of("fgsm")
+      >>> attack_settings("fgsm")
       ('targeted', 'objective')
     """
     kind = ATTACKS[attack]

@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # what attacks needs jax, and the command line's help does no
     from bap_jax.evaluation import Cascade
     from bap_jax.types import Bounds, Norm, Threat
 
-NORMS = ("linf", "l2", "l1", "l0", "rms")
 AUTOATTACK = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
 CASCADE = "cascade:"
 PGD_STEPS = 20
@@ -61,6 +60,8 @@ class AttackPlan:
         Raises:
           SettingError: naming the setting, its value and what would be right.
         """
+        from bap_jax.types import NORMS
+
         for norm in self.norms:
             if norm not in NORMS:
                 raise SettingError("--norm", self.norm, "linf, l2, l1, l0 or rms, or a comma list of them")
@@ -184,7 +185,7 @@ class AttackPlan:
 
     def _settings(self, name: str, only: str | None = None) -> dict[str, Any]:
         """What of this plan an attack takes, under the attack's own names; of one setting alone, if ``only`` names it."""
-        from bap_jax.evaluation import ATTACKS, settings_of
+        from bap_jax.evaluation import ATTACKS, attack_settings
 
         relative = None if self.step_size is None else parse_number("--step-size", self.step_size)
         mine = {
@@ -194,7 +195,7 @@ class AttackPlan:
             "relative_step_size": ("step_size", relative),
             "restarts": ("restarts", self.restarts if self.restarts > 1 else None),
         }
-        takes = settings_of(name) if ATTACKS[name].truncated is None else ()  # a protocol has no settings
+        takes = attack_settings(name) if ATTACKS[name].truncated is None else ()  # a protocol has no settings
         return {
             setting: value
             for setting, (mine_name, value) in mine.items()
@@ -217,6 +218,7 @@ def _parts(name: str) -> tuple[str, ...]:
 def _norms(name: str) -> tuple[str, ...]:
     """The norms that an attack works in; all of them for what is somebody's own."""
     from bap_jax.evaluation import ATTACKS
+    from bap_jax.types import NORMS
 
     if name in ATTACKS:
         return ATTACKS[name].norms

@@ -12,7 +12,7 @@ import numpy as np
 
 from bap_jax.data import Source, make_batch
 from bap_jax.errors import CheckpointError, DataError, SettingError
-from bap_jax.evaluation import compiled, named_threat
+from bap_jax.evaluation import ATTACKS, compiled, named_threat
 from bap_jax.report.rows import NORM_NAMES, format_epsilon, format_sparsity
 from bap_jax.runs.datasets import only_data, split_of
 from bap_jax.runs.plan import PGD_STEPS
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from bap_jax.report.figures import Samples
 
 MAX_ARMS, MAX_ATTACKS = 6, 3  # of a report, and of an evaluation
-NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "rms")  # those that PGD works in
 
 
 def samples_of(
@@ -122,10 +121,11 @@ def _made(record: Record, predict: Callable, weights: Any, batch: Batch, dataset
     Raises:
       SettingError: the network was evaluated in no norm that PGD works in.
     """
+    norms = ATTACKS["pgd"].norms
     radii = {
-        norm: sorted({row["epsilon"] for row in record["rows"] if row["norm"] == norm and row["epsilon"] > 0}) for norm in NORMS
+        norm: sorted({row["epsilon"] for row in record["rows"] if row["norm"] == norm and row["epsilon"] > 0}) for norm in norms
     }
-    norm = next((norm for norm in NORMS if radii[norm]), None)
+    norm = next((norm for norm in norms if radii[norm]), None)
     if norm is None:
         raise SettingError(
             "--epsilon", record["plan"]["epsilon"], "a radius above 0 in linf, l2, l1 or rms, for PGD to make images"

@@ -41,7 +41,7 @@ Told = Callable[[float, int, str], None]  # (cells done, cells in all, what is b
 Failure = dict[str, Any]
 
 
-class Cell(NamedTuple):
+class SweepCell(NamedTuple):
     """One run of a sweep."""
 
     name: str
@@ -57,7 +57,7 @@ class Swept(NamedTuple):
     failed: dict[str, Failure]
 
 
-def cells_of(sweep: Sweep, out: Path, data_dir: str | None = None) -> list[Cell]:
+def cells_of(sweep: Sweep, out: Path, data_dir: str | None = None) -> list[SweepCell]:
     """The cells of a sweep in their folders; none of them holds another run.
 
     Raises:
@@ -68,14 +68,14 @@ def cells_of(sweep: Sweep, out: Path, data_dir: str | None = None) -> list[Cell]
         name = cell_name(settings)
         plans = sweep.plans_of(settings)
         settings = dataclasses.replace(settings, data_dir=data_dir or settings.data_dir)
-        cells.append(Cell(name, settings, Path(out) / CELLS / name, plans))
+        cells.append(SweepCell(name, settings, Path(out) / CELLS / name, plans))
     for cell in cells:
         if not _never_began(cell.folder):
             check_out(cell.settings, cell.folder, resume=True)
     return cells
 
 
-def trust_in(cells: Sequence[Cell]) -> Trust:
+def trust_in(cells: Sequence[SweepCell]) -> Trust:
     """The names of code in a sweep: whoever gives the sweep has given them."""
     return Trust(names=frozenset(name for cell in cells for name in code_in(cell.settings.as_dict()).values()))
 
@@ -85,7 +85,7 @@ def _never_began(folder: Path) -> bool:
     return folder.is_dir() and [path.name for path in folder.iterdir() if not path.name.startswith(".")] == [FAILED]
 
 
-def state_of(cell: Cell) -> str:
+def state_of(cell: SweepCell) -> str:
     """What has become of a cell so far, in a few words."""
     step, finished = saved_step(cell.folder)
     if finished:
@@ -146,7 +146,7 @@ def run_sweep(
 class _Job:
     """One process's part of a sweep."""
 
-    def __init__(self, cells: Sequence[Cell], out: Path, together: Together, devices: int | None, told: Told | None):
+    def __init__(self, cells: Sequence[SweepCell], out: Path, together: Together, devices: int | None, told: Told | None):
         self.cells, self.out, self.together, self.devices, self.told = cells, out, together, devices, told
         self.by_name = {cell.name: cell for cell in cells}
         self.data, self.trust = _Data(), trust_in(cells)
@@ -176,7 +176,7 @@ class _Job:
         self.tell("done")
         return Swept([record for cell in self.cells for record in self.records.get(cell.name, [])], self.failed)
 
-    def keys(self, cells: Sequence[Cell]) -> dict[str, Hashable | None]:
+    def keys(self, cells: Sequence[SweepCell]) -> dict[str, Hashable | None]:
         """What may train together; refuses at once what does not fit its data."""
         keys: dict[str, Hashable | None] = {}
         for cell in sorted(cells, key=lambda cell: repr(only_data(cell.settings))):
@@ -193,15 +193,15 @@ class _Job:
                 keys[cell.name] = group_key(run) if self.together != "loop" else None
         return keys
 
-    def arranged(self, keys: dict[str, Hashable | None]) -> list[list[Cell]]:
+    def arranged(self, keys: dict[str, Hashable | None]) -> list[list[SweepCell]]:
         """The cells, those that may train together side by side, in the order of the first of each."""
-        arranged: dict[Hashable, list[Cell]] = {}
+        arranged: dict[Hashable, list[SweepCell]] = {}
         for cell in self.cells:
             key = keys.get(cell.name)
             arranged.setdefault(cell.name if key is None else key, []).append(cell)
         return list(arranged.values())
 
-    def train(self, cells: Sequence[Cell], keys: dict[str, Hashable | None]) -> None:
+    def train(self, cells: Sequence[SweepCell], keys: dict[str, Hashable | None]) -> None:
         """Trains the cells of one key, in groups: first those that were begun earlier, with the lanes they had."""
         waiting = [cell for cell in cells if cell.name not in self.finished]
         if waiting and keys[waiting[0].name] is None:
@@ -218,7 +218,7 @@ class _Job:
         """Whether what an earlier process decided about a group holds for this one."""
         return group["device"] == _device() and (group["lanes"] > 1 or self.together == "auto")
 
-    def new_groups(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    def new_groups(self, cells: Sequence[SweepCell]) -> list[dict[str, Any]]:
         """Decides how cells of one key train, and notes it before they do."""
         choice = Choice(1, why="nothing to train it with")
         if len(cells) > 1:
@@ -233,7 +233,7 @@ class _Job:
         self.write_book()
         return groups
 
-    def choice(self, cells: Sequence[Cell]) -> Choice:
+    def choice(self, cells: Sequence[SweepCell]) -> Choice:
         splits = self.data.of(cells[0].settings)
         runs = [prepare(cell.settings, splits, self.devices) for cell in cells]
         try:
@@ -241,7 +241,7 @@ class _Job:
         except Exception as error:  # one by one, each cell meets it itself, and has it noted
             return Choice(1, why=f"{type(error).__name__}: {error}")
 
-    def train_group(self, group: dict[str, Any], cells: Sequence[Cell]) -> None:
+    def train_group(self, group: dict[str, Any], cells: Sequence[SweepCell]) -> None:
         """Trains what is not finished of a group, each cell in the lane that it has always had."""
         if not cells:
             return None
@@ -274,12 +274,12 @@ class _Job:
             elif name and isinstance(result, Exception):
                 self.fail(asked[name], result, "training")
 
-    def train_one_by_one(self, cells: Sequence[Cell]) -> None:
+    def train_one_by_one(self, cells: Sequence[SweepCell]) -> None:
         for cell in cells:
             self.train_alone(cell)
             self.evaluate(cell)
 
-    def train_alone(self, cell: Cell) -> None:
+    def train_alone(self, cell: SweepCell) -> None:
         def progress(done: int, total: int, metrics: dict[str, float]) -> None:
             self.work[cell.name] = max(self.work[cell.name], TRAINING * done / total)
             self.tell(f"{cell.name}, loss {metrics['loss']:.3f}")
@@ -301,7 +301,7 @@ class _Job:
         except Exception as error:
             self.fail(cell, error, "training")
 
-    def evaluate(self, cell: Cell) -> None:
+    def evaluate(self, cell: SweepCell) -> None:
         """Evaluates a trained cell with those of its plans that it has not been evaluated with."""
         if cell.name not in self.finished or cell.name in self.records:
             return
@@ -331,24 +331,24 @@ class _Job:
             return self.fail(cell, error, "evaluating")
         self.record(cell, records)
 
-    def stored(self, cell: Cell, plan: AttackPlan) -> dict[str, Any] | None:
+    def stored(self, cell: SweepCell, plan: AttackPlan) -> dict[str, Any] | None:
         """An evaluation of the finished run that is in its folder already."""
         if cell.name not in self.finished or plan.checkpoint != "last":
             return None
         found = stored_evaluation(cell.folder, plan, self.finished[cell.name])
         return found and found | {"run": str(cell.folder)}  # the folder may have been moved since
 
-    def record(self, cell: Cell, records: list[dict[str, Any]]) -> None:
+    def record(self, cell: SweepCell, records: list[dict[str, Any]]) -> None:
         self.records[cell.name], self.work[cell.name] = records, 1.0
         (cell.folder / FAILED).unlink(missing_ok=True)
         self.write_book()
         self.tell(cell.name)
 
-    def finish(self, cell: Cell, step: int) -> bool:
+    def finish(self, cell: SweepCell, step: int) -> bool:
         self.finished[cell.name], self.work[cell.name] = step, max(self.work[cell.name], TRAINING)
         return True
 
-    def fail(self, cell: Cell, error: Exception, doing: str) -> None:
+    def fail(self, cell: SweepCell, error: Exception, doing: str) -> None:
         """Notes a failure in the cell's folder and in the sweep's book; what came before it stays."""
         note: Failure = {"error": type(error).__name__, "message": str(error), "while": doing, "step": saved_step(cell.folder)[0]}
         note["traceback"] = traceback.format_exception(error)[-3:]
@@ -359,7 +359,7 @@ class _Job:
         self.tell(f"{cell.name} failed: {error}")
 
     def write_book(self) -> None:
-        def line(cell: Cell) -> dict[str, Any]:
+        def line(cell: SweepCell) -> dict[str, Any]:
             if cell.name in self.failed:
                 return {"state": "failed", **{name: self.failed[cell.name][name] for name in ("error", "message", "while")}}
             return {"state": "finished" if cell.name in self.records else "to do"}

@@ -15,7 +15,7 @@ from bap_jax.attacks._inputs import AnyRadius, round_towards
 from bap_jax.attacks.friendly_pgd import friendly_pgd
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import ATTACKS, named_threat
-from bap_jax.evaluation.threats import settings_of
+from bap_jax.evaluation.threats import attack_settings
 from bap_jax.mathematics import misclassified, per_example_norm, successful
 from bap_jax.types import Bounds
 
@@ -44,7 +44,7 @@ def threat_of(name):
         "search_steps": 2,
     }
     settings |= {"initial_constant": 100.0} if name == "cw" else {}
-    fixed = {} if "truncated" in name else {key: value for key, value in settings.items() if key in settings_of(name)}
+    fixed = {} if "truncated" in name else {key: value for key, value in settings.items() if key in attack_settings(name)}
     return named_threat(name, norm=ATTACKS[name].norms[0], **fixed)
 
 

@@ -100,7 +100,7 @@ def test_a_sweep_notes_a_damaged_cell_and_does_the_others(run):
     path = run / "checkpoints" / str(last) / "about" / "metadata"
     path.write_text("{")
     assert saved_step(run) == (last, False)
-    cell = execute.Cell("a", TINY, run, (PLAN,))
+    cell = execute.SweepCell("a", TINY, run, (PLAN,))
     assert execute.state_of(cell) == f"interrupted at step {last}"
     with pytest.raises(loop.CheckpointError, match="about/metadata"):
         train(TINY, run, resume=True)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tools.crosscheck.catalogue import NORMS, by_name, cases, distances, noise, start
+from tools.crosscheck.catalogue import COMPARED_NORMS, by_name, cases, distances, noise, start
 from tools.crosscheck.compare import merged, read_csv, write_csv
 from tools.crosscheck.protocol import ROOT, Worker, WorkerError
 from tools.crosscheck.tables import budget_table, minimal_table, write_between
@@ -18,7 +18,7 @@ IMAGES = np.random.RandomState(0).rand(3, 4, 4, 2).astype(np.float32)
 
 def test_every_case_names_an_attack_of_this_package():
     names = [case.name for case in cases()]
-    assert len(set(names)) == len(names) and all(case.norm in NORMS and case.norm in case.name for case in cases())
+    assert len(set(names)) == len(names) and all(case.norm in COMPARED_NORMS and case.norm in case.name for case in cases())
     for case in cases():
         if case.ours == "autoattack":
             continue

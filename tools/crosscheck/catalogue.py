@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NORMS = ("linf", "l2", "l1", "l0")
+COMPARED_NORMS = ("linf", "l2", "l1", "l0")
 
 
 class Case(NamedTuple):

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tools.crosscheck.catalogue import NORMS, Case, by_name, noise
+from tools.crosscheck.catalogue import COMPARED_NORMS, Case, by_name, noise
 from tools.crosscheck.protocol import serve
 from tools.crosscheck.torch_network import TorchNetwork
 
-_ORDERS = dict(zip(NORMS, (float("inf"), 2, 1, 0), strict=True))
+_ORDERS = dict(zip(COMPARED_NORMS, (float("inf"), 2, 1, 0), strict=True))
 _CAPITALS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 

@@ -17,7 +17,7 @@ from bap_jax.runs.report import write_runs_report
 from bap_jax.runs.report_inputs import checks_of, rows_of
 from bap_jax.runs.trust import Trust
 from bap_jax.sweeps.demo import SWEEP
-from bap_jax.sweeps.execute import BOOK, Cell, Swept, Together, cells_of, run_sweep, state_of, trust_in
+from bap_jax.sweeps.execute import BOOK, SweepCell, Swept, Together, cells_of, run_sweep, state_of, trust_in
 from bap_jax.sweeps.file import load_sweep
 from bap_jax.sweeps.grid import Sweep, with_seeds
 
@@ -93,7 +93,7 @@ def show_failed(swept: Swept, count: int, out: Path, screen: Console) -> None:
     screen.print(f"the whole list: {out / BOOK}", highlight=False, soft_wrap=True)
 
 
-def show_cells(cells: list[Cell], screen: Console) -> None:
+def show_cells(cells: list[SweepCell], screen: Console) -> None:
     """The cells of a sweep and what has become of them."""
     table = Table(title=f"{len(cells)} cells", title_justify="left")
     for column in ("cell", "state"):

@@ -20,7 +20,7 @@ from bap_jax.runs.trust import NOTHING, Trust, check_trust
 from bap_jax.runs.validation import summary
 
 
-def settings_from(command: cli.Train, trust: Trust = NOTHING) -> Settings:
+def given_settings(command: cli.Train, trust: Trust = NOTHING) -> Settings:
     """The part of a train command that is configuration; :func:`bap_jax.cli.main.read` put that of ``--config`` there."""
     settings = Settings(**settings_told(command))
     if command.config is not None:  # a name that the command line replaces is not used
@@ -39,7 +39,7 @@ def show_config(settings: Settings, config: Path, screen: Console) -> None:
 def run_train(command: cli.Train, trust: Trust) -> int:
     """`bap train`."""
     screen = console()
-    settings = settings_from(command, trust)
+    settings = given_settings(command, trust)
     if command.config is not None:
         show_config(settings, command.config, screen)
     check_out(settings, command.out, command.resume)
