@@ -17,7 +17,7 @@ from bap_jax.evaluation.bound import Once
 from bap_jax.evaluation.compiled import Predict
 from bap_jax.evaluation.given import batches_of, key_of, on_host, radii_of
 from bap_jax.evaluation.jobs import check_sizes, tolerance
-from bap_jax.evaluation.threats import ATTACKS, named_threat, attack_settings
+from bap_jax.evaluation.threats import ATTACKS, attack_settings, named_threat
 from bap_jax.mathematics.objectives import successful, top_k_margin_loss
 from bap_jax.types import Array, Batch, Bounds, Norm, Params
 

@@ -233,9 +233,11 @@ def _alias(name: str, names: set[str]) -> str:
 
 
 def _without_prefixes(name: str) -> str:
-    """
-    >>> _without_prefixes("module.model.fc.weight")
-    'fc.weight'
+    """A name in a file without what programs put before the network's own.
+
+    Example:
+      >>> _without_prefixes("module.model.fc.weight")
+      'fc.weight'
     """
     while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
         name = name.removeprefix(prefix)

@@ -23,8 +23,9 @@ class Sizes(NamedTuple):
 def plan(blocks: Sequence[int], widths: Sequence[int]) -> list[Sizes]:
     """Every block in turn, by the channels of its stage.
 
-    >>> [tuple(sizes)[:2] for sizes in plan((1, 2), (8, 16))]
-    [(8, 1), (16, 2), (16, 1)]
+    Example:
+      >>> [tuple(sizes)[:2] for sizes in plan((1, 2), (8, 16))]
+      [(8, 1), (16, 2), (16, 1)]
     """
     if len(blocks) != len(widths):
         raise SettingError("widths", tuple(widths), f"{len(blocks)} numbers, one for each stage")
