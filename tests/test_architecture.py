@@ -1,6 +1,7 @@
 """The layers: who may import whom, and what the lower layers keep away from. The checks read the source; none of it is run."""
 
 import ast
+import graphlib
 import json
 import os
 import subprocess
@@ -149,6 +150,9 @@ def compiles(tree: ast.AST, path: str) -> Iterator[str]:
 def module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Statements that run on import: those of the module, and inside its ifs, trys, withs, loops and classes."""
     for node in body:
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            yield from module_level(node.orelse)
+            continue
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for inner in ("body", "orelse", "finalbody"):
@@ -260,6 +264,71 @@ def test_the_check_finds_what_is_wrong(path, source):
 )
 def test_the_check_accepts_what_is_right(path, source):
     assert violations(f"bap_jax/{path}", source) == []
+
+
+def module_of(path: str) -> str:
+    """bap_jax/attacks/pgd.py -> bap_jax.attacks.pgd; bap_jax/attacks/__init__.py -> bap_jax.attacks."""
+    return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Module -> the modules that have to be there before it is; of files by their paths. What a function imports is left out.
+
+    A module of another folder brings the ``__init__`` of every folder above it; those of one's own are at work already.
+    """
+    modules = {module_of(path) for path in sources}
+    graph: dict[str, set[str]] = {}
+    for path, source in sources.items():
+        own, needed = module_of(path), set()
+        above = {own.rsplit(".", depth)[0] for depth in range(own.count(".") + 1)}
+        for node in module_level(ast.parse(source).body):
+            for _, name in imported(node, path) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                found = name if name in modules else name.rpartition(".")[0]
+                if found in modules:
+                    folders = {found.rsplit(".", depth)[0] for depth in range(1, found.count(".") + 1)}
+                    needed |= {found} | (folders & modules) - above
+        graph[own] = needed - {own}
+    return graph
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next, and the last the first; none if there is no such circle."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def test_no_module_needs_itself():
+    sources = {file.relative_to(ROOT).as_posix(): file.read_text() for file in PACKAGE.rglob("*.py")}
+    graph = import_graph(sources)
+    assert sum(map(len, graph.values())) > 500
+    assert circle_in(graph) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "circle"),
+    [
+        ("import a.c", True),
+        ("from a import c", True),
+        ("from a import thing", True),  # of the folder's own __init__, which imports this very module
+        ("from .c import thing", True),
+        ("try:\n    from a.c import thing\nexcept ImportError:\n    pass", True),
+        ("def f():\n    import a.c", False),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a.c", False),
+        ("import d.e", False),
+    ],
+)
+def test_the_look_for_circles_sees_them(source, circle):
+    files = {
+        "a/__init__.py": "from a.b import x",
+        "a/b.py": source,
+        "a/c.py": "from a.b import x",
+        "d/__init__.py": "",
+        "d/e.py": "",
+    }
+    assert bool(circle_in(import_graph(files))) == circle
 
 
 def without_tests(modules: list[str], tests: set[str], held_by: dict[str, str]) -> list[str]:
