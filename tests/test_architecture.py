@@ -44,6 +44,7 @@ EDGES_ONLY |= {"safetensors", "torch"}
 HELD_BY = {
     "attacks/test_apgd": "attacks/_apgd_ascent attacks/_apgd_l1 attacks/apgd_targeted",
     "attacks/test_minimal_norm": "attacks/_nearest",
+    "attacks/test_single_step": "attacks/n_fgsm attacks/rs_fgsm",
     "bench/test_process": "bench/step",
     "mathematics/test_group_masks": "mathematics/channels",
     "structure/test_compact": "structure/_zeros",

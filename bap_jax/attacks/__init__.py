@@ -10,9 +10,11 @@ from bap_jax.attacks.fab import fab, fab_targeted
 from bap_jax.attacks.fgsm import fgsm
 from bap_jax.attacks.fmn import fmn
 from bap_jax.attacks.ho_fmn import ho_fmn
+from bap_jax.attacks.n_fgsm import n_fgsm
 from bap_jax.attacks.noise import noise
 from bap_jax.attacks.pgd import pgd
 from bap_jax.attacks.pgd0 import pgd0
+from bap_jax.attacks.rs_fgsm import rs_fgsm
 from bap_jax.attacks.sigma_zero import sigma_zero
 from bap_jax.attacks.sparse_rs import sparse_rs
 from bap_jax.attacks.square import square
@@ -32,9 +34,11 @@ __all__ = [
     "fgsm",
     "fmn",
     "ho_fmn",
+    "n_fgsm",
     "noise",
     "pgd",
     "pgd0",
+    "rs_fgsm",
     "sigma_zero",
     "sparse_rs",
     "square",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from bap_jax import budgets, losses, pruners
-from bap_jax.attacks import fgsm, pgd
+from bap_jax.attacks import fgsm, n_fgsm, pgd, rs_fgsm
 from bap_jax.budgets import BudgetAttack, parse_cutoff
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
@@ -111,10 +111,24 @@ def several_steps(
 
 def one_step(settings: Settings, info: RunInfo, own: options.FGSM, **hints: Any) -> BudgetAttack:
     """FGSM; it has no start and no step to choose."""
+    return _single_step(fgsm, settings, info)
+
+
+def one_step_from_the_ball(settings: Settings, info: RunInfo, own: options.RSFGSM, **hints: Any) -> BudgetAttack:
+    """FGSM with a random start; start and step are what makes it this attack, and no budget chooses them."""
+    return _single_step(rs_fgsm, settings, info, step_size=own.step_size)
+
+
+def one_step_from_noise(settings: Settings, info: RunInfo, own: options.NFGSM, **hints: Any) -> BudgetAttack:
+    """N-FGSM, which leaves the ball; start and step are what makes it this attack, and no budget chooses them."""
+    return _single_step(n_fgsm, settings, info, noise=own.noise, step_size=own.step_size)
+
+
+def _single_step(function: Callable, settings: Settings, info: RunInfo, **own: float) -> BudgetAttack:
     given: dict[str, Any] = {"norm": settings.norm, "bounds": info.bounds, "objective": OBJECTIVES[settings.attack_objective]}
 
     def attack(logits_fn, keys, images, labels, *, epsilon):
-        return fgsm(logits_fn, keys, images, labels, epsilon=epsilon, **given)
+        return function(logits_fn, keys, images, labels, epsilon=epsilon, **given, **own)
 
     return attack
 

@@ -393,6 +393,28 @@ class FGSM(_WithObjective):
     """One step of the length of the budget."""
 
 
+@dataclasses.dataclass(frozen=True)
+class RSFGSM(_WithObjective):
+    """One step from a random point of the ball (Wong et al. 2020)."""
+
+    step_size: float = 1.25
+    """Step as a fraction of epsilon."""
+
+    POSITIVE: ClassVar[tuple[str, ...]] = ("step_size",)
+
+
+@dataclasses.dataclass(frozen=True)
+class NFGSM(_WithObjective):
+    """One step from the image with noise, beyond the ball of the budget by design (de Jorge et al. 2022)."""
+
+    noise: float = 2.0
+    """Radius of the noise as a multiple of epsilon."""
+    step_size: float = 1.0
+    """Step as a fraction of epsilon."""
+
+    POSITIVE: ClassVar[tuple[str, ...]] = ("noise", "step_size")
+
+
 # Losses: what training minimises.
 
 

@@ -75,7 +75,8 @@ class General:
     --budget.epsilon), `mma` (margins, found again in every epoch), `iaat` and `cat` (budgets that grow and shrink per example),
     `fat` (attacks that stop early), `none` (clean training), or `package.module:factory`."""
     attack: str = "pgd"
-    """The attack that makes the training examples: `pgd`, `fgsm`, or `package.module:factory`."""
+    """The attack that makes the training examples: `pgd`, `fgsm`, `rs-fgsm` (from a random point of the ball), `n-fgsm` (from the
+    image with noise, beyond the ball), or `package.module:factory`."""
     loss: str = "auto"
     """`mix` (part clean, part adversarial), `madry` (adversarial alone), `trades`, `mart`, `mma` (mix of 2/3), `clean`,
     `package.module:factory`; `auto` is what goes with the budget: mix, clean with none, mma with mma, madry with iaat, cat and

@@ -75,6 +75,8 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
         "attack": {
             "pgd": Row(_MAKE + "several_steps", options.PGD),
             "fgsm": Row(_MAKE + "one_step", options.FGSM),
+            "rs-fgsm": Row(_MAKE + "one_step_from_the_ball", options.RSFGSM),
+            "n-fgsm": Row(_MAKE + "one_step_from_noise", options.NFGSM),
         },
         "pruner": {
             "magnitude": Row(_MAKE + "magnitude", options.Magnitude),

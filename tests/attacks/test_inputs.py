@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.attacks import apgd, bisection, fab, fgsm, ho_fmn, noise, pgd, pgd0, sigma_zero, square
+from bap_jax.attacks import apgd, bisection, fab, fgsm, ho_fmn, n_fgsm, noise, pgd, pgd0, rs_fgsm, sigma_zero, square
 from bap_jax.attacks._inputs import AnyRadius, round_towards
 from bap_jax.attacks.friendly_pgd import friendly_pgd
 from bap_jax.errors import SettingError
@@ -94,7 +94,8 @@ def test_traced_values_are_not_looked_at(name):
     functools.partial(fgsm, linear, None), functools.partial(pgd, linear, KEYS, num_steps=2),
     functools.partial(apgd, linear, KEYS, num_steps=2), functools.partial(square, linear, KEYS, num_queries=2),
     functools.partial(noise, linear, KEYS, num_samples=2), functools.partial(fab, linear, KEYS, restarts=2),
-    functools.partial(friendly_pgd, linear, KEYS),
+    functools.partial(friendly_pgd, linear, KEYS), functools.partial(rs_fgsm, linear, KEYS),
+    functools.partial(n_fgsm, linear, KEYS),
 ])  # fmt: skip
 def test_a_radius_wider_than_the_box_is_refused_with_what_was_meant(attack):
     for epsilon in (8, np.float32(8), jnp.full(B, 8.0)):
@@ -118,6 +119,8 @@ def test_concrete_arrays_of_other_settings_are_looked_at_too():
         ({"step_size": jnp.array([0.1, -0.1, 0.1]), "num_steps": 2, "epsilon": 0.1}, pgd),
         ({"num_pixels": jnp.array([1, -1, 1])}, pgd0),
         ({"sigma": jnp.array(-1.0)}, sigma_zero),
+        ({"step_size": jnp.array(-1.0), "epsilon": 0.1}, rs_fgsm),
+        ({"noise": jnp.array(-1.0), "epsilon": 0.1}, n_fgsm),
     ):
         with pytest.raises(SettingError, match=next(iter(settings))):
             attack(linear, KEYS, IMAGES, LABELS, **settings)

@@ -12,7 +12,7 @@ from budget_cases import ATTACK, MARGIN, NEIGHBOURS, B, K, network
 from told import told
 
 from bap_jax import budgets
-from bap_jax.attacks import pgd
+from bap_jax.attacks import n_fgsm, pgd, rs_fgsm
 from bap_jax.mathematics.norms import per_example_norm
 
 KEYS = jax.random.split(jax.random.key(5), B)
@@ -21,6 +21,9 @@ KEYS = jax.random.split(jax.random.key(5), B)
 def every_budget():
     yield "none", budgets.none()
     yield "uniform", budgets.uniform(ATTACK, 0.1)
+    yield "uniform rs-fgsm", budgets.uniform(rs_fgsm, 0.1)
+    yield "uniform n-fgsm", budgets.uniform(n_fgsm, 0.1)
+    yield "fresh n-fgsm", budgets.cutoff_scale(MARGIN, n_fgsm)
     for cutoff in ("mean", "quantile:0.5", "running-mean:0.9", "constant:0.2", "off"):
         yield f"fresh {cutoff}", budgets.cutoff_scale(MARGIN, ATTACK, cutoff=budgets.parse_cutoff(cutoff))
     for norm in ("linf", "l2", "rms"):
@@ -80,7 +83,10 @@ def test_examples_are_in_the_box_and_in_their_own_ball(name):
     assert bool(jnp.all((adversarial.images >= 0) & (adversarial.images <= 1)))
     norm = "l2" if "l2" in name else "rms" if "rms" in name or name == "deepfool" else "linf"
     moved = per_example_norm(adversarial.images - batch.images, norm)
-    assert bool(jnp.all(moved <= adversarial.epsilon * (1 + 1e-4) + 1e-6))
+    radius = adversarial.epsilon * (3 if "n-fgsm" in name else 1)  # noise of two radii and a step of one, by design
+    assert bool(jnp.all(moved <= radius * (1 + 1e-4) + 1e-6))
+    if name == "uniform n-fgsm":
+        assert bool(jnp.any(moved > 0.1)) and bool(jnp.all(adversarial.epsilon == 0.1))
 
 
 @each

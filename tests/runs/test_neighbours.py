@@ -14,6 +14,9 @@ from bap_jax.runs.settings import Settings
 PAPER = Settings(norm="rms", search="deepfool", example="rescaled", scale=0.9)
 ARMS = {
     "uniform 0.1, attack fgsm": Settings(budget="uniform", epsilon="0.1", attack="fgsm"),
+    "uniform 0.1, attack rs-fgsm, step size 1.0": Settings(budget="uniform", epsilon="0.1", attack="rs-fgsm", step_size=1.0),
+    "blind, attack n-fgsm, attack noise 3.0": Settings(attack="n-fgsm", **{"attack.noise": 3.0}),
+    "IAAT, attack n-fgsm": Settings(budget="iaat", attack="n-fgsm"),
     "uniform 0.3": Settings(budget="uniform", epsilon="0.3"),
     "unrestricted by DeepFool, norm rms": dataclasses.replace(PAPER, cutoff="off", scale=1.0),
     "blind by DeepFool, norm rms, scale 0.9": PAPER,
