@@ -3,7 +3,7 @@
 from bap_jax.evaluation.accuracy import clean_accuracy, robust_accuracy, wilson_interval
 from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.cascade import Cascade, Stage, cascade
-from bap_jax.evaluation.checks import check_distances, check_margins, check_sparsity
+from bap_jax.evaluation.checks import check_distances, check_margins, check_overfitting, check_sparsity
 from bap_jax.evaluation.evaluate import evaluate
 from bap_jax.evaluation.goals import GoalResult, evaluate_goal
 from bap_jax.evaluation.jobs import Surrogate
@@ -33,6 +33,7 @@ __all__ = [
     "cascade",
     "check_distances",
     "check_margins",
+    "check_overfitting",
     "check_sparsity",
     "clean_accuracy",
     "count_passes",

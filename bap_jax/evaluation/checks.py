@@ -219,6 +219,50 @@ def check_black_box(name: str, missed: int, num_examples: int) -> Check:
     return Check(f"{name} finds nothing that gradients miss", status, value, advice)
 
 
+def check_overfitting(training: Sequence[float], validation: Sequence[float]) -> Check:
+    """Catastrophic overfitting: training answers its own single step ever better, while validation falls to several steps.
+
+    Of all pairs of validations of a run, the earlier first, those are looked at between which the accuracy under the training
+    attack rose; what counts is how much the accuracy under PGD fell between them. More than 5 points warn, more than 20 fail.
+
+    Args:
+      training: the accuracy of training on its own attack, the mean over the steps before each validation; fractions of 1.
+      validation: the accuracy under PGD at those validations, the mean over radii above 0; at least two.
+
+    Returns:
+      Check: warned also where PGD leaves less than 5 % at every validation, so that nothing could have fallen.
+
+    Example:
+      >>> check_overfitting([0.6, 0.7, 0.95], [0.4, 0.45, 0.05]).status
+      'failed'
+      >>> check_overfitting([0.6, 0.7, 0.75], [0.4, 0.45, 0.43]).status, check_overfitting([0.6, 0.5], [0.4, 0.1]).status
+      ('passed', 'passed')
+
+    References:
+      Wong, Rice and Kolter 2020, "Fast is better than free: Revisiting adversarial training".
+    """
+    name = "no catastrophic overfitting"
+    if max(validation) < 0.05:
+        text = (
+            f"validation's PGD never leaves more than {100 * max(validation):.1f} %, training's step {100 * training[-1]:.1f} %"
+        )
+        return Check(name, "warned", text, "validate at radii that can be told apart: --validation-epsilon")
+    numbers = range(len(training))
+    rises = [(i, j) for i in numbers for j in numbers[i + 1 :] if training[j] > training[i]]
+    falls = {pair: validation[pair[0]] - validation[pair[1]] for pair in rises}
+    worst = max(falls, key=lambda pair: falls[pair], default=None)
+    if worst is None or falls[worst] <= 0:
+        return Check(name, "passed", "accuracy under PGD never falls while that under training's step rises", "")
+    (i, j), fall = worst, falls[worst]
+    text = (
+        f"accuracy under training's step rises from {100 * training[i]:.1f} to {100 * training[j]:.1f} %, "
+        f"under PGD it falls from {100 * validation[i]:.1f} to {100 * validation[j]:.1f} %"
+    )
+    status: Status = "passed" if fall <= 0.05 else "failed" if fall > 0.2 else "warned"
+    advice = "" if status == "passed" else "n-fgsm with more noise, a smaller step, or pgd; an earlier checkpoint"
+    return Check(name, status, text, advice)
+
+
 def check_agreement(minimal: str, fixed: str, pairs: Sequence[tuple[float, float]], num_examples: int) -> Check:
     """The share of minimal distances above ε and the robust accuracy at ε measure the same thing.
 

@@ -30,6 +30,7 @@ from bap_jax.runs.datasets import split_of
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.margins import margin_checks, margins_of
 from bap_jax.runs.naming import columns_of, process_of
+from bap_jax.runs.overfitting import overfitting_checks
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
 from bap_jax.runs.restore import stored_network
@@ -110,6 +111,8 @@ def evaluate_run(
         progress=progress,
     )
     margins = _margin_checks(result, plan, settings, net, dataset, batch_size, threats) if plan.controls else []
+    checks = [*result.checks, *_sparsity_check(settings, net.network, about), counted, *margins]
+    checks += overfitting_checks(settings, run, step)
     record = {
         "run": str(run),
         "step": step,
@@ -119,9 +122,7 @@ def evaluate_run(
         "rows": _rows(result, settings, net.network, sizes, plan, threats),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
-        "checks": [
-            check._asdict() for check in (*result.checks, *_sparsity_check(settings, net.network, about), counted, *margins)
-        ],
+        "checks": [check._asdict() for check in checks],
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)

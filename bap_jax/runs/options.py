@@ -358,6 +358,11 @@ class AttackOptions(Options):
 
     SLOT: ClassVar[str] = "attack"
 
+    @property
+    def gradients(self) -> int:
+        """How many gradients make an example."""
+        return 1
+
 
 @dataclasses.dataclass(frozen=True)
 class _WithObjective(AttackOptions):
@@ -386,6 +391,10 @@ class PGD(_WithObjective, _Steps):
 
     COUNTS: ClassVar[tuple[str, ...]] = ("num_steps",)
     POSITIVE: ClassVar[tuple[str, ...]] = ("step_size",)
+
+    @property
+    def gradients(self) -> int:
+        return self.num_steps
 
 
 @dataclasses.dataclass(frozen=True)
