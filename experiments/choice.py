@@ -29,6 +29,7 @@ from rich.table import Table
 from bap_jax.cli.screen import console
 from bap_jax.errors import SettingError
 from bap_jax.report import uniform_arms, write_csv
+from bap_jax.report.measures import regrets
 from bap_jax.runs.naming import arm_of
 from bap_jax.runs.plan import PGD_STEPS
 from bap_jax.runs.records import evaluations_of
@@ -97,8 +98,8 @@ def standings(rows: Sequence[Row]) -> dict[str, Standing]:
         advantage = score(curves, arm, shared) - score(curves, reference, shared)
         others = [other for other in curves if all(cell in curves[other] for cell in shared)]
         at = {other: np.mean([list(curves[other][cell].values()) for cell in shared], axis=0) for other in others}
-        regret = float(np.max(np.max(list(at.values()), axis=0) - at[arm]))
-        found[arm] = Standing(advantage, regret, len(shared))
+        regret = dict(zip(at, regrets(np.stack(list(at.values()))), strict=True))[arm]
+        found[arm] = Standing(advantage, float(regret), len(shared))
     return found
 
 

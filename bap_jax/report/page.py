@@ -20,6 +20,8 @@ DEFINITIONS = {
     "Robust accuracy": "the share of images classified correctly under the named attack, "
     "averaged over the sparsities and all ε > 0.",
     "Budget sensitivity": "the largest minus the smallest AER score among the arms that train with a uniform budget.",
+    "Regret": "the largest gap, over ε, to the best arm at that ε, of the means over sparsities, over the same cells, in points: "
+    "what it costs not to know the budget of the attack. It depends on which arms are compared; 0 is the best at every ε.",
     "Attack": "every accuracy belongs to one attack in one norm, which is named beside it; no number mixes two. “Worst of a, b” "
     "is an attack of its own: an image counts as right only if it is right under each of them. An attack that fails proves "
     "nothing: robust accuracy is an upper bound.",

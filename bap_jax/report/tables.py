@@ -16,6 +16,7 @@ from bap_jax.report.measures import (
     bootstrap,
     cell_interval,
     common_cells,
+    regret,
 )
 from bap_jax.report.rows import Row, format_epsilon, format_sparsity, sparsity_of
 from bap_jax.report.sentences import counted, image_counts
@@ -33,7 +34,7 @@ SIZE_COLUMNS = {
 
 
 def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
-    """One line per arm: AER score, its interval, clean and robust accuracy, area, stability."""
+    """One line per arm: AER score, its interval, clean and robust accuracy, area, stability, regret."""
     columns = (
         "arm",
         "AER score, %",
@@ -43,19 +44,23 @@ def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
         "area, %",
         "stability, points",
         "interval",
+        "regret, points",
     )
     values = [measures[arm] for arm in grid.arms]
     kinds = ("aer_score", "clean", "robust", "security_area", "stability")
     signs = (1, 1, 1, 1, -1)
     best = [_best([sign * getattr(m, kind).value for m in values]) for kind, sign in zip(kinds, signs, strict=True)]
+    lost = [Interval(regret(grid, arm, num_resamples=1).value) for arm in grid.arms]
+    least = _best([-interval.value for interval in lost])
     rows = []
     for i, (arm, m) in enumerate(zip(grid.arms, values, strict=True)):
         score, clean, robust, area, steady = (
             percent_cell(interval, strong=i in chosen)._replace(detail="")
             for interval, chosen in zip((m.aer_score, m.clean, m.robust, m.security_area, m.stability), best, strict=True)
         )
-        rows.append((Cell(arm), score, _interval_cell(m.aer_score), clean, robust, area, steady, _interval_cell(m.stability)))
-    note = "Accuracies in per cent, higher is better; stability in points, lower is steadier. Bold: best of its column."
+        spread, given_up = _interval_cell(m.stability), percent_cell(lost[i], strong=i in least)._replace(detail="")
+        rows.append((Cell(arm), score, _interval_cell(m.aer_score), clean, robust, area, steady, spread, given_up))
+    note = "Accuracies in per cent, higher is better; stability and regret in points, lower is better. Bold: best of its column."
     return Table(f"Scores, {grid.comparison.label}", columns, tuple(rows), note)
 
 

@@ -307,3 +307,21 @@ def test_check_rows_refuses_absent_columns_and_contradictions():
     with pytest.raises(SettingError, match="earlier row"):
         check_rows([row(0.5), row(0.6)])
     check_rows([row(0.5), row(0.5), row(None, seed=1), row(NAN, seed=1)])
+
+
+def test_regret_by_hand():
+    # two arms, two sparsities, two budgets, one process, two seeds
+    one = [[[[0.9, 0.9]], [[0.2, 0.4]]], [[[0.7, 0.7]], [[0.1, 0.1]]]]  # means over sparsities .8 and .2
+    other = [[[[0.8, 0.8]], [[0.6, 0.6]]], [[[0.6, 0.6]], [[0.2, 0.2]]]]  # .7 and .4
+    grid = grid_of([one, other], arms=("a", "b"))
+    assert m.regret(grid, "a").value == pytest.approx(0.2) and m.regret(grid, "b").value == pytest.approx(0.1)
+    low, high = m.regret(grid, "a")[1:]
+    assert low == pytest.approx(0.15) and high == pytest.approx(0.25)  # seed 1 alone, seed 0 alone
+    assert m.regret(grid_of([one]), "a").value == 0  # nobody to regret
+    gap = np.array([one, other])
+    gap[1, 1, 1] = NAN  # the cell counts for neither arm
+    assert m.regret(grid_of(gap, arms=("a", "b")), "a").value == pytest.approx(0.3)
+    gap[1, :, 1] = NAN
+    assert m.regret(grid_of(gap, arms=("a", "b")), "a").value == 0 and np.isnan(m.regrets(np.full((2, 3), NAN))).all()
+    with pytest.raises(SettingError, match="arm = 'c'"):
+        m.regret(grid, "c")

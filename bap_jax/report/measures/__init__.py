@@ -18,6 +18,8 @@ from bap_jax.report.measures.comparisons import (
     own_spread,
     process_spread,
     rank_agreement,
+    regret,
+    regrets,
     stability_differences,
 )
 from bap_jax.report.measures.grid import (
@@ -87,6 +89,8 @@ __all__ = [
     "own_spread",
     "process_spread",
     "rank_agreement",
+    "regret",
+    "regrets",
     "security_area",
     "stability",
     "stability_differences",

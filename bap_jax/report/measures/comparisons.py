@@ -121,6 +121,49 @@ def difference_from_best(
     return Chosen(best, paired(kept, ahead, num_resamples, seed))
 
 
+def regrets(curves: np.ndarray) -> np.ndarray:
+    """How far each arm falls below the best one, where that is most: what it costs not to know the budget of the attack.
+
+    Args:
+      curves: ``[..., arms, epsilons]``, mean accuracies; a budget at which one is NaN is left out for all.
+
+    Returns:
+      ``[..., arms]``, at least 0; NaN where no budget is left.
+
+    Example:
+      >>> regrets(np.array([[0.875, 0.5], [0.75, 0.75]])).tolist()
+      [0.25, 0.125]
+    """
+    gaps = curves.max(-2, keepdims=True) - curves  # NaN in one arm is NaN in all
+    found = np.where(np.isnan(gaps), -np.inf, gaps).max(-1)
+    return np.where(np.isinf(found), NAN, found)
+
+
+def regret(grid: Grid, arm: str, *, num_resamples: int = 1000, seed: int = 0) -> Interval:
+    """The regret of an arm among all arms of a grid, over the cells that all of them have: at each budget the mean over their
+    sparsities, then :func:`regrets`.
+
+    Args:
+      grid: one comparison.
+      arm: one of its arms.
+      num_resamples: draws of the bootstrap; all arms see the same seeds.
+      seed: of the draws.
+
+    Returns:
+      :class:`Interval`; of a maximum, which chance makes larger: the fewer seeds, the more so.
+
+    Raises:
+      SettingError: no such arm.
+    """
+    place, cells = _place(grid, arm), common_cells(grid)
+
+    def of_arm(x: np.ndarray) -> np.ndarray:  # [n, arms, sparsities, epsilons, processes, seeds] -> [n]
+        means = np.where(cells, cell_means(x), 0.0)
+        return regrets(np.where(cells.any(0), means.sum(-2) / np.maximum(cells.sum(0), 1), NAN))[..., place]
+
+    return paired(grid.accuracy, of_arm, num_resamples, seed)
+
+
 def budget_sensitivity(grid: Grid, arms: Sequence[str], *, num_resamples: int = 1000, seed: int = 0) -> Interval:
     """The range (largest minus smallest) of the AER score among ``arms``, which differ in their uniform budget.
 
