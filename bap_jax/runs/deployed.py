@@ -54,7 +54,7 @@ class Deployed:
         ``weights``.
 
     Example:
-      >>> import bap_jax as bap
+      >>> import bap_jax as bap, jax.numpy as jnp, numpy as np
       >>> model = bap.models.from_function(lambda key, x: {"w": jnp.ones((4, 2))}, lambda params, x: x @ params["w"])
       >>> net = Deployed(model, Network({"w": jnp.ones((4, 2))}, {"w": jnp.ones((4, 2), bool)}, {}), (4,))
       >>> net(np.ones((3, 4))).shape

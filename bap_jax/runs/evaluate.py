@@ -33,7 +33,7 @@ from bap_jax.runs.naming import columns_of, process_of
 from bap_jax.runs.overfitting import overfitting_checks
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
-from bap_jax.runs.restore import stored_network
+from bap_jax.runs.restore import NETWORK, settings_of, stored_network
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.sizes import sizes_of
 from bap_jax.runs.trust import NOTHING, Trust
@@ -75,10 +75,11 @@ def evaluate_run(
       CheckpointError: the checkpoint is not of the run's model; the first leaf that differs is named.
     """
     plan.check()
-    stored = stored_network(run, plan.checkpoint, trust)
-    settings, step, about = stored.settings, stored.step, stored.about
+    settings = settings_of(Path(run), trust, uses=NETWORK)
     if not is_import_path(settings.data):
         plan.check_radii(Bounds())
+    stored = stored_network(run, plan.checkpoint, trust)
+    step, about = stored.step, stored.about
     mesh = data_mesh(devices)
     check_batch_size(batch_size, mesh, "--batch-size")
     if dataset is None:

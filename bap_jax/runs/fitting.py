@@ -158,9 +158,9 @@ def _kept(
         return
     config = {OBJECTS: described(run, start)}
     with (
+        stop_signals() as stop,  # first: whoever sees the folder may ask
         open_run(out, config, resume=resume, may_differ=(f"{OBJECTS}.options.save_seconds",)) as folder,
         Checkpoints(folder.checkpoints, keep=run.options.keep) as checkpoints,
-        stop_signals() as stop,
     ):
         session, state = going_on(run, recipe, state, start, folder, checkpoints, writer)
         yield session, state, stop

@@ -76,7 +76,7 @@ def train(
     """
     check_out(settings, out, resume)
     run = prepare(settings, splits or load_data(settings), devices)
-    with opened(run, out, resume=resume, writer=writer, save_seconds=save_seconds) as (session, state), stop_signals() as stop:
+    with stop_signals() as stop, opened(run, out, resume=resume, writer=writer, save_seconds=save_seconds) as (session, state):
         session, state = to_the_end(session, state, stop, progress)
         return session.trained(state)
 

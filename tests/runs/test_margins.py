@@ -33,7 +33,7 @@ def test_the_path_of_balls_sees_margins_and_few_linear_halvings_of_a_wide_ray_do
     seen = check_in(run)
     assert seen["status"] == "passed" and "fmn-60-linf" in seen["value"] and "examples" in seen["value"]
     assert int(seen["value"].rpartition(", ")[2].split()[0]) <= 30  # one batch
-    coarse = check_in(run, path="ray", halving="linear", num_bisections=1)
+    coarse = check_in(run, **{"budget.path": "ray", "budget.halving": "linear", "budget.num_bisections": 1})
     assert coarse["status"] == "warned" and "path ball" in coarse["advice"]
 
 

@@ -82,11 +82,11 @@ def test_a_wider_box_has_room_for_more():
 
 
 PLANS = [
-    (AttackPlan(epsilon="0,8"), "--budget.epsilon = 8: expected at most 1, the linf size .*8/255"),
-    (AttackPlan(attack="fmn", norm="linf,l2", epsilon="2"), "--budget.epsilon = 2: expected at most 1, the linf size"),
-    (AttackPlan(norm="linf,l2", epsilon="linf=0.1;l2=128"), "--budget.epsilon = 128: expected at most 8, the l2 size .*128/255"),
-    (AttackPlan(attack="sigma-zero", norm="l0", epsilon="65"), "--budget.epsilon = 65: expected at most 64, the l0 size"),
-    (AttackPlan(attack="fgsm-truncated", epsilon="100"), "--budget.epsilon = 100: expected at most 1"),
+    (AttackPlan(epsilon="0,8"), "--epsilon = 8: expected at most 1, the linf size .*8/255"),
+    (AttackPlan(attack="fmn", norm="linf,l2", epsilon="2"), "--epsilon = 2: expected at most 1, the linf size"),
+    (AttackPlan(norm="linf,l2", epsilon="linf=0.1;l2=128"), "--epsilon = 128: expected at most 8, the l2 size .*128/255"),
+    (AttackPlan(attack="sigma-zero", norm="l0", epsilon="65"), "--epsilon = 65: expected at most 64, the l0 size"),
+    (AttackPlan(attack="fgsm-truncated", epsilon="100"), "--epsilon = 100: expected at most 1"),
 ]
 
 
@@ -99,7 +99,7 @@ def test_a_plan_with_a_radius_wider_than_the_box_is_refused(plan, message, tmp_p
 
 def test_evaluating_refuses_it_before_the_network_is_restored(tmp_path, refused):
     (tmp_path / "config.json").write_text(json.dumps(Settings().as_dict()))
-    assert "--budget.epsilon = 8: expected at most 1" in refused("evaluate", tmp_path, "--epsilon", 8)
+    assert "--epsilon = 8: expected at most 1" in refused("evaluate", tmp_path, "--epsilon", 8)
     with pytest.raises(SettingError, match="--checkpoint"):
         evaluate_run(tmp_path, AttackPlan(epsilon="1"))
 

@@ -56,7 +56,7 @@ def _bench_sweep(command: cli.Bench, settings: Settings) -> int:
 
 
 def _settings(command: cli.Bench) -> Settings:
-    for name in ("rounds", "sweep_steps", "devices"):
+    for name in ("rounds", "attack_steps", "sweep_steps", "devices"):
         value = getattr(command, name)
         if value is not None and value < 1:
             raise SettingError("--" + name.replace("_", "-"), value, "a whole number of at least 1")
@@ -85,7 +85,7 @@ def _write(record: dict[str, Any], out: Path | None) -> None:
 def _show(record: dict[str, Any], rows: list[RatioRow], screen: Console) -> None:
     machine = record["machine"]
     settings = record["settings"]
-    title = f"{settings['data']}, {settings['model']}, batch {settings['batch_size']}, PGD-{settings['attack_steps']}"
+    title = f"{settings['data']}, {settings['model']}, batch {settings['batch_size']}, PGD-{settings['attack.num_steps']}"
     screen.print(ratios(f"{title}: median of {record['rounds']} rounds (min–max)", rows))
     table = Table(title=f"steps on {machine['device']}, {machine['platform']}, jax {machine['jax']}", title_justify="left")
     for column in ("step", "seconds", "per second", "compiled in"):
