@@ -71,7 +71,9 @@ def _per_channel(name: str, values: Sequence[float], images: Array) -> Array:
     return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
 
 
-def batch_norm(train: bool, axis_name: str | None, dtype: Any = None, name: str | None = None) -> nn.BatchNorm:
+def batch_norm(
+    train: bool, axis_name: str | None, dtype: Any = None, name: str | None = None, *, affine: bool = True
+) -> nn.BatchNorm:
     """BatchNorm with torch's settings (ε 1e-5, running statistics ← 0.9·old + 0.1·new), statistics in float32.
 
     Under ``jax.pmap`` or ``jax.shard_map`` give ``axis_name``, so that the statistics are those of the whole batch; under ``jit``
@@ -82,6 +84,7 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any = None, name: str 
       axis_name: of the mapped axis that the batch is split over, or None.
       dtype: of the result, default that of the input.
       name: of the layer.
+      affine: with a scale and a bias to train; else they are 1 and 0, and no parameters.
 
     Returns:
       A Linen module.
@@ -91,7 +94,14 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any = None, name: str 
       1e-05
     """
     return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=BATCH_NORM_EPSILON, axis_name=axis_name, dtype=dtype, name=name
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=BATCH_NORM_EPSILON,
+        use_scale=affine,
+        use_bias=affine,
+        axis_name=axis_name,
+        dtype=dtype,
+        name=name,
     )
 
 

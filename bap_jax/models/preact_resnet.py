@@ -36,6 +36,7 @@ class PreActBlock(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
     inner: int | None = None  # channels between the convolutions, default as many as come out
     projects: bool | None = None  # a convolution on the shortcut, default where the shape changes
 
@@ -43,7 +44,7 @@ class PreActBlock(nn.Module):
     def __call__(self, images: Array, *, train: bool = False) -> Array:
         conv = partial(conv_layer, conv=self.conv, use_bias=False, kernel_init=kaiming, dtype=self.dtype)
         inner, outer = self.features if self.inner is None else self.inner, self.features
-        norm = partial(batch_norm, train, self.axis_name, self.dtype)
+        norm = partial(batch_norm, train, self.axis_name, self.dtype, affine=self.affine)
         active = nn.relu(norm("bn1")(images))
         x = nn.relu(norm("bn2")(conv(inner, 3, strides=self.strides, padding=ONE, name="conv1")(active)))
         x = conv(outer, 3, padding=ONE, name="conv2")(x)
@@ -76,6 +77,7 @@ class PreActResNet18(nn.Module):
       conv: ``"plain"`` or ``"fast"``, see :func:`bap_jax.models.conv.fast_conv`.
       axis_name: mapped axis over which BatchNorm takes its statistics, or None.
       dtype: of the computation, default that of the images; parameters, BatchNorm statistics and logits are float32.
+      affine: BatchNorm with a scale and a bias to train; else they are 1 and 0.
 
     Raises:
       SettingError: not one width for each stage, an unknown shortcut, or images that are no pictures.
@@ -103,6 +105,7 @@ class PreActResNet18(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
@@ -119,11 +122,11 @@ class PreActResNet18(nn.Module):
         taps = {"stem": x}
         for sizes in blocks:
             name = f"block{len(taps)}"
-            settings = (self.shortcut, self.conv, self.axis_name, self.dtype)
+            settings = (self.shortcut, self.conv, self.axis_name, self.dtype, self.affine)
             block = PreActBlock(sizes.features, sizes.strides, *settings, sizes.inner, sizes.projects, name=name)
             x = taps[name] = block(x, train=train)
         if self.final_norm:
-            x = nn.relu(batch_norm(train, self.axis_name, self.dtype, "bn")(x))
+            x = nn.relu(batch_norm(train, self.axis_name, self.dtype, "bn", affine=self.affine)(x))
         x = taps["pooled"] = jnp.mean(x, axis=(1, 2))
         logits = nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x)
         return Outputs(logits.astype(jnp.float32), taps)

@@ -34,6 +34,7 @@ class ResidualBlock(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
     inner: int | None = None  # channels between the convolutions, default as many as come out
     projects: bool | None = None  # a convolution on the shortcut, default where the shape changes
 
@@ -41,7 +42,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, images: Array, *, train: bool = False) -> Array:
         conv = partial(conv_layer, conv=self.conv, use_bias=False, kernel_init=kaiming, dtype=self.dtype)
         inner, outer = self.features if self.inner is None else self.inner, self.features
-        norm = partial(batch_norm, train, self.axis_name, self.dtype)
+        norm = partial(batch_norm, train, self.axis_name, self.dtype, affine=self.affine)
         x = nn.relu(norm("bn1")(conv(inner, 3, strides=self.strides, padding=ONE, name="conv1")(images)))
         x = norm("bn2")(conv(outer, 3, padding=ONE, name="conv2")(x))
         changes = self.strides != 1 or images.shape[-1] != outer
@@ -67,11 +68,12 @@ class BottleneckBlock(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
         conv = partial(conv_layer, conv=self.conv, use_bias=False, kernel_init=kaiming, dtype=self.dtype)
-        norm = partial(batch_norm, train, self.axis_name, self.dtype)
+        norm = partial(batch_norm, train, self.axis_name, self.dtype, affine=self.affine)
         wide = 4 * self.features
         x = nn.relu(norm("bn1")(conv(self.features, 1, padding="VALID", name="conv1")(images)))
         x = nn.relu(norm("bn2")(conv(self.features, 3, strides=self.strides, padding=ONE, name="conv2")(x)))
@@ -99,6 +101,7 @@ class ResNet(nn.Module):
       conv: ``"plain"`` or ``"fast"``, see :func:`bap_jax.models.conv.fast_conv`.
       axis_name: mapped axis over which BatchNorm takes its statistics, or None.
       dtype: of the computation, default that of the images; parameters, BatchNorm statistics and logits are float32.
+      affine: BatchNorm with a scale and a bias to train; else they are 1 and 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -126,6 +129,7 @@ class ResNet(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Outputs:
@@ -153,14 +157,14 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             name="stem_conv",
         )
-        x = nn.relu(batch_norm(train, self.axis_name, self.dtype, "stem_bn")(stem(x)))
+        x = nn.relu(batch_norm(train, self.axis_name, self.dtype, "stem_bn", affine=self.affine)(stem(x)))
         if self.stem == "imagenet":
             x = max_pool_3x3(x)
         taps = {"stem": x}
         for sizes in blocks:
             name = f"block{len(taps)}"
             own = {"inner": sizes.inner, "projects": sizes.projects} if self.block == "basic" else {}
-            settings = (sizes.features, sizes.strides, self.conv, self.axis_name, self.dtype)
+            settings = (sizes.features, sizes.strides, self.conv, self.axis_name, self.dtype, self.affine)
             block = _BLOCKS[self.block](*settings, **own, name=name)
             x = taps[name] = block(x, train=train)
         x = taps["pooled"] = jnp.mean(x, axis=(1, 2))

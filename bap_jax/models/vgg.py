@@ -30,6 +30,7 @@ class VGG16(nn.Module):
       hidden: widths of the dense layers before the last one.
       hidden_relu: ReLU after each of these.
       batch_norm: normalise after every convolution.
+      affine: BatchNorm, where there is one, with a scale and a bias to train; else they are 1 and 0.
       conv_bias: whether the convolutions have biases.
       average: None, or n: the last map is averaged to n×n instead of max-pooled.
       mean: subtracted from each channel of the input, or None.
@@ -65,6 +66,7 @@ class VGG16(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
     widths: Mapping[str, int] | None = None
 
     @nn.compact
@@ -81,7 +83,7 @@ class VGG16(nn.Module):
                 options = {"use_bias": self.conv_bias, "kernel_init": glorot, "dtype": self.dtype}
                 x = conv_layer(own.get(name, features), 3, conv=self.conv, name=name, **options)(x)
                 if self.batch_norm:
-                    x = batch_norm(train, self.axis_name, self.dtype, f"bn{place}")(x)
+                    x = batch_norm(train, self.axis_name, self.dtype, f"bn{place}", affine=self.affine)(x)
                 x = nn.relu(x)
             taps[f"block{number}"] = x
             if number == len(BLOCKS) and self.average is not None:

@@ -37,6 +37,7 @@ class WideBlock(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
     activation: Callable[[Array], Array] = nn.relu
     padding: Padding = ONE
     inner: int | None = None  # channels between the convolutions, default as many as come out
@@ -46,7 +47,7 @@ class WideBlock(nn.Module):
     def __call__(self, images: Array, *, train: bool = False) -> Array:
         conv = partial(conv_layer, conv=self.conv, use_bias=False, kernel_init=kaiming, dtype=self.dtype)
         inner, outer = self.features if self.inner is None else self.inner, self.features
-        norm = partial(batch_norm, train, self.axis_name, self.dtype)
+        norm = partial(batch_norm, train, self.axis_name, self.dtype, affine=self.affine)
         active = self.activation(norm("bn1")(images))
         x = conv(inner, 3, strides=self.strides, padding=self.padding, name="conv1")(active)
         x = self.activation(norm("bn2")(x))
@@ -76,6 +77,7 @@ class WideResNet(nn.Module):
       conv: ``"plain"`` or ``"fast"``, see :func:`bap_jax.models.conv.fast_conv`.
       axis_name: mapped axis over which BatchNorm takes its statistics, or None.
       dtype: of the computation, default that of the images; parameters, BatchNorm statistics and logits are float32.
+      affine: BatchNorm with a scale and a bias to train; else they are 1 and 0.
       widths: of every convolution by its name, as compaction leaves them: ``{"conv1": 12, "block1/conv1": 9, "block1/conv2": 12,
         ...}``, with ``"block1/shortcut_conv"`` where there is one; default those of ``depth`` and ``width``.
 
@@ -105,6 +107,7 @@ class WideResNet(nn.Module):
     conv: ConvKind = "plain"
     axis_name: str | None = None
     dtype: Any = None
+    affine: bool = True
     widths: Mapping[str, int] | None = None
 
     @nn.compact
@@ -128,10 +131,10 @@ class WideResNet(nn.Module):
         for sizes in blocks:
             name = f"block{len(taps)}"
             padding = ONE if sizes.strides == 1 else _PADDINGS[self.padding]
-            settings = (self.dropout_rate, self.conv, self.axis_name, self.dtype, activation, padding)
+            settings = (self.dropout_rate, self.conv, self.axis_name, self.dtype, self.affine, activation, padding)
             block = WideBlock(sizes.features, sizes.strides, *settings, sizes.inner, sizes.projects, name=name)
             x = taps[name] = block(x, train=train)
-        x = activation(batch_norm(train, self.axis_name, self.dtype, "bn")(x))
+        x = activation(batch_norm(train, self.axis_name, self.dtype, "bn", affine=self.affine)(x))
         x = taps["pooled"] = jnp.mean(x, axis=(1, 2))
         logits = nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x)
         return Outputs(logits.astype(jnp.float32), taps)

@@ -57,3 +57,14 @@ def test_bad_normalisation(name, options):
     model = build("lenet5", num_classes=3, **options)
     with pytest.raises(SettingError, match=name):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.parametrize("name", ["resnet8", "preactresnet18", "wideresnet", "vgg16_bn"])
+def test_without_affine_batch_norm_has_statistics_and_no_parameters(name):
+    options = {"depth": 10, "width": 1} if name == "wideresnet" else {}
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    models = [build(name, num_classes=10, affine=affine, **options) for affine in (True, False)]
+    (with_them, state), (without, same) = [jax.eval_shape(model.init, jax.random.key(0), images) for model in models]
+    places = [{jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)} for params in (with_them, without)]
+    assert jax.tree.structure(state) == jax.tree.structure(same) and places[1] < places[0]
+    assert all("bn" in place for place in places[0] - places[1]) and not any("bn" in place for place in places[1])
