@@ -12,10 +12,9 @@ import numpy as np
 
 from bap_jax import data as data_layer
 from bap_jax.data import Source, train_batches
-from bap_jax.models import build
 from bap_jax.parallel import jit_step, replicate, shard_batch
 from bap_jax.runs.info import run_info
-from bap_jax.runs.recipe import recipe_of
+from bap_jax.runs.recipe import network_of, recipe_of
 from bap_jax.runs.settings import Settings
 from bap_jax.timing import Sample, Timed, calls_for, sample
 from bap_jax.training import TrainState, init_state, make_train_step
@@ -38,7 +37,7 @@ def jitted_init(model: Model) -> Model:
 
 def network(settings: Settings, source: Source, **options: Any) -> Model:
     """The network; ``options`` such as ``conv="plain"`` are those of :func:`bap_jax.models.build`."""
-    return jitted_init(build(settings.model, num_classes=source.num_classes, **options))
+    return jitted_init(network_of(settings, source.num_classes, **options))
 
 
 class TimedStep:

@@ -123,7 +123,7 @@ class Import:
     file: Annotated[Path, tyro.conf.Positional]
     """A .safetensors file, or a state dict or checkpoint that PyTorch saved (read without PyTorch; nothing in it is run)."""
     model: str
-    """The network they belong to: as for bap train."""
+    """The network they belong to, and its options (`--model.depth 16`): as for bap train."""
     data: str
     """What it classifies: as for bap train."""
     out: Path
@@ -240,18 +240,19 @@ _Data = Annotated[
 ]
 
 
-def command(train: type[Train] = Train) -> Any:
-    """Every command, as a type that tyro reads; ``train`` is that of `bap train`, with the options of what fills its slots
-    (:func:`bap_jax.cli.slots.train_with`).
+def command(read: type = Train) -> Any:
+    """Every command, as a type that tyro reads; ``read`` is one of them, in its place, with the options of what fills its slots
+    (:func:`bap_jax.cli.slots.train_with`, :func:`bap_jax.cli.slots.with_network`).
     """
+    train, imported, bench = (read if issubclass(read, one) else one for one in (Train, Import, Bench))
     return (
         Annotated[train, tyro.conf.subcommand("train")]  # type: ignore[valid-type]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Export, tyro.conf.subcommand("export")]
-        | Annotated[Import, tyro.conf.subcommand("import")]
+        | Annotated[imported, tyro.conf.subcommand("import")]
         | _Data
         | Annotated[Sweep, tyro.conf.subcommand("sweep")]
-        | Annotated[Bench, tyro.conf.subcommand("bench")]
+        | Annotated[bench, tyro.conf.subcommand("bench")]
         | Annotated[Demo, tyro.conf.subcommand("demo")]
     )

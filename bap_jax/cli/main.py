@@ -18,7 +18,7 @@ import tyro
 
 from bap_jax.cli import arguments as spoken
 from bap_jax.cli.process import set_up_process
-from bap_jax.cli.slots import HELP, first_look, given_value, renamed, train_with
+from bap_jax.cli.slots import HELP, first_look, given_value, renamed, train_with, with_network
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, RunWarning, SettingError, one_line
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.slots import SLOTS
@@ -43,11 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def read(arguments: Sequence[str]) -> Any:
-    """The command that a command line gives. Of `bap train` the slots are read first: see :mod:`bap_jax.cli.slots`.
+    """The command that a command line gives. Of `bap train` the slots are read first, of `bap import` and `bap bench` the
+    network: see :mod:`bap_jax.cli.slots`.
 
     Raises:
       SettingError: a slot that cannot be filled so; a ``--config`` that is not there, or names code that is not trusted.
     """
+    other = {"import": spoken.Import, "bench": spoken.Bench}.get("".join(arguments[:1]))
+    if other is not None:
+        return _read(with_network(other, arguments), arguments)
     if list(arguments[:1]) != ["train"]:
         return _read(spoken.Train, arguments)
     helping = any(word in HELP for word in arguments)
@@ -56,11 +60,12 @@ def read(arguments: Sequence[str]) -> Any:
     reading = first_look(arguments, stored)
     if helping:
         return _read(train_with(reading, only_named=True), arguments)
-    if reading.config is not None and reading.settings.own_slots():
-        from bap_jax.runs.trust import Trust, check_trust, names_in
+    if reading.config is not None and not all(map(reading.settings.knows, SLOTS)):
+        from bap_jax.runs.trust import CODE, Trust, check_trust, names_in
 
         trust = Trust("--trust" in arguments, names_in(arguments))
-        check_trust(reading.settings.as_dict(), reading.config.parent, trust, tuple(SLOTS), file=reading.config.name)
+        uses = CODE if given_value(arguments, "data") is None else tuple(SLOTS)
+        check_trust(reading.settings.as_dict(), reading.config.parent, trust, uses, file=reading.config.name)
     new, told = renamed(arguments, reading.settings)
     if told:
         names = ", ".join(f"{old} is {now}" for old, now in told.items())
@@ -74,8 +79,8 @@ def read(arguments: Sequence[str]) -> Any:
     return command
 
 
-def _read(train: type[spoken.Train], arguments: Sequence[str]) -> Any:
-    return tyro.cli(spoken.command(train), args=list(arguments), prog="bap", description=(__doc__ or "").splitlines()[0])
+def _read(command: type, arguments: Sequence[str]) -> Any:
+    return tyro.cli(spoken.command(command), args=list(arguments), prog="bap", description=(__doc__ or "").splitlines()[0])
 
 
 def _stored(path: Path) -> Settings:

@@ -23,9 +23,9 @@ from bap_jax.cli.arguments import Train
 from bap_jax.errors import SettingError
 from bap_jax.plugins import import_object
 from bap_jax.runs.options import Own, types_of
-from bap_jax.runs.parsing import Written, format_radius
+from bap_jax.runs.parsing import Written, format_value, of_type
 from bap_jax.runs.settings import General, Settings
-from bap_jax.runs.slots import MOVED, SLOTS, check_name, holders, parameters_of
+from bap_jax.runs.slots import MOVED, SLOTS, check_name, holders, parameters_of, takes_settings
 
 HELP = ("-h", "--help")
 
@@ -51,6 +51,46 @@ def given_value(arguments: Sequence[str], option: str) -> str | None:
         if name == f"--{option}" and (equals or place + 1 < len(arguments)):
             found = value if equals else arguments[place + 1]
     return found
+
+
+def with_network(command: type, arguments: Sequence[str]) -> type:
+    """The type of a command that names a network and nothing else that has options: with the options of that network.
+
+    Args:
+      command: such a type of :mod:`bap_jax.cli.arguments`.
+      arguments: the command line.
+
+    Raises:
+      SettingError: a name that means nothing there.
+    """
+    name = given_value(arguments, "model") or getattr(command, "model", None)
+    if name is None:
+        return command
+    check_name("model", name)
+    hint = Annotated[str, tyro.conf.arg(help=f"{_help_of(command, 'model')} Its options: --model NAME --help.")]
+    default = next(field.default for field in dataclasses.fields(command) if field.name == "model")
+    fields = [_options_field("model", Settings(model=name)), ("model", hint, dataclasses.field(default=default))]
+    made = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True, kw_only=True)
+    made.__doc__ = command.__doc__
+    return made
+
+
+def network_told(command: Any) -> dict[str, Any]:
+    """The options of its network that a command says, as settings by their dotted names."""
+    return _told(command, "model")
+
+
+def _told(command: Any, slot: str) -> dict[str, Any]:
+    told = getattr(command, f"{slot}_options", None)
+    return {} if told is None else {f"{slot}.{name}": value for name, value in told.told().items()}
+
+
+def _options_field(slot: str, settings: Settings) -> tuple[str, Any, Any]:
+    """The field of the options of what fills a slot."""
+    options = settings.options(slot)
+    kind: Any = getattr(settings, slot) if isinstance(options, Own) else type(options)
+    made = spoken(slot, kind)
+    return f"{slot}_options", Annotated[made, tyro.conf.arg(name=slot)], _default(made, options.values())
 
 
 def first_look(arguments: Sequence[str], stored: Settings | None) -> Reading:
@@ -117,11 +157,8 @@ def train_with(reading: Reading, *, only_named: bool = False) -> type[Train]:
     """
     settings, fields = reading.settings, _other_defaults(reading.settings)
     for slot in SLOTS:
-        options = settings.options(slot)
         if not only_named or slot in reading.named:
-            kind: Any = getattr(settings, slot) if isinstance(options, Own) else type(options)
-            made = spoken(slot, kind)
-            fields.append((f"{slot}_options", Annotated[made, tyro.conf.arg(name=slot)], _default(made, options.values())))
+            fields.append(_options_field(slot, settings))
         hint = Annotated[str, tyro.conf.arg(help=f"{_help_of(Train, slot)} Options of a kind: bap train --{slot} NAME --help.")]
         fields.append((slot, hint, dataclasses.field(default=getattr(settings, slot))))
     made_train = dataclasses.make_dataclass("Train", fields, bases=(Train,), frozen=True, kw_only=True)
@@ -151,9 +188,7 @@ def settings_told(command: Train) -> dict[str, Any]:
     """What a train command that :func:`train_with` made says, as settings by their names."""
     found = {name: getattr(command, name) for name in Settings.__dataclass_fields__ if not name.endswith("_options")}
     for slot in SLOTS:
-        told = getattr(command, f"{slot}_options", None)
-        if told is not None:
-            found |= {f"{slot}.{name}": value for name, value in told.told().items()}
+        found |= _told(command, slot)
     return found
 
 
@@ -190,9 +225,15 @@ def _spoken_own(slot: str, path: str) -> Any:
     made = dataclasses.make_dataclass("Own", fields, bases=(_Spoken,), frozen=True, kw_only=True)
     made.__doc__ = inspect.getdoc(factory) or f"Options of {path}."
 
+    types_told = {name: parameter.annotation for name, parameter in parameters_of(slot, factory).items()}
+
     def told(self: Any) -> dict[str, Any]:
         values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
-        return {name: value for name, (value, default) in values.items() if default is dataclasses.MISSING or value != default}
+        said = {name: value for name, (value, default) in values.items() if default is dataclasses.MISSING or value != default}
+        if takes_settings(factory):
+            return said  # as texts, which the first form is used to
+        read = {name: value for name, value in said.items() if isinstance(value, str)}  # those that tyro left as they are written
+        return said | {name: of_type(f"--{slot}.{name}", value, types_told[name]) for name, value in read.items()}
 
     made.told = told  # type: ignore[attr-defined]
     return made
@@ -207,7 +248,7 @@ def _read(hint: Any) -> Any:
     written = [mark for mark in marks if isinstance(mark, Written)]
     if not written:
         return hint
-    return Annotated[Any, _spec(written[0].metavar)]
+    return Annotated[Any, _spec("|".join(mark.metavar for mark in written))]
 
 
 def _spec(metavar: str) -> Any:
@@ -215,8 +256,8 @@ def _spec(metavar: str) -> Any:
         nargs=1,
         metavar=metavar,
         instance_from_str=lambda words: None if words[0] == "None" else words[0],
-        is_instance=lambda value: value is None or isinstance(value, float | str),
-        str_from_instance=lambda value: [format_radius(value) if isinstance(value, float) else str(value)],
+        is_instance=lambda value: value is None or isinstance(value, float | str | tuple),
+        str_from_instance=lambda value: [format_value(value)],
     )
 
 

@@ -29,7 +29,7 @@ from bap_jax.plugins import is_import_path
 from bap_jax.runs.datasets import split_of
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.margins import margin_checks, margins_of
-from bap_jax.runs.naming import columns_of, process_of
+from bap_jax.runs.naming import columns_of, network_name, process_of
 from bap_jax.runs.overfitting import overfitting_checks
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
@@ -197,7 +197,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     common = {
         "data": settings.data,
-        "model": settings.model,
+        "model": network_name(settings),
         "arm": arm_at(settings, plan.checkpoint),
         "process": process_of(settings),
         "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from bap_jax.runs.options import types_of
-from bap_jax.runs.parsing import format_radius, is_radius
+from bap_jax.runs.parsing import format_radius, format_value, is_radius
 from bap_jax.runs.settings import General, Settings
 from bap_jax.runs.slots import OLD_NAMES, SLOTS, row_of
 
 IMPORTED = "imported"  # the pruner of a run whose weights came from elsewhere
 UNRAMPED = (IMPORTED, *(name for name, row in SLOTS["pruner"].items() if not row.ramped))
 RATE = ("rate_schedule", "rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles")
+LONGEST = 48  # characters of an option's value in a name
 COLUMNS = ("method", "pruner", "budget", "loss", "train_attack", "train_norm", "train_epsilon")
 
 
@@ -46,6 +49,31 @@ def arm_of(settings: Settings) -> str:
     changed += [name for name in told if "." not in name and getattr(settings, name) != getattr(default, name)]
     parts = [told_in_words(settings, name) for name in dict.fromkeys(told) if name in changed and name not in left_out]
     return ", ".join([first, *parts, *_start(settings)])
+
+
+def network_name(settings: Settings) -> str:
+    """The network, and every option in which it departs from the defaults.
+
+    Example:
+      >>> network_name(Settings(model="resnet8"))
+      'resnet8'
+      >>> network_name(Settings(model="wideresnet", **{"model.depth": 10, "model.width": 1}))
+      'wideresnet depth 10 width 1'
+    """
+    return " ".join([settings.model, *(f"{name} {_short(value)}" for name, value in settings.model_options.changed().items())])
+
+
+def _short(value: Any) -> str:
+    """A value as a part of a name; the widths of many layers would be longer than a file's name may be.
+
+    Example:
+      >>> _short((0.5, 0.25)), _short(tuple((f"block{number}/conv1", 8) for number in range(9)))
+      ('0.5,0.25', '9 values e2f63e85')
+    """
+    text = format_value(value)
+    if len(text) <= LONGEST:
+        return text
+    return f"{len(value)} values {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def told_in_words(settings: Settings, name: str) -> str:

@@ -5,19 +5,11 @@ from __future__ import annotations
 import math
 import types
 import typing
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal, NamedTuple
 
 from bap_jax.errors import SettingError
-
-
-class Written(NamedTuple):
-    """How a number may be written, as the mark of a type: whoever reads texts takes a fraction as well."""
-
-    metavar: str
-
-
-Radius = Annotated[float, Written("{0.3|8/255}")]
 
 
 def parse_number(name: str, text: str | float) -> float:
@@ -32,8 +24,88 @@ def parse_number(name: str, text: str | float) -> float:
     """
     try:
         return float(Fraction(text.strip())) if isinstance(text, str) else float(text)
-    except (ValueError, ZeroDivisionError, OverflowError):
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         raise SettingError(name, text, "a number or a fraction such as 8/255") from None
+
+
+def parse_numbers(name: str, value: str | Sequence[str | float]) -> tuple[float, ...]:
+    """A comma list of numbers, or a sequence of them, as a tuple.
+
+    Raises:
+      SettingError: an entry that is no number.
+
+    Example:
+      >>> parse_numbers("--model.mean", "0.5,1/4"), parse_numbers("--model.mean", [0.5, 0.25])
+      ((0.5, 0.25), (0.5, 0.25))
+    """
+    return tuple(parse_number(name, part) for part in _parts(value))
+
+
+def parse_counts(name: str, value: str | Sequence[str | int]) -> tuple[int, ...]:
+    """A comma list of whole numbers, or a sequence of them, as a tuple; an empty text is an empty list.
+
+    Raises:
+      SettingError: an entry that is none.
+
+    Example:
+      >>> parse_counts("--model.hidden", "300,100"), parse_counts("--model.hidden", "")
+      ((300, 100), ())
+    """
+    return tuple(_count(name, part, value) for part in _parts(value))
+
+
+def parse_widths(name: str, value: str | Mapping[str, int] | Sequence[Sequence[Any]]) -> tuple[tuple[str, int], ...]:
+    """Widths of layers by their names, ``conv1=12,fc1=30`` or a mapping or its pairs, as pairs in the order of the names.
+
+    Raises:
+      SettingError: an entry without a layer or a whole number.
+
+    Example:
+      >>> parse_widths("--model.widths", "fc1=30,conv1=12") == parse_widths("--model.widths", {"conv1": 12, "fc1": 30})
+      True
+    """
+    parts = value.items() if isinstance(value, Mapping) else _parts(value)
+    pairs = [part.split("=") if isinstance(part, str) else part for part in parts]
+    if not all(isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        raise SettingError(name, value, "widths of layers such as conv1=12,fc1=30")
+    return tuple(sorted((layer.strip(), _count(name, width, value)) for layer, width in pairs))
+
+
+def _parts(value: str | Sequence[Any]) -> Sequence[Any]:
+    if isinstance(value, str):
+        return value.split(",") if value.strip() else ()
+    return value
+
+
+def _count(name: str, part: Any, value: Any) -> int:
+    if type(part) is int:
+        return part
+    if isinstance(part, str) and part.strip().isdecimal():
+        return int(part)
+    raise SettingError(name, value, "whole numbers such as 16,32,64")
+
+
+def format_value(value: Any) -> str:
+    """The value of an option as people write it.
+
+    Example:
+      >>> [format_value(one) for one in ((0.5, 0.25), (("conv1", 12), ("fc1", 30)), 1e-3, None)]
+      ['0.5,0.25', 'conv1=12,fc1=30', '0.001', 'None']
+    """
+    if isinstance(value, tuple):
+        pairs = (f"{one[0]}={one[1]}" if isinstance(one, tuple) else format_value(one) for one in value)
+        return ",".join(pairs)
+    return format_radius(value) if isinstance(value, float) else str(value)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back: tuples are lists.
+
+    Example:
+      >>> plain((("conv1", 12),)), plain(0.5)
+      ([['conv1', 12]], 0.5)
+    """
+    return [plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def format_radius(radius: float) -> str:
@@ -80,6 +152,42 @@ def parse_fractions(name: str, text: str) -> tuple[float, ...]:
     return values
 
 
+class Written(NamedTuple):
+    """How a value may be written, as the mark of a type: whoever reads texts takes that as well."""
+
+    metavar: str
+    parse: Callable[[str, Any], Any]
+    expected: str
+    takes: tuple[type, ...] = (str,)  # what is parsed; anything else has to be of the type that is marked
+
+
+Radius = Annotated[float, Written("{0.3|8/255}", parse_number, "a number or a fraction such as 8/255")]
+_LISTS = (str, list, tuple)
+Numbers = Annotated[tuple[float, ...], Written("NUMBER,...", parse_numbers, "numbers such as 0.5,0.4,0.3", _LISTS)]
+Counts = Annotated[tuple[int, ...], Written("COUNT,...", parse_counts, "whole numbers such as 16,32,64", _LISTS)]
+Widths = Annotated[
+    tuple[tuple[str, int], ...],
+    Written("LAYER=COUNT,...", parse_widths, "widths of layers such as conv1=12,fc1=30", (*_LISTS, dict)),
+]
+
+
+def of_sequences(annotation: Any) -> Any:
+    """A type with sequences of numbers, bare or in a union, as :data:`Numbers` or :data:`Counts`, and no more than that changed.
+
+    Example:
+      >>> of_sequences(Sequence[int] | None) == Counts | None, of_sequences(float)
+      (True, <class 'float'>)
+    """
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        first, *others = [of_sequences(kind) for kind in typing.get_args(annotation)]
+        for other in others:
+            first = first | other
+        return first
+    if typing.get_origin(annotation) not in (tuple, list, Sequence):
+        return annotation
+    return {int: Counts, float: Numbers}.get(typing.get_args(annotation)[0], annotation)
+
+
 _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
 
 
@@ -105,7 +213,8 @@ def of_type(name: str, value: Any, annotation: Any, where: str = "") -> Any:
     """
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     kinds = typing.get_args(annotation) if union else (annotation,)
-    expected = []
+    expected: list[str] = []
+    failures: list[SettingError] = []
     for kind in kinds:
         if kind is Any:
             return value
@@ -114,16 +223,24 @@ def of_type(name: str, value: Any, annotation: Any, where: str = "") -> Any:
                 return value
             expected.append(", ".join(typing.get_args(kind)))
             continue
-        plain, written = kind, False
+        plain, written = kind, None
         if typing.get_origin(kind) is Annotated:
-            plain, written = typing.get_args(kind)[0], isinstance(kind.__metadata__[0], Written)
-        if written and isinstance(value, str):
-            return parse_number(name, value)
+            plain, mark = typing.get_args(kind)[0], kind.__metadata__[0]
+            written = mark if isinstance(mark, Written) else None
+        if written and isinstance(value, written.takes):
+            try:
+                return written.parse(name, value)
+            except SettingError as error:
+                failures.append(error)
+                continue
         if plain is float and type(value) in (int, float):
             return float(value)
         if type(value) is plain:
             return value
-        expected.append(_NAMES[plain] + (" or a fraction such as 8/255" if written else ""))
+        expected.append(written.expected if written else _NAMES[plain])
+    if len(failures) == 1:
+        raise failures[0]
+    expected += [error.expected for error in failures]
     raise SettingError(name, value, " or ".join(expected) + where)
 
 

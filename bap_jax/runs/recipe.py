@@ -4,31 +4,62 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from bap_jax.data import augment
+from bap_jax.errors import SettingError
 from bap_jax.models import build as build_model
 from bap_jax.parallel import jit_step
 from bap_jax.runs.factories import filled
+from bap_jax.runs.network_options import keywords_of
 from bap_jax.runs.optimizer import shaped
+from bap_jax.runs.options import Options
 from bap_jax.runs.settings import Settings
 from bap_jax.training import TrainState, make_train_step
-from bap_jax.types import Array, Batch, Bounds, Model, Recipe, RunInfo
+from bap_jax.types import Array, Batch, Bounds, Model, ModelState, Params, Recipe, RunInfo
 
 AUGMENT_STREAM = 2**31 - 1  # folded into the run's key, a number that no step has
 
 
-def model_of(name: str, num_classes: int) -> Model:
-    """The model of that name (one and the same object for the same arguments, so that compiled functions are found again)."""
-    return _cached_model(name, num_classes)
+def model_of(settings: Settings, num_classes: int) -> Model:
+    """The network of the settings: one and the same object for the same network, so that compiled functions are found again."""
+    return _cached_model(settings.model, settings.model_options, num_classes)
 
 
 @functools.lru_cache
-def _cached_model(name: str, num_classes: int) -> Model:
-    model = build_model(name, num_classes=num_classes)
+def _cached_model(name: str, options: Options, num_classes: int) -> Model:
+    model = _built(name, options, num_classes)
     return model._replace(init=jax.jit(model.init))
+
+
+def network_of(settings: Settings, num_classes: int, **more: Any) -> Model:
+    """The network of the settings, built anew.
+
+    Args:
+      settings: the network and its options.
+      num_classes: K.
+      **more: of :func:`bap_jax.models.build`, such as ``conv="plain"``.
+    """
+    return _built(settings.model, settings.model_options, num_classes, **more)
+
+
+def _built(name: str, options: Options, num_classes: int, **more: Any) -> Model:
+    """The network; what its initialisation refuses of an option has the option's name on the command line."""
+    model = build_model(name, num_classes=num_classes, **keywords_of(options) | more)
+
+    def init(*arguments: Any) -> tuple[Params, ModelState]:
+        try:
+            return model.init(*arguments)
+        except SettingError as error:
+            option = error.name.partition("[")[0]
+            if option not in options.values():
+                raise
+            raise SettingError(f"--model.{option.replace('_', '-')}", error.value, error.expected) from error
+
+    return model._replace(init=init)
 
 
 def recipe_of(settings: Settings, info: RunInfo) -> Recipe:
@@ -61,7 +92,7 @@ def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> 
 
 def traced_recipe(settings: Settings, num_classes: int, bounds: Bounds) -> Recipe:
     """The slots that a compiled step is made of, by :meth:`Settings.traced` settings: what differs comes with the state."""
-    apply = model_of(settings.model, num_classes).apply
+    apply = model_of(settings, num_classes).apply
     # the step sees nothing of sizes: images and tables come with the batch and the state
     info = RunInfo(apply, num_classes, bounds, image_shape=(), num_examples=0, steps_per_epoch=0, num_steps=2)
     return recipe_of(settings, info)
@@ -69,7 +100,7 @@ def traced_recipe(settings: Settings, num_classes: int, bounds: Bounds) -> Recip
 
 def step_of(settings: Settings, recipe: Recipe, num_classes: int) -> Callable:
     """The train step before it is jitted, on augmented images where the settings say so."""
-    step = make_train_step(model_of(settings.model, num_classes).apply, *recipe)
+    step = make_train_step(model_of(settings, num_classes).apply, *recipe)
     return augmented(step) if settings.augment else step
 
 

@@ -103,7 +103,7 @@ class Stored(NamedTuple):
         Raises:
           CheckpointError: it is the network of another model, or of other data; the first leaf that differs is named.
         """
-        model = model_of(self.settings.model, source.num_classes)
+        model = model_of(self.settings, source.num_classes)
         where = f"the checkpoint of step {self.step} in {self.run}"
         return Deployed(model, fitted(self.network, model, source.image_shape, where), source.image_shape)
 

@@ -204,7 +204,7 @@ def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
     settings.check_radii(splits.train.bounds, splits.train.image_shape)
     mesh = data_mesh(devices)
     check_batch_size(settings.batch_size, mesh, "--batch-size")
-    run = run_of(model_of(settings.model, splits.train.num_classes), phases_of(settings), splits, options_of(settings), mesh)
+    run = run_of(model_of(settings, splits.train.num_classes), phases_of(settings), splits, options_of(settings), mesh)
     if settings.init_from is None:
         run.recipe()
     masked = settings.init_from is not None and settings.init_masks != "none"

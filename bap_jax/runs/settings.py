@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from bap_jax.errors import SettingError
-from bap_jax.plugins import import_object, is_import_path
+from bap_jax.plugins import is_import_path
 from bap_jax.runs.options import Options, Own, shared
-from bap_jax.runs.parsing import format_radius, parse_epsilons, parse_fractions, parse_number
+from bap_jax.runs.parsing import format_radius, parse_epsilons, parse_fractions, parse_number, plain
 from bap_jax.runs.slots import (
     MOVED,
+    OF_STEP,
     SLOTS,
     Row,
     check_name,
@@ -33,11 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["General", "Settings", "parse_epsilons", "parse_fractions", "parse_number", "rate_factors", "schedule_of"]
 
 SCHEMA = 2  # of config.json; docs/runs.md says what each was
-MODELS = ("mlp", "lenet5", "fitnet4", "vgg16", "resnet8", "resnet18", "wideresnet")  # a test holds them to the registry
-PLUGINS: Mapping[str, tuple[str, ...]] = {  # settings that may name the user's own code, and the names known here
-    "model": MODELS,
-    **{slot: names_of(slot) for slot in SLOTS},
-}
+# settings that may name the user's own code, and the names known here
+PLUGINS: Mapping[str, tuple[str, ...]] = {slot: names_of(slot) for slot in SLOTS}
 VARIED = ("seed", "initial_sparsity", "final_sparsity", "ramp_end", "frequency")  # leaves of the state that belong to no slot
 
 
@@ -163,6 +161,8 @@ class Settings(General):
       SGD(momentum=0.9, nesterov=False, learning_rate=0.1, weight_decay=0.0)
     """
 
+    model_options: Any = None
+    """Options of the network, as its kind has them."""
     budget_options: Any = None
     """Options of the budget, as its kind has them."""
     attack_options: Any = None
@@ -272,20 +272,12 @@ class Settings(General):
         _require(self, "seed", 0 <= self.seed < 2**31, "a whole number in [0, 2^31)")
         clip = self.gradient_clip
         _require(self, "gradient_clip", clip is None or 0 < clip < math.inf, "a finite number above 0")
-        if is_import_path(self.model):
-            import_object("--model", self.model)
-        else:
-            known = "one of " + ", ".join(MODELS) + " or package.module:factory"
-            _require(self, "model", self.model in MODELS, known)
         for slot in SLOTS:
             check_name(slot, getattr(self, slot))
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
         self._check_rate()
         for slot in SLOTS:
-            options = self.options(slot)
-            if isinstance(options, Own):
-                check_own(slot, getattr(self, slot), options)
-            options.check(self)
+            self._check_options(slot)
         self._check_init()
         if not is_import_path(self.data):  # a data set of one's own may have other bounds; see check_radii
             from bap_jax.types import Bounds
@@ -310,6 +302,22 @@ class Settings(General):
         radii: dict[str, Any] = {"--validation-epsilon": parse_epsilons("--validation-epsilon", self.validation_epsilon)}
         for name, radius in (radii | self.budget_options.radii()).items():
             require_radius(radius, self.norm, bounds, image_shape, name)
+
+    def check_model(self) -> Settings:
+        """Refuses a network that is none, or options that are none of its.
+
+        Raises:
+          SettingError: naming it.
+        """
+        check_name("model", self.model)
+        self._check_options("model")
+        return self
+
+    def _check_options(self, slot: str) -> None:
+        options = self.options(slot)
+        if isinstance(options, Own):
+            check_own(slot, getattr(self, slot), options)
+        options.check(self)
 
     def _check_init(self) -> None:
         default = Settings()
@@ -373,12 +381,12 @@ class Settings(General):
         for field in dataclasses.fields(General):
             found[field.name] = getattr(self, field.name)
             if field.name in SLOTS:
-                found |= {f"{field.name}.{name}": value for name, value in self.options(field.name).values().items()}
+                found |= {f"{field.name}.{name}": plain(value) for name, value in self.options(field.name).values().items()}
         return found
 
     def own_slots(self) -> bool:
         """Whether a slot of the train step is the user's own."""
-        return any(is_import_path(getattr(self, name)) for name in SLOTS)
+        return any(is_import_path(getattr(self, name)) for name in OF_STEP)
 
     def scheduled(self) -> bool:
         """Whether the learning rate changes along training."""

@@ -1,4 +1,4 @@
-"""What can fill the slots of a run: one row for every kind of budget, attack, pruner, optimiser and loss.
+"""What can fill the slots of a run: one row for every kind of network, budget, attack, pruner, optimiser and loss.
 
 A row names its factory as text, so that reading this table, and the help of the command line, imports no jax.
 """
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from bap_jax.errors import SettingError
 from bap_jax.plugins import import_object, is_import_path
+from bap_jax.runs import network_options as networks
 from bap_jax.runs import options
 from bap_jax.runs.options import Options, Own, types_of
-from bap_jax.runs.parsing import of_type
+from bap_jax.runs.parsing import Counts, Numbers, of_sequences, of_type
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -23,7 +24,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Row(NamedTuple):
     """A kind that a slot can be filled with."""
 
-    factory: str  # module:function, called as function(settings, info, options)
+    factory: str  # module:function, called as function(settings, info, options); of a network its class
     options: type[Options]
     label: str = ""  # how arms of the kind are called
     leaves: Mapping[str, Any] = _NONE
@@ -41,6 +42,21 @@ _RATE = {"learning_rate": 1e-3}
 
 SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
     {
+        "model": {
+            "mlp": Row("bap_jax.models.mlp:MLP", networks.MLP),
+            "lenet5": Row("bap_jax.models.lenet:LeNet5", networks.LeNet5),
+            "fitnet4": Row("bap_jax.models.fitnet:FitNet4", networks.FitNet4),
+            "vgg16": Row("bap_jax.models.vgg:VGG16", networks.VGG16),
+            "vgg16_bn": Row("bap_jax.models.vgg:VGG16BN", networks.VGG16BN),
+            "vgg16_survey": Row("bap_jax.models.vgg:SurveyVGG16", networks.SurveyVGG16),
+            "resnet8": Row("bap_jax.models.resnet:ResNet8", networks.ResNet8),
+            "resnet18": Row("bap_jax.models.resnet:ResNet18", networks.ResNet18),
+            "resnet34": Row("bap_jax.models.resnet:ResNet34", networks.ResNet34),
+            "resnet50": Row("bap_jax.models.resnet:ResNet50", networks.ResNet50),
+            "preactresnet18": Row("bap_jax.models.preact_resnet:PreActResNet18", networks.PreActResNet18),
+            "wideresnet": Row("bap_jax.models.wide_resnet:WideResNet", networks.WideResNet),
+            "dm_wideresnet": Row("bap_jax.models.wide_resnet:DMWideResNet", networks.DMWideResNet),
+        },
         "budget": {
             "cutoff-scale": Row(
                 _MAKE + "cutoff_scale",
@@ -98,8 +114,16 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
     }
 )
 DEFAULTS: Mapping[str, str] = MappingProxyType(
-    {"budget": "cutoff-scale", "attack": "pgd", "pruner": "magnitude", "optimizer": "adam", "loss": "auto"}
+    {
+        "model": "mlp",
+        "budget": "cutoff-scale",
+        "attack": "pgd",
+        "pruner": "magnitude",
+        "optimizer": "adam",
+        "loss": "auto",
+    }
 )
+OF_STEP = tuple(slot for slot in SLOTS if slot != "model")  # the slots that a train step is made of, beside the network
 _FOREIGN = Row("", Own, attacks=True)  # of a name that stands in no table
 
 # Settings that once had one name for all kinds: where each stands now, as an option of the kind in that slot. epsilon_max is
@@ -139,6 +163,7 @@ MOVED: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 OLD_NAMES = MappingProxyType({place: name for name, place in MOVED.items()})
 OLD_FORM = ("settings", "ramp", "bounds")  # what factories of one's own were called with
+_OF_BUILD = ("num_classes", "conv", "axis_name", "parent", "name")  # what a network is told that is no option of a run
 
 
 def row_of(slot: str, name: str) -> Row:
@@ -240,26 +265,43 @@ def takes_settings(factory: Callable) -> bool:
 def parameters_of(slot: str, factory: Callable) -> dict[str, Parameter]:
     """The options of a factory of one's own: the keywords that it takes; of one of the old form, what its settings can say.
 
+    Of a network's factory all that :func:`bap_jax.models.build` does not decide itself, and sequences of numbers as comma lists.
+
     >>> def rings(info, *, radius: float = 0.5, count=3): ...
     >>> {name: parameter.annotation for name, parameter in parameters_of("budget", rings).items()}
     {'radius': <class 'float'>, 'count': <class 'int'>}
     """
-    if takes_settings(factory):
+    if slot != "model" and takes_settings(factory):
         return {option: _of_old(name) for name, (of, option) in MOVED.items() if of == slot}
     try:
         hints = typing.get_type_hints(factory, include_extras=True)
     except (NameError, TypeError):
         hints = {}
     found = {}
-    for name, parameter in list(inspect.signature(factory).parameters.items())[1:]:
+    taken = list(inspect.signature(factory).parameters.items())
+    for name, parameter in taken if slot == "model" else taken[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            continue
+        if slot == "model" and name in _OF_BUILD:
             continue
         untold = parameter.default in (None, parameter.empty)
         annotation = hints.get(name, int | float | str if untold else type(parameter.default))
         if parameter.default is None and name not in hints:
             annotation = annotation | None
+        if slot == "model":
+            annotation = _written(annotation, parameter.default)
+            annotation = Numbers | None if name in ("mean", "std") else annotation
         found[name] = Parameter(annotation, parameter.default)
     return found
+
+
+def _written(annotation: Any, default: Any) -> Any:
+    """The type of a keyword of a network, as a command line can read it."""
+    if annotation is Any:
+        return int | float | str | None
+    if annotation in (tuple, list) and default:
+        return Counts if all(type(one) is int for one in default) else Numbers
+    return of_sequences(annotation)
 
 
 def _of_old(name: str) -> Parameter:

@@ -93,7 +93,7 @@ def _of_run(settings: Settings, images: Source) -> Network:
     except CheckpointError as error:
         raise CheckpointError(str(error).replace("--checkpoint", "--init-checkpoint")) from error
     where = f"the checkpoint of step {step} in {source}"
-    network = fitted(network, model_of(settings.model, images.num_classes), images.image_shape, where)
+    network = fitted(network, model_of(settings, images.num_classes), images.image_shape, where)
     return network._replace(masks=_masks(settings.init_masks, network))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -24,18 +25,24 @@ from bap_jax.export import (
     differences,
     export_network,
     import_network,
+    layout_of,
     model_card,
+    normalisation_in,
     read_stored,
     read_tensors,
     write_tensors,
 )
 from bap_jax.mathematics.masks import measured_sparsity
-from bap_jax.models import NETWORKS, build, count_parameters
+from bap_jax.models import count_parameters
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.runs.datasets import example_of
 from bap_jax.runs.naming import IMPORTED
+from bap_jax.runs.network_options import keywords_of
+from bap_jax.runs.parsing import format_value, parse_numbers
+from bap_jax.runs.recipe import network_of
 from bap_jax.runs.restore import stored_network
 from bap_jax.runs.settings import Settings
+from bap_jax.runs.slots import parameters_of
 from bap_jax.runs.trust import NOTHING, Trust, code_in, remember
 from bap_jax.types import ModelState, Params
 
@@ -125,8 +132,8 @@ def export_run(
         num_classes=example.num_classes,
         image_shape=example.image_shape,
         bounds=example.bounds,
-        normalisation=_normalisation(settings.model, example),
-        batch_norm=_shapes_of(settings.model, example)[2],
+        normalisation=_normalisation(settings, example),
+        batch_norm=_shapes_of(settings, example)[2],
         about=_provenance(run, settings, step, about),
     )
     if settings.image_size is not None:
@@ -160,6 +167,7 @@ def import_run(
     masks: str = "file",
     sparsity: float | None = None,
     key: str | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> ImportedRun:
     """Makes a run folder of the weights in a file; nothing is written before all of them are found to fit.
 
@@ -175,6 +183,8 @@ def import_run(
         ``scores``, what the largest ``popup_scores`` in the file choose.
       sparsity: with ``scores``, the fraction of each layer that they prune.
       key: where in a PyTorch checkpoint the weights stand, if not where :func:`bap_jax.export.read_stored` finds them.
+      options: of the network, by dotted names: ``{"model.depth": 16}``. Where neither ``model.mean`` nor ``model.std`` is given,
+        they are those of the file, if it says: its card, or a module of a PyTorch network that normalises the images.
 
     Returns:
       What is known about the network.
@@ -194,20 +204,38 @@ def import_run(
         raise SettingError("--sparsity", sparsity, "none: it goes with --masks scores only")
     if image_size is not None and image_size < 1:
         raise SettingError("--image-size", image_size, "a whole number of at least 1")
-    if not is_import_path(model) and model not in NETWORKS:
-        raise SettingError("--model", model, f"one of {', '.join(NETWORKS)} or package.module:factory")
     arm = f"{IMPORTED} {Path(out).name.replace(',', ' ')}"  # two imported networks are two arms of a report
     settings = Settings(
-        data=data, data_dir=data_dir, image_size=image_size, model=model, budget=arm, pruner=IMPORTED, final_sparsity=0.0
-    )
+        data=data,
+        data_dir=data_dir,
+        image_size=image_size,
+        model=model,
+        budget=arm,
+        pruner=IMPORTED,
+        final_sparsity=0.0,
+        **options,
+    ).check_model()
     check_run(out, settings.as_dict())
-    example = lambda: example_of(settings, data_dir)  # noqa: E731  # once the file is known to be one
+    stored = read_stored(file, key)
+    example = example_of(settings, data_dir)  # once the file is known to be one
+    taken = _taken_over(stored, settings, example, layout)
+    try:
+        settings = settings.changed(**taken).check_model()
+    except SettingError as error:
+        raise SettingError(error.name, error.value, f"{error.expected}; it is taken from {file}") from None
     read = read_network(
-        file, settings, example, masks=masks, sparsity=sparsity, layout=layout, architecture=architecture, key=key
+        file,
+        settings,
+        lambda: example,
+        stored=stored,
+        masks=masks,
+        sparsity=sparsity,
+        layout=layout,
+        architecture=architecture,
     )
     imported, stored, digest, normalisation = read
     sparsity = float(measured_sparsity(imported.masks))
-    settings = Settings(**settings.as_dict() | {"final_sparsity": round(sparsity, 6)})
+    settings = settings.changed(final_sparsity=round(sparsity, 6))
     record = {"file": Path(file).name, "sha256": digest, "layout": imported.layout, "masks": masks, "key": stored.key}
     with open_run(out, settings.as_dict()) as folder, Checkpoints(folder.checkpoints) as checkpoints:
         network = Network(imported.params, imported.masks, imported.model_state)
@@ -218,7 +246,7 @@ def import_run(
         remember(out, code_in(settings.as_dict()).values())
     from_file = "everything is kept" if _all_kept(imported.masks) else "the file's"
     found = {"nonzero": "kept where not zero", "scores": "of the scores in the file"}.get(masks, from_file)
-    notes = (*_notes_on_file(stored, normalisation), *_notes_on_zeros(imported))
+    notes = (*_notes_on_taken(taken), *_notes_on_file(stored, normalisation), *_notes_on_zeros(imported))
     size = count_parameters(imported.params)
     return ImportedRun(Path(out), imported.layout, size, sparsity, found, normalisation, imported.converted, notes)
 
@@ -241,25 +269,26 @@ def read_network(
     sparsity: float | None = None,
     layout: str = "auto",
     architecture: str | None = None,
-    key: str | None = None,
+    stored: Stored | None = None,
 ) -> Read:
     """The network in a file of weights, which has to be the one that the settings name.
 
     Args:
-      file, layout, architecture, key: as for :func:`import_run`.
+      file, layout, architecture: as for :func:`import_run`.
       settings: their model, and the data that errors name.
       example: makes a set of that data, for the shape of its images, their bounds and the number of classes.
       masks, sparsity: ``file``, ``nonzero`` or ``scores`` as there; or ``none``: everything is kept, whatever masks are there.
+      stored: what the file holds, if it was read already.
 
     Raises:
       SettingError, CheckpointError: as :func:`import_run` of the file.
     """
-    stored = read_stored(file, key)
+    stored = stored or read_stored(file)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     stored_masks = _stored_masks(Path(file), digest) if masks == "file" else None
     source = example()
-    normalisation = _normalisation(settings.model, source)
-    params, model_state, batch_norm = _shapes_of(settings.model, source)
+    normalisation = _normalisation(settings, source)
+    params, model_state, batch_norm = _shapes_of(settings, source)
     _check_card(stored.about, file, settings, source, normalisation, batch_norm)
     imported = import_network(
         stored.tensors,
@@ -287,21 +316,20 @@ def _check_architecture(architecture: str | None) -> None:
         raise SettingError("--architecture", architecture, "one of " + ", ".join(ARCHITECTURES))
 
 
-def _normalisation(model: str, example: Source) -> dict[str, Any] | None:
+def _normalisation(settings: Settings, example: Source) -> dict[str, Any] | None:
     """What a network does to its input before its first layer; None if it is the user's own and does not say."""
-    if is_import_path(model):
+    made: Any = settings.model_options
+    if is_import_path(settings.model):
         options = {"num_classes": example.num_classes, "conv": "plain", "axis_name": None, "mean": None, "std": None}
-        made = import_object("--model", model)(**options)
+        made = import_object("--model", settings.model)(**options | keywords_of(made))
         if not (hasattr(made, "mean") and hasattr(made, "std")):
             return None
-    else:
-        made = NETWORKS[model](num_classes=example.num_classes)
     channels = example.image_shape[-1]
     mean, std = ([value] * channels if given is None else list(given) for given, value in ((made.mean, 0.0), (made.std, 1.0)))
     return {"where": "inside the network: (pixel - mean) / std per channel, before the first layer", "mean": mean, "std": std}
 
 
-def _shapes_of(model: str, example: Source) -> tuple[Params, ModelState, dict[str, Any] | None]:
+def _shapes_of(settings: Settings, example: Source) -> tuple[Params, ModelState, dict[str, Any] | None]:
     """Shapes of parameters and model state, and the settings of BatchNorm as its layers have them; None where none is seen.
 
     The initialisation is traced, not run; a network of NNX or of plain functions shows no layers.
@@ -315,16 +343,16 @@ def _shapes_of(model: str, example: Source) -> tuple[Params, ModelState, dict[st
 
     images = jax.ShapeDtypeStruct((1, *example.image_shape), np.float32)
     with nn.intercept_methods(look):
-        params, model_state = jax.eval_shape(build(model, num_classes=example.num_classes).init, jax.random.key(0), images)
+        params, model_state = jax.eval_shape(network_of(settings, example.num_classes).init, jax.random.key(0), images)
     if not seen:
         return params, model_state, None
     epsilons, momenta = ({getattr(layer, name) for layer in seen} for name in ("epsilon", "momentum"))
-    settings = {
+    found = {
         "epsilon": _only(epsilons),
         "momentum": _only({round(1 - momentum, 6) for momentum in momenta}),  # as PyTorch counts it: the weight of the new
         "running_var": "of the biased variances; PyTorch, training on, would average the unbiased",
     }
-    return params, model_state, settings
+    return params, model_state, found
 
 
 def _only(values: set[float]) -> float | list[float]:
@@ -355,6 +383,9 @@ def _check_card(
     size = _size_of(first)
     if size is not None and settings.data != "digits" and not is_import_path(settings.data):
         raise SettingError("--image-size", settings.image_size, f"{size}: {said}")
+    if first.field.startswith("normalisation") and not is_import_path(settings.model):
+        name = first.field.rpartition(".")[2]
+        raise SettingError(f"--model.{name}", first.ours, f"{_plain(first.theirs)}, as the network was trained: {said}")
     if first.field.startswith(("normalisation", "batch_norm")):
         raise SettingError("--model", settings.model, f"the network that was exported: {said}")
     raise SettingError("--data", settings.data, f"the data that the network was made for: {said}")
@@ -372,6 +403,28 @@ def _size_of(difference: Difference) -> int | None:
 def _plain(value: Any) -> str:
     text = json_text(value)
     return text if len(text) < 80 else text[:77] + "..."
+
+
+def _taken_over(stored: Stored, settings: Settings, example: Source, layout: str) -> dict[str, tuple[float, ...]]:
+    """The mean and the std that a file says its network normalises by, as options of the network, unless it was told some."""
+    names = ("mean", "std")
+    options = settings.model_options.values()
+    if is_import_path(settings.model):
+        options = dict.fromkeys(parameters_of("model", import_object("--model", settings.model))) | options
+    if not set(names) <= options.keys() or any(options[name] is not None for name in names):
+        return {}
+    channels, said = example.image_shape[-1], stored.about.get("normalisation")
+    found: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
+    if not found and (layout if layout != "auto" else layout_of(tuple(stored.tensors))) == "torch":
+        found = normalisation_in(stored.tensors, channels).settings
+    plain = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
+    given = {name: found[name] for name in names if found.get(name) is not None and tuple(found[name]) != plain[name]}
+    return {f"model.{name}": parse_numbers(f"{name} of the file", value) for name, value in given.items()}
+
+
+def _notes_on_taken(taken: Mapping[str, tuple[float, ...]]) -> list[str]:
+    said = " and ".join(f"--{name} {format_value(value)}" for name, value in taken.items())
+    return [f"the file normalises its images, and so does the network here: {said}, taken from it"] if taken else []
 
 
 def _notes_on_file(stored: Stored, normalisation: Mapping[str, Any] | None) -> list[str]:

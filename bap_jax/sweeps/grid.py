@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bap_jax.errors import SettingError
 from bap_jax.plugins import is_import_path
-from bap_jax.runs.naming import arm_of, process_of
+from bap_jax.runs.naming import arm_of, network_name, process_of
 from bap_jax.runs.parsing import parse_number
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import General, Settings
@@ -174,7 +174,7 @@ def needs_radius(settings: Settings) -> bool:
 def cell_name(settings: Settings) -> str:
     """The folder of a cell inside the sweep's folder."""
     dense = settings.pruner == "dense"
-    parts = [f"{settings.data}-{settings.model}", arm_of(settings), process_of(settings)]
+    parts = [f"{settings.data}-{network_name(settings)}", arm_of(settings), process_of(settings)]
     parts += [f"s{0 if dense else settings.final_sparsity:g}", f"seed{settings.seed}"]
     return "/".join(part.replace("/", "of").replace(", ", "_").replace(" ", "-").replace(":", "-") for part in parts)
 

@@ -169,3 +169,8 @@ def rings(info, *, radius: float, count=1):
     """A budget with options of its own."""
     ringed.append((info, radius, count))
     return bap.budgets.uniform(functools.partial(bap.pgd, norm="linf", num_steps=count, bounds=info.bounds), radius)
+
+
+def scaled(num_classes, mean=None, *, alpha: float = 1.0, widths: tuple[int, ...] = (4,), **_):
+    """What it is told besides, for a look at it."""
+    return {"alpha": alpha, "mean": mean, "widths": widths}

@@ -61,7 +61,8 @@ def test_settings_and_versions_tell_what_differs(runs):
     plans = [{"attack": "pgd", "epsilon": "0.1", "split": "test"}, {"attack": "fmn", "epsilon": "0.1", "split": "test"}]
     records = [record(row(), run=run, plan=plan) for run in (a, b) for plan in plans]
     table = settings_table(records)
-    lacking = {name: str(value) for name, value in migrated({}).items()}  # what these configurations are too old to say
+    of_then = migrated({"model": "mlp"})  # what these configurations are too old to say
+    lacking = {name: str(value) for name, value in of_then.items()}
     assert table["training"] == {"runs": 2, "seed": "0, 1", "model": "mlp"} | lacking
     assert table["evaluation"] == {"epsilon": "0.1", "split": "test"}
     assert (table["evaluation 1"], table["evaluation 2"]) == ({"attack": "pgd"}, {"attack": "fmn"})

@@ -372,7 +372,7 @@ def change_card(weights, change):
         (lambda card: card["input"].update(bounds=[-1.0, 1.0]), ["--data", "input.bounds [-1.0, 1.0], here it is [0.0, 1.0]"]),
         (lambda card: card.update(num_classes=100), ["--data", "num_classes 100, here it is 10"]),
         (lambda card: card.update(input=3), ["--data", "input 3"]),
-        (lambda card: card["normalisation"].update(std=[0.5]), ["--model = 'mlp'", "normalisation.std [0.5], here it is [1.0]"]),
+        (lambda card: card["normalisation"].update(std=[-0.5]), ["--model.std = (-0.5,)", "above 0"]),
         (lambda card: card.update(normalisation=[["x"]]), ["--model", "normalisation"]),
     ],
 )

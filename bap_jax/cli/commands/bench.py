@@ -14,6 +14,7 @@ from bap_jax.bench.steps import device_count, time_steps
 from bap_jax.bench.sweep import time_sweep
 from bap_jax.cli import arguments as cli
 from bap_jax.cli.screen import console, progress_bar
+from bap_jax.cli.slots import network_told
 from bap_jax.errors import SettingError
 from bap_jax.parallel import check_batch_size
 from bap_jax.runs.settings import Settings
@@ -69,6 +70,7 @@ def _settings(command: cli.Bench) -> Settings:
         batch_size=command.batch_size,
         attack_steps=command.attack_steps,
         steps=command.sweep_steps if command.sweep else None,
+        **network_told(command),
     ).check()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from bap_jax.cli import arguments as cli
 from bap_jax.cli.screen import console, show_notes, show_pairs
+from bap_jax.cli.slots import network_told
 from bap_jax.runs.trust import Trust
 from bap_jax.runs.weights import export_run, import_run
 
@@ -44,7 +45,7 @@ def run_import(command: cli.Import, trust: Trust) -> int:
         name: getattr(command, name)
         for name in ("model", "data", "out", "data_dir", "image_size", "layout", "architecture", "masks", "sparsity", "key")
     }
-    imported = import_run(command.file, **given)
+    imported = import_run(command.file, options=network_told(command), **given)
     pairs = [
         ("layout", imported.layout),
         ("normalisation", _normalisation(imported.normalisation)),
