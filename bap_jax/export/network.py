@@ -293,10 +293,10 @@ def _without_normalisation(
         if which in theirs and not np.allclose(theirs[which], here, rtol=1e-5, atol=1e-7):
             text = ", ".join(f"{name} = {theirs[part]}" for name, part in found.items())
             options = ", ".join(f"{part}={values}" for part, values in theirs.items())
+            flags = " ".join(f"--model.{part} {','.join(map(str, values))}" for part, values in theirs.items())
             raise CheckpointError(
                 f"{where} normalises its input: {text}; the network here has {which} {tuple(here)}. One that does the same: "
-                f'bap.models.build("{architecture}", num_classes=..., {options}); for bap import, '
-                "--model package.module:factory of one (docs/weights.md)"
+                f'bap.models.build("{architecture}", num_classes=..., {options}); for bap import, {flags}'
             )
     return {name: tensor for name, tensor in given.items() if name not in found}
 
