@@ -17,12 +17,14 @@ from bap_jax import budgets, losses, pruners
 from bap_jax.attacks import fgsm, n_fgsm, pgd, rs_fgsm
 from bap_jax.budgets import BudgetAttack, parse_cutoff
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.masks import convolutions, kernels
 from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
 from bap_jax.plugins import import_object
 from bap_jax.runs import options
 from bap_jax.runs.parsing import parse_fractions
 from bap_jax.runs.settings import Settings, schedule_of
 from bap_jax.runs.slots import OLD_FORM, takes_settings
+from bap_jax.training.phases import PRETRAIN, START
 from bap_jax.types import Array, Bounds, Budget, Loss, Pruner, RunInfo
 
 MADE: dict[str, tuple[Any, str]] = {  # what a slot takes, and how that is called
@@ -230,6 +232,93 @@ def dense(settings: Settings, info: RunInfo, own: options.PrunerOptions) -> Prun
     return pruners.dense()
 
 
+PRUNABLE = {"kernels": kernels, "convolutions": convolutions}
+PUBLISHED_STEPS = 78200  # of Flying Bird's 200 epochs on CIFAR-10
+
+
+def _epoch(info: RunInfo) -> int:
+    return max(1, info.steps_per_epoch)
+
+
+def fixed(settings: Settings, info: RunInfo, own: options.Layered) -> Pruner:
+    """The masks that the phase begins with."""
+    return pruners.fixed(prunable=PRUNABLE[own.prunable])
+
+
+def hydra(settings: Settings, info: RunInfo, own: options.Hydra) -> Pruner:
+    """Scores."""
+    return pruners.hydra(settings.final_sparsity, scope=own.scope, prunable=PRUNABLE[own.prunable])
+
+
+def s2ap(settings: Settings, info: RunInfo, own: options.S2AP) -> Pruner:
+    """Scores at the worst place nearby."""
+    return pruners.s2ap(hydra(settings, info, own), gamma=own.gamma)
+
+
+def harp(settings: Settings, info: RunInfo, own: options.HARP) -> Pruner:
+    """Scores and rates."""
+    given: dict[str, Any] = {"gamma": own.gamma, "initial": own.initial, "prunable": PRUNABLE[own.prunable]}
+    return pruners.harp(settings.final_sparsity, frequency=_epoch(info), **given)
+
+
+def edge_popup(settings: Settings, info: RunInfo, own: options.Layered) -> Pruner:
+    """Scores of random weights."""
+    return pruners.edge_popup(settings.final_sparsity, prunable=PRUNABLE[own.prunable])
+
+
+def admm(settings: Settings, info: RunInfo, own: options.ADMM) -> Pruner:
+    """Weights that are drawn to sparse ones."""
+    return pruners.admm(
+        settings.final_sparsity,
+        frequency=own.every or _epoch(info),
+        structure=own.structure,
+        prunable=PRUNABLE[own.prunable],
+        rho=own.rho,
+        rho_growth=own.rho_growth,
+        rho_max=own.rho_max,
+        dual_every=own.dual_every,
+    )
+
+
+def robust_admm(settings: Settings, info: RunInfo, own: options.RobustADMM) -> Pruner:
+    """The same with other numbers."""
+    given: dict[str, Any] = {"structure": own.structure, "prunable": PRUNABLE[own.prunable]}
+    return pruners.robust_admm(settings.final_sparsity, frequency=own.every or _epoch(info), **given)
+
+
+def _flying(info: RunInfo, own: options.FlyingBird) -> dict[str, Any]:
+    def steps(told: int | None, published: int) -> int:
+        return told or max(1, round(info.num_steps * published / PUBLISHED_STEPS))
+
+    given: dict[str, Any] = {"num_steps": info.num_steps, "growth": own.growth, "drop": own.drop, "final_drop": own.final_drop}
+    when = {"frequency": steps(own.every, 900), "later_frequency": steps(own.later_every, 1200)}
+    return given | when | {"prunable": PRUNABLE[own.prunable]}
+
+
+def flying_bird(settings: Settings, info: RunInfo, own: options.FlyingBird) -> Pruner:
+    """Masks that drop and grow."""
+    return pruners.flying_bird(settings.final_sparsity, **_flying(info, own))
+
+
+def flying_bird_plus(settings: Settings, info: RunInfo, own: options.FlyingBirdPlus) -> Pruner:
+    """Masks that drop and grow as validation says."""
+    begin = settings.validations // 2 if own.begin_validation is None else own.begin_validation
+    return pruners.flying_bird_plus(settings.final_sparsity, begin_validation=begin, **_flying(info, own))
+
+
+def twin_rep(settings: Settings, info: RunInfo, own: options.TwinRep) -> Pruner:
+    """Products of two factors."""
+    begin = min(round(own.cut * info.num_steps), max(0, info.num_steps - 1))
+    given: dict[str, Any] = {"structure": own.structure, "initial": own.initial, "prunable": PRUNABLE[own.prunable]}
+    return pruners.twin_rep(settings.final_sparsity, begin_step=begin, **given)
+
+
+def robust_bird(settings: Settings, info: RunInfo, own: options.RobustBird) -> Pruner:
+    """Masks that are drawn early."""
+    given: dict[str, Any] = {"tolerance": own.tolerance, "prunable": PRUNABLE[own.prunable]}
+    return pruners.robust_bird(settings.final_sparsity, frequency=_epoch(info), **given)
+
+
 # Losses.
 
 
@@ -261,3 +350,21 @@ def mma_loss(settings: Settings, info: RunInfo, own: options.Smoothed) -> Loss:
 def clean(settings: Settings, info: RunInfo, own: options.Smoothed) -> Loss:
     """Clean alone."""
     return losses.clean(label_smoothing=own.label_smoothing)
+
+
+def distill(settings: Settings, info: RunInfo, own: options.Distill) -> Loss:
+    """The predictions of a frozen network."""
+    return losses.distill(info.apply, alpha=own.alpha, temperature=own.temperature, teacher=_teacher(info, own))
+
+
+def distill_hsic(settings: Settings, info: RunInfo, own: options.DistillHSIC) -> Loss:
+    """The same with an information bottleneck."""
+    given = {"lambda_x": own.lambda_x, "lambda_y": own.lambda_y, "sigma": own.sigma, "epsilon": own.regulariser}
+    about = {"alpha": own.alpha, "temperature": own.temperature}
+    return losses.distill_hsic(info.apply, teacher=_teacher(info, own), **about, **given)
+
+
+def _teacher(info: RunInfo, own: options.Distill) -> str:
+    if own.teacher != "auto":
+        return own.teacher
+    return PRETRAIN if PRETRAIN in info.networks else START

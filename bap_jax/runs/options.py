@@ -151,8 +151,11 @@ class Clean(BudgetOptions):
 
     def check(self, run: Settings) -> None:
         super().check(run)
-        if run.loss not in ("auto", "mix", "clean") and run.knows("loss"):
-            raise SettingError("--loss", run.loss, "mix or clean with --budget none, which makes no adversarial examples")
+        if run.knows("loss") and run.row("loss").attacks:
+            from bap_jax.runs.slots import SLOTS
+
+            others = " or ".join(name for name, row in SLOTS["loss"].items() if not row.attacks)
+            raise SettingError("--loss", run.loss, f"{others} with --budget none, which makes no adversarial examples")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -467,6 +470,39 @@ class Divergence(Smoothed, _Beta):
     """Clean examples, and how far the prediction moves under attack."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Distill(LossOptions):
+    """The network keeps the predictions of a frozen one; neither labels nor adversarial examples."""
+
+    alpha: float = 10.0
+    """Factor of the divergence from the teacher."""
+    temperature: float = 30.0
+    """What both predictions are divided by."""
+    teacher: str = "auto"
+    """Whose predictions: `start`, the network that the run started from, or the name of a finished phase; `auto` is the phase
+    pretrain, if there was one, else start."""
+
+    FROM_ZERO: ClassVar[tuple[str, ...]] = ("alpha",)
+    POSITIVE: ClassVar[tuple[str, ...]] = ("temperature",)
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillHSIC(Distill):
+    """Distillation, and an information bottleneck on the features that the network offers."""
+
+    lambda_x: float = 2e-4
+    """Factor of the dependence of features on images."""
+    lambda_y: float = 5e-5
+    """Factor of the dependence of features on labels."""
+    sigma: float = 5.0
+    """Width of the Gaussian kernels."""
+    regulariser: float = 1e-5
+    """What is added to the kernels before they are inverted, per example."""
+
+    FROM_ZERO: ClassVar[tuple[str, ...]] = ("alpha", "lambda_x", "lambda_y")
+    POSITIVE: ClassVar[tuple[str, ...]] = ("temperature", "sigma", "regulariser")
+
+
 # Pruners: which weights stay.
 
 
@@ -478,13 +514,146 @@ class PrunerOptions(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class Magnitude(PrunerOptions):
-    """The largest weights stay."""
-
+class _Scoped(PrunerOptions):
     scope: Literal["layer", "global"] = "layer"
     """Whether weights compete within their layer or over the whole network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Magnitude(_Scoped):
+    """The largest weights stay."""
+
     distribution: Literal["uniform", "erk"] = "uniform"
     """With scope layer: the same sparsity everywhere, or Erdos-Renyi-kernel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layered(PrunerOptions):
+    """Which layers are pruned, and nothing else."""
+
+    prunable: Literal["kernels", "convolutions"] = "kernels"
+    """The layers that are pruned: all `kernels`, or `convolutions` alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hydra(_Scoped, Layered):
+    """Scores are trained, the weights being frozen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class S2AP(Hydra):
+    """HYDRA's scores, at the worst place nearby."""
+
+    gamma: float = 5e-3
+    """How far scores are shifted, as a part of their norm in each layer."""
+
+    POSITIVE: ClassVar[tuple[str, ...]] = ("gamma",)
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustADMM(Layered):
+    """Weights are drawn to sparse ones, then cut."""
+
+    structure: Literal["irregular", "column", "filter"] = "irregular"
+    """What is pruned of a layer: single weights, columns or filters."""
+    every: int | None = None
+    """Steps between two looks at the sparse weights; by default an epoch."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("every",)
+
+
+@dataclasses.dataclass(frozen=True)
+class ADMM(RobustADMM):
+    """Weights are drawn to sparse ones, then cut; as PwoA sets it."""
+
+    prunable: Literal["kernels", "convolutions"] = "convolutions"
+    """The layers that are pruned: all `kernels`, or `convolutions` alone, as published."""
+    rho: float = 0.01
+    """How strongly, before the first growth."""
+    rho_growth: float = 1.35
+    """What rho grows by at each update of the dual variables."""
+    rho_max: float = 1.0
+    """Where rho stops growing."""
+    dual_every: int = 3
+    """How many looks make an update of the dual variables."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("every", "dual_every")
+    POSITIVE: ClassVar[tuple[str, ...]] = ("rho",)
+
+    def check(self, run: Settings) -> None:
+        super().check(run)
+        self.require("rho_growth", 1 <= self.rho_growth < math.inf, "a finite number of at least 1")
+        self.require("rho_max", self.rho_max >= self.rho, f"at least --pruner.rho = {self.rho:g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FlyingBird(Layered):
+    """Masks that drop the smallest weights now and then and grow as many others."""
+
+    every: int | None = None
+    """Steps between changes of masks in the first half; by default 900 of 78,200, as published."""
+    later_every: int | None = None
+    """The same in the second half; by default 1,200 of 78,200."""
+    growth: Literal["gradient", "random"] = "gradient"
+    """Which weights return: those of the largest gradient, or random ones."""
+    drop: float = 0.5
+    """The share of a layer's weights that the first change drops."""
+    final_drop: float = 0.005
+    """The share that the last change drops; in between a cosine."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("every", "later_every")
+    FRACTIONS: ClassVar[tuple[str, ...]] = ("drop", "final_drop")
+
+
+@dataclasses.dataclass(frozen=True)
+class FlyingBirdPlus(FlyingBird):
+    """The same, denser or sparser as validation says."""
+
+    begin_validation: int | None = None
+    """How many validations go by before one decides; by default half of --validations, as published."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HARP(Layered):
+    """HYDRA's scores, and a rate for every layer that is trained with them."""
+
+    gamma: float = 0.01
+    """Factor of the excess of weights in the first epoch; it grows by as much in each."""
+    initial: Literal["uniform", "erk"] = "uniform"
+    """The rates at first: the same everywhere, or Erdos-Renyi's."""
+
+    POSITIVE: ClassVar[tuple[str, ...]] = ("gamma",)
+
+    def check(self, run: Settings) -> None:
+        super().check(run)
+        if run.final_sparsity >= 1:
+            raise SettingError("--final-sparsity", run.final_sparsity, "below 1 with --pruner harp")
+
+
+@dataclasses.dataclass(frozen=True)
+class TwinRep(Layered):
+    """Weights as products of two factors."""
+
+    cut: float = 0.1
+    """When it prunes, as a fraction of training."""
+    structure: Literal["irregular", "filter"] = "irregular"
+    """Single weights, or filters."""
+    initial: Literal["kaiming", "root"] = "kaiming"
+    """The second factor at first: a random one, or, for networks that are trained already, the `root`."""
+
+    FRACTIONS: ClassVar[tuple[str, ...]] = ("cut",)
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustBird(Layered):
+    """The dense network is trained until its largest weights stay the same ones."""
+
+    prunable: Literal["kernels", "convolutions"] = "convolutions"
+    """The layers that are pruned: all `kernels`, or `convolutions` alone, as published."""
+    tolerance: float = 0.08
+    """The share of entries in which masks of successive epochs may differ for it."""
+
+    FRACTIONS: ClassVar[tuple[str, ...]] = ("tolerance",)
 
 
 # Optimisers.

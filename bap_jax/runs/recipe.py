@@ -78,9 +78,10 @@ def recipe_of(settings: Settings, info: RunInfo) -> Recipe:
 def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: Bounds, mesh) -> Callable:
     """The jitted train step; runs that differ only in what the state carries share one, and one compile.
 
-    A run with the user's own slots shares none: a factory may build any setting into its slot.
+    A run with the user's own slots shares none: a factory may build any setting into its slot. Nor does one whose pruner is
+    built for its length.
     """
-    if settings.own_slots():
+    if not settings.shares_step():
         return jit_step(step_of(settings, recipe, num_classes), mesh)
     return _cached_step(settings.traced(), num_classes, bounds, mesh)
 

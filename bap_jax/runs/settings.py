@@ -76,11 +76,13 @@ class General:
     """The attack that makes the training examples: `pgd`, `fgsm`, `rs-fgsm` (from a random point of the ball), `n-fgsm` (from the
     image with noise, beyond the ball), or `package.module:factory`."""
     loss: str = "auto"
-    """`mix` (part clean, part adversarial), `madry` (adversarial alone), `trades`, `mart`, `mma` (mix of 2/3), `clean`,
-    `package.module:factory`; `auto` is what goes with the budget: mix, clean with none, mma with mma, madry with iaat, cat and
-    fat."""
+    """`mix` (part clean, part adversarial), `madry` (adversarial alone), `trades`, `mart`, `mma` (mix of 2/3), `clean`, `distill`
+    (what a frozen network predicts), `distill_hsic` (with an information bottleneck), `package.module:factory`; `auto` is what
+    goes with the budget: mix, clean with none, mma with mma, madry with iaat, cat and fat."""
     pruner: str = "magnitude"
-    """`magnitude`, `dense` (no pruning), or `package.module:factory`."""
+    """`magnitude`, `dense` (no pruning), `fixed` (the masks that it begins with), `hydra`, `s2ap`, `harp`, `edge_popup` (trained
+    scores), `admm`, `robust_admm`, `flying_bird`, `flying_bird_plus` (masks that drop and grow), `twin_rep` (two factors),
+    `robust_bird` (masks drawn early), or `package.module:factory`."""
     optimizer: str = "adam"
     """`adam`, `adamw`, `sgd`, or `package.module:factory`."""
     norm: Literal["linf", "l2", "l1", "rms"] = "linf"
@@ -387,6 +389,10 @@ class Settings(General):
     def own_slots(self) -> bool:
         """Whether a slot of the train step is the user's own."""
         return any(is_import_path(getattr(self, name)) for name in OF_STEP)
+
+    def shares_step(self) -> bool:
+        """Whether runs of equal :meth:`traced` settings share one compiled step: not where numbers or own code are built in."""
+        return not self.own_slots() and all(self.row(slot).shares for slot in SLOTS)
 
     def scheduled(self) -> bool:
         """Whether the learning rate changes along training."""

@@ -33,12 +33,19 @@ class Row(NamedTuple):
     auto: Mapping[str, str] = _NONE  # what the choice ``auto`` of another setting means with it
     method: str = ""  # the published method that it makes of a run, if it makes one
     ramped: bool = True  # of a pruner: whether it follows the ramp
-    attacks: bool = True  # of a budget: whether it makes adversarial examples
+    attacks: bool = True  # of a budget: whether it makes adversarial examples; of a loss: whether it needs them
+    shares: bool = True  # whether all that a compiled step needs of its numbers is in the state, so that runs share steps
 
 
 _MAKE = "bap_jax.runs.factories:"
 _MADRY = {"loss": "madry"}
 _RATE = {"learning_rate": 1e-3}
+
+
+def _pruner(function: str, kind: type[Options]) -> Row:
+    """A pruner with times of its own, built for one sparsity and one length."""
+    return Row(_MAKE + function, kind, ramped=False, shares=False)
+
 
 SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
     {
@@ -97,6 +104,17 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
         "pruner": {
             "magnitude": Row(_MAKE + "magnitude", options.Magnitude),
             "dense": Row(_MAKE + "dense", options.PrunerOptions, ramped=False),
+            "fixed": Row(_MAKE + "fixed", options.Layered, ramped=False, shares=False),
+            "hydra": _pruner("hydra", options.Hydra),
+            "s2ap": _pruner("s2ap", options.S2AP),
+            "harp": _pruner("harp", options.HARP),
+            "edge_popup": _pruner("edge_popup", options.Layered),
+            "admm": _pruner("admm", options.ADMM),
+            "robust_admm": _pruner("robust_admm", options.RobustADMM),
+            "flying_bird": _pruner("flying_bird", options.FlyingBird),
+            "flying_bird_plus": _pruner("flying_bird_plus", options.FlyingBirdPlus),
+            "twin_rep": _pruner("twin_rep", options.TwinRep),
+            "robust_bird": _pruner("robust_bird", options.RobustBird),
         },
         "optimizer": {
             "adam": Row("bap_jax.runs.optimizer:adam", options.Rated, leaves=_RATE),
@@ -104,12 +122,14 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
             "sgd": Row("bap_jax.runs.optimizer:sgd", options.SGD, leaves=_RATE),
         },
         "loss": {
-            "mix": Row(_MAKE + "mix", options.Mix),
+            "mix": Row(_MAKE + "mix", options.Mix, attacks=False),
             "madry": Row(_MAKE + "madry", options.Smoothed),
             "trades": Row(_MAKE + "trades", options.Divergence, leaves={"beta": 6.0}, auto={"objective": "kl"}, method="trades"),
             "mart": Row(_MAKE + "mart", options.Divergence, leaves={"beta": 6.0}, method="mart"),
             "mma": Row(_MAKE + "mma_loss", options.Smoothed),
-            "clean": Row(_MAKE + "clean", options.Smoothed),
+            "clean": Row(_MAKE + "clean", options.Smoothed, attacks=False),
+            "distill": Row(_MAKE + "distill", options.Distill, attacks=False, shares=False),
+            "distill_hsic": Row(_MAKE + "distill_hsic", options.DistillHSIC, attacks=False, shares=False),
         },
     }
 )

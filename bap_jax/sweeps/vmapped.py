@@ -46,7 +46,7 @@ def group_key(run: Run) -> Hashable | None:
     only would be computed at every step.
     """
     settings = run.settings
-    if settings is None or settings.own_slots() or run.mesh is not None or len(run.phases) > 1:
+    if settings is None or not settings.shares_step() or run.mesh is not None or len(run.phases) > 1:
         return None
     if run.recipe().pruner.observe is not None:
         return None
