@@ -1,27 +1,47 @@
-"""The command line's vocabulary: every command with its arguments and their help, and nothing that runs."""
+"""The commands: each a dataclass of its arguments, whose docstrings are the help, and a call that runs it.
+
+What a command runs is imported when it is called: help is there at once, without jax.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from bap_jax.cli.process import set_up_process
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import General
 
+if TYPE_CHECKING:
+    from bap_jax.runs.trust import Trust
+
+
+class _Command:
+    """What every command is: called with the code that stored configurations may name, it returns the exit status."""
+
+    def set_up(self) -> None:
+        """Process-wide settings, before jax makes its first device: none where no network is run."""
+
+    def __call__(self, trust: Trust) -> int:
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Process:
-    """Where a command runs."""
+class _Process(_Command):
+    """A command that runs networks on devices."""
 
     devices: Annotated[int | None, tyro.conf.arg(name="devices")] = None
     """How many devices to spread batches over. Default: all accelerators, or one CPU device."""
 
+    def set_up(self) -> None:
+        set_up_process(self.devices)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Stored:
+class _Stored(_Command):
     """A command that reads configurations which others may have written."""
 
     trust: bool = False
@@ -46,6 +66,11 @@ class Train(_Stored, _Process, General):
     tensorboard: bool = False
     """Write TensorBoard event files beside metrics.jsonl (needs tensorboardX)."""
 
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.train import run_train
+
+        return run_train(self, trust)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate(_Stored, _Process, AttackPlan):
@@ -64,6 +89,11 @@ class Evaluate(_Stored, _Process, AttackPlan):
     """Keep the attacked images as well, in evaluations/NAME.examples.npz."""
     strict: bool = False
     """Exit with status 1 if a check failed."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.evaluate import run_evaluate
+
+        return run_evaluate(self, trust)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +117,11 @@ class Report(_Stored):
     leaderboard: bool = False
     """Also rank the runs among the published networks of the adversarial pruning benchmark (leaderboard.html and .md): those
     that `bap evaluate --attack autoattack` attacked at an L∞ ε of 0.031 or 8/255."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.report import run_report
+
+        return run_report(self, trust)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,9 +147,14 @@ class Export(_Stored):
     data_dir: str | None = None
     """Folder with prepared TFDS data sets, if it is not where the run found it."""
 
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.weights import run_export
+
+        return run_export(self, trust)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Import:
+class Import(_Command):
     """Make a run folder of weights from elsewhere, so that they can be evaluated: safetensors, or a PyTorch state dict.
 
     Example: bap import resnet18.safetensors --model resnet18 --data cifar10 --out runs/y
@@ -144,9 +184,14 @@ class Import:
     key: str | None = None
     """Where in a PyTorch checkpoint the weights stand, if there are several: e.g. `model_ema` or `model.state_dict`."""
 
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.weights import run_import
+
+        return run_import(self, trust)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrepareData:
+class PrepareData(_Command):
     """Prepare a TFDS data set once, in the format that training reads without TensorFlow. Needs the extra `data`.
 
     Example: bap data prepare mnist --data-dir DIR
@@ -158,9 +203,14 @@ class PrepareData:
     data_dir: str | None = None
     """Where to put it; else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
 
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.data import run_prepare
+
+        return run_prepare(self, trust)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShowData:
+class ShowData(_Command):
     """Describe a data set that is there: sizes, shape, classes, mean and standard deviation of its pixels.
 
     Example: bap data show digits
@@ -171,9 +221,14 @@ class ShowData:
     data_dir: str | None = None
     """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
 
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.data import run_show
+
+        return run_show(self, trust)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bench:
+class Bench(_Command):
     """Time training steps against each other, interleaved, and print the ratios.
 
     Example: bap bench --data mnist --model lenet5
@@ -200,9 +255,17 @@ class Bench:
     out: Path | None = None
     """Write the figures as JSON too."""
 
+    def set_up(self) -> None:
+        set_up_process(None)  # it counts devices in other processes
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.bench import run_bench
+
+        return run_bench(self, trust)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sweep(_Process):
+class SweepFile(_Process):
     """Train and evaluate every cell of a sweep, skip what is finished, go on with what was interrupted, and report.
 
     Example: bap sweep experiments/digits_aer.py --out runs/digits_aer
@@ -223,6 +286,11 @@ class Sweep(_Process):
     dry_run: bool = False
     """Only list the cells and what has become of them so far."""
 
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.sweep import run_sweep_file
+
+        return run_sweep_file(self, trust)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo(_Process):
@@ -232,6 +300,11 @@ class Demo(_Process):
     """Seeds per cell."""
     out: Path = Path("runs/demo")
     """Where runs and report go. Finished cells are not computed again."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.sweep import run_demo
+
+        return run_demo(self, trust)
 
 
 _Data = Annotated[
@@ -252,7 +325,7 @@ def command(read: type = Train) -> Any:
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[imported, tyro.conf.subcommand("import")]
         | _Data
-        | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+        | Annotated[SweepFile, tyro.conf.subcommand("sweep")]
         | Annotated[bench, tyro.conf.subcommand("bench")]
         | Annotated[Demo, tyro.conf.subcommand("demo")]
     )

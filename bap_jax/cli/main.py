@@ -1,7 +1,7 @@
 """The command line: `bap train`, `evaluate`, `report`, `export`, `import`, `data`, `sweep`, `bench`, `demo`.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
-screen. The arguments are in ``arguments.py``, what the commands do in ``commands/``.
+screen. The commands and their arguments are in ``arguments.py``, what they do in ``commands/``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import tyro
 
 from bap_jax.cli import arguments as spoken
-from bap_jax.cli.process import set_up_process
 from bap_jax.cli.slots import HELP, first_look, given_value, renamed, train_with, with_network
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, RunWarning, SettingError, one_line
 from bap_jax.runs.settings import Settings
+from bap_jax.runs.signals import Interrupted
 from bap_jax.runs.slots import SLOTS
+
+INTERRUPTED = 130  # the exit status of a command that was asked to stop
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     except NonFiniteError as error:
         status = _say("stopped", str(error), 3)
     except KeyboardInterrupt:
-        status = _say("stopped", "interrupted", 130)
+        status = _say("stopped", "interrupted", INTERRUPTED)
     finally:
         warnings.showwarning, sys.unraisablehook = shown, ignored
     sys.exit(status)
@@ -95,14 +97,18 @@ def _stored(path: Path) -> Settings:
         raise SettingError("--config", str(path), "a config.json, as a run folder holds one") from None
 
 
-def _run(command, arguments: Sequence[str]) -> int:
-    from bap_jax.cli import commands
+def _run(command: Any, arguments: Sequence[str]) -> int:
     from bap_jax.runs.trust import Trust, names_in
 
     logging.getLogger("absl").addFilter(_not_said_here)
-    if isinstance(command, (spoken.Train, spoken.Evaluate, spoken.Sweep, spoken.Demo, spoken.Bench)):
-        set_up_process(None if isinstance(command, spoken.Bench) else command.devices)  # bench counts devices in other processes
-    return commands.run(command, Trust(getattr(command, "trust", False), names_in(arguments)))
+    command.set_up()
+    try:
+        return command(Trust(getattr(command, "trust", False), names_in(arguments)))
+    except Interrupted as stopped:
+        from bap_jax.cli.screen import console
+
+        console().print(str(stopped), style="yellow", highlight=False)
+        return INTERRUPTED
 
 
 def _showing(otherwise: Callable[..., None]) -> Callable[..., None]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from bap_jax.cli import arguments as cli
 
-
-def devices_of(command: cli.Train | cli.Evaluate | cli.Sweep) -> int | None:
+def devices_of(asked: int | None) -> int | None:
     """How many devices to use: those asked for, else all accelerators (None), else one CPU device."""
-    if command.devices is not None:
-        return command.devices
+    if asked is not None:
+        return asked
     import jax
 
     return 1 if jax.default_backend() == "cpu" else None

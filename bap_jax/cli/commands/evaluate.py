@@ -27,7 +27,7 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
             plan,
             data_dir=command.data_dir,
             batch_size=command.batch_size,
-            devices=devices_of(command),
+            devices=devices_of(command.devices),
             save_examples=command.save_examples,
             progress=lambda reached: update(round(100 * reached.fraction, 1), _attacking(reached), 100),
             trust=trust,

@@ -22,7 +22,7 @@ from bap_jax.sweeps.file import load_sweep
 from bap_jax.sweeps.grid import Sweep, with_seeds
 
 
-def run_sweep_file(command: cli.Sweep, trust: Trust) -> int:
+def run_sweep_file(command: cli.SweepFile, trust: Trust) -> int:
     """`bap sweep`: 1 if a cell failed."""
     loaded = with_seeds(load_sweep(command.file), command.seeds)
     screen = console()
@@ -30,7 +30,12 @@ def run_sweep_file(command: cli.Sweep, trust: Trust) -> int:
         show_cells(cells_of(loaded, command.out, command.data_dir), screen)
         return 0
     swept = run_and_report(
-        loaded, command.out, together=command.together, devices=devices_of(command), data_dir=command.data_dir, screen=screen
+        loaded,
+        command.out,
+        together=command.together,
+        devices=devices_of(command.devices),
+        data_dir=command.data_dir,
+        screen=screen,
     )
     return 1 if swept.failed else 0
 

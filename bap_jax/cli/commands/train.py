@@ -57,7 +57,7 @@ def run_train(command: cli.Train, trust: Trust) -> int:
                 command.out,
                 splits=splits,
                 resume=command.resume,
-                devices=devices_of(command),
+                devices=devices_of(command.devices),
                 writer=writer,
                 progress=progress,
             )
