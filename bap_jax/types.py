@@ -304,10 +304,26 @@ class Phase(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A published method: its settings with their published defaults, and the phases that they make."""
+    """A published method, as data: settings of a run with their published values, and phases where it has several.
+
+    A phase fills the slots that differ in it, by name and options as settings have them; what it leaves out is as the run says.
+    So a slot that is replaced for the run is replaced in every phase that does not fill it itself.
+    """
 
     name: str
-    settings: type  # a dataclass
-    phases: Callable[[Any], tuple[Phase, ...]]  # of an instance of ``settings``
-    taxonomy: Mapping[str, str]  # its place in the table of methods: column -> entry
+    settings: Mapping[str, Any]  # name of a setting, options by their dotted names -> its value by default under this method
+    taxonomy: Taxonomy
     reference: str
+    differs: str  # what of the original is not known, left out or otherwise here
+    phases: tuple[Phase, ...] = ()  # none: one phase, as long as the run
+
+
+class Taxonomy(NamedTuple):
+    """A method's place among the others, in the words of Piras et al. 2024, "Adversarial Pruning: A Survey and Benchmark"."""
+
+    pipeline: str  # "after", "before" or "during" training, and what is trained on; "none" where nothing is pruned
+    structure: str  # "US" (single weights), "S" (filters, channels)
+    locality: str  # "L" (within layers), "G" (over the whole network)
+    criterion: str  # LWM, SOLWM, RELWM, LIS, HGM, BCS
+    attacks: bool  # whether adversarial examples are made while it prunes or afterwards
+    pretrained: bool  # whether it begins with a trained network

@@ -19,7 +19,15 @@ PACKAGE = ROOT / "bap_jax"
 VOCABULARY = {"types", "errors", "plugins", "renamed", "atomic", "inputs", "threads", "timing"}
 FOUNDATION = VOCABULARY | {"mathematics"}
 EDGES = {"models", "data", "checkpoint", "parallel", "export", "report"}
-LOWER = FOUNDATION | {"attacks", "budgets", "pruners", "losses", "training", "structure"}  # never jit, hold no global state
+LOWER = FOUNDATION | {
+    "attacks",
+    "budgets",
+    "pruners",
+    "losses",
+    "training",
+    "structure",
+    "methods",
+}  # never jit, hold no global state
 COMPOSITION = {"cli", "__init__", "__main__"}
 MAY_IMPORT = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),
@@ -30,6 +38,7 @@ MAY_IMPORT = {
     "losses": FOUNDATION,
     "training": FOUNDATION,
     "structure": FOUNDATION,
+    "methods": FOUNDATION | {"attacks", "budgets", "pruners", "losses", "training", "structure"},
     "evaluation": FOUNDATION | {"attacks"},
     **dict.fromkeys(EDGES, FOUNDATION),
     "runs": LOWER | EDGES | {"evaluation"},
@@ -68,6 +77,10 @@ HELD_BY = {
     "losses/test_distill_hsic": "losses/distill",
     "models/test_resnet": "models/_blocks models/preact_resnet models/wide_resnet",
     "losses/test_losses": "losses/_common losses/mart losses/mix losses/trades",
+    "methods/test_methods": "methods/_published methods/ap methods/bap methods/cat methods/fat methods/flying_bird "
+    "methods/harp methods/hydra methods/iaat methods/li20 methods/madry methods/mart methods/mma "
+    "methods/nt methods/pwoa methods/radmm methods/robust_bird methods/rst methods/s2ap "
+    "methods/trades methods/twin_rep",
     "pruners/test_score_search": "pruners/_scores pruners/edge_popup pruners/hydra",
     "report/test_distances": "report/cascades report/figures/distances",
     "report/test_measures": "report/measures/comparisons report/measures/grid report/measures/intervals report/measures/scores",

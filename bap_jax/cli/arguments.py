@@ -54,6 +54,7 @@ class Train(_Stored, _Process, General):
     """Train a network while pruning it, and leave a run folder with checkpoints, metrics and the full configuration.
 
     Example: bap train --data mnist --model lenet5 --budget cutoff-scale --final-sparsity 0.9 --epochs 3 --out runs/x
+    A method of several phases: bap train --method hydra --steps 900 --prune.steps 200 --finetune.budget cutoff-scale --out runs/y
     """
 
     out: Path

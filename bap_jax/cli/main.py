@@ -61,14 +61,14 @@ def read(arguments: Sequence[str]) -> Any:
     stored = None if path is None or helping else _stored(Path(path))
     reading = first_look(arguments, stored)
     if helping:
-        return _read(train_with(reading, only_named=True), arguments)
+        return _read(train_with(reading, only_named=True), reading.arguments)
     if reading.config is not None and not all(map(reading.settings.knows, SLOTS)):
         from bap_jax.runs.trust import CODE, Trust, check_trust, names_in
 
         trust = Trust("--trust" in arguments, names_in(arguments))
         uses = CODE if given_value(arguments, "data") is None else tuple(SLOTS)
         check_trust(reading.settings.as_dict(), reading.config.parent, trust, uses, file=reading.config.name)
-    new, told = renamed(arguments, reading.settings)
+    new, told = renamed(reading.arguments, reading.settings)
     if told:
         names = ", ".join(f"{old} is {now}" for old, now in told.items())
         print(f"bap: note: {names} now; old names go with the next release", file=sys.stderr)

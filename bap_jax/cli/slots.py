@@ -1,12 +1,14 @@
 """`bap train` with the options of what fills its slots: the command line is read twice.
 
-First only ``--config`` and each ``--SLOT NAME`` are looked at: they choose the rows of :data:`bap_jax.runs.slots.SLOTS`. Then
+First only ``--config``, ``--method``, each ``--SLOT NAME`` and what is said of single phases are looked at: they choose the rows
+of :data:`bap_jax.runs.slots.SLOTS`, and what settings are by default. Then
 tyro reads a dataclass made for these: the settings of every run, and beside each slot's name the options of its kind
 (``--budget.epsilon``). Flags that all kinds shared at first are rewritten in between.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -24,8 +26,9 @@ from bap_jax.errors import SettingError
 from bap_jax.plugins import import_object
 from bap_jax.runs.options import Own, types_of
 from bap_jax.runs.parsing import Written, format_value, of_type
+from bap_jax.runs.phased import OF_A_PHASE, as_told, merged
 from bap_jax.runs.settings import General, Settings
-from bap_jax.runs.slots import MOVED, SLOTS, check_name, holders, parameters_of, takes_settings
+from bap_jax.runs.slots import MOVED, SLOTS, check_name, holders, parameters_of, place_of, takes_settings
 
 HELP = ("-h", "--help")
 
@@ -36,6 +39,8 @@ class Reading(NamedTuple):
     settings: Settings  # of --config, or those by default, with the slots filled as the command line says
     named: tuple[str, ...]  # the slots that it names
     config: Path | None
+    phases: Mapping[str, Mapping[str, Any]]  # what it, or --config, says of single phases
+    arguments: tuple[str, ...]  # the command line without that
 
 
 def given_value(arguments: Sequence[str], option: str) -> str | None:
@@ -107,8 +112,100 @@ def first_look(arguments: Sequence[str], stored: Settings | None) -> Reading:
     for slot, name in chosen.items():
         check_name(slot, name)
     config = given_value(arguments, "config")
-    settings = (stored or Settings()).changed(**chosen)
-    return Reading(settings, tuple(chosen), None if config is None else Path(config))
+    settings, method = stored or Settings(), given_value(arguments, "method")
+    if method is not None:
+        start = given_value(arguments, "init-from")
+        settings = settings.changed(method=method, **({} if start is None else {"init_from": start}))
+    settings = settings.changed(**chosen)
+    phases, others = of_phases(arguments, settings)
+    return Reading(settings, tuple(chosen), None if config is None else Path(config), phases, tuple(others))
+
+
+def of_phases(arguments: Sequence[str], settings: Settings) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What a command line says of single phases: ``--finetune.budget none``, ``--prune.optimizer.learning-rate=0.1``.
+
+    Args:
+      arguments: the command line.
+      settings: with the method, and what is said of its phases already.
+
+    Returns:
+      Phase -> setting -> value, and the other arguments.
+
+    Raises:
+      SettingError: a flag without a value, or one that no setting of a phase has.
+
+    >>> told, others = of_phases(["train", "--prune.epochs=3", "--finetune.nesterov", "--seed", "1"], Settings(method="hydra"))
+    >>> told, others
+    ({'prune': {'epochs': 3}, 'finetune': {'optimizer.nesterov': True}}, ['train', '--seed', '1'])
+    """
+    names = [phase.name for phase, _ in settings.in_phases()]
+    texts: dict[str, dict[str, tuple[str, str | None]]] = {}
+    others, words = [], list(arguments)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        phase, dot, name = flag.removeprefix("--").partition(".")
+        if not (flag.startswith("--") and dot and phase in names):
+            others.append(word)
+            continue
+        text: str | None = value if equals else None
+        if not equals and words and not words[0].startswith("--"):
+            text = words.pop(0)
+        plain = name.replace("-", "_")
+        place = place_of(plain)
+        texts.setdefault(phase, {})[f"{place[0]}.{place[1]}" if place else plain] = (flag, text)
+    told = {phase: dict(changes) for phase, changes in as_told(settings.phases).items()}
+    for phase, given in texts.items():
+        kinds = {name: _typed(flag, text, str) for name, (flag, text) in given.items() if name in SLOTS}
+        for slot, kind in kinds.items():
+            check_name(slot, kind)
+        told[phase] = merged(told.get(phase, {}), kinds)
+        own = dict(zip(names, (one for _, one in settings.changed(phases=told).in_phases()), strict=True))[phase]
+        for name, (flag, text) in given.items():
+            if name not in SLOTS:
+                told[phase][name] = _typed(flag, text, _type_in_phase(flag, text, name, own))
+    return told, others
+
+
+def _type_in_phase(flag: str, text: str | None, name: str, own: Settings) -> Any:
+    """The type of a setting of a phase."""
+    if name in OF_A_PHASE:
+        return typing.get_type_hints(General)[name]
+    slot, _, option = name.partition(".")
+    if slot in SLOTS:
+        options = own.options(slot)
+        types_there = types_of(type(options))
+        if isinstance(options, Own):  # a configuration may have named it: nothing is imported here
+            return bool | int | float | str
+        if option in types_there:
+            return types_there[option]
+        expected = f"an option of {own.kind(slot)}: {', '.join(types_there) or 'none at all'}"
+    else:
+        expected = "a slot, an option of one, or one of " + ", ".join(OF_A_PHASE)
+    raise SettingError(flag, text, expected)
+
+
+def _typed(flag: str, text: str | None, hint: Any) -> Any:
+    """A value of a type, from its text; a flag without one is true."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(hint) if union else (hint,)
+    plain = [typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind for kind in kinds]
+    if text is None:
+        if bool in plain:
+            return True
+        raise SettingError(flag, None, "a value")
+    if type(None) in plain and text.lower() == "none":
+        return None
+    if bool in plain and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    value: Any = text
+    if int in plain or float in plain:
+        with contextlib.suppress(ValueError):
+            value = int(text) if int in plain else float(text)
+    if value is text and int in plain and float in plain:
+        with contextlib.suppress(ValueError):
+            value = float(text)
+    return of_type(flag, value, hint)
 
 
 def renamed(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
@@ -161,7 +258,8 @@ def train_with(reading: Reading, *, only_named: bool = False) -> type[Train]:
             fields.append(_options_field(slot, settings))
         hint = Annotated[str, tyro.conf.arg(help=f"{_help_of(Train, slot)} Options of a kind: bap train --{slot} NAME --help.")]
         fields.append((slot, hint, dataclasses.field(default=getattr(settings, slot))))
-    made_train = dataclasses.make_dataclass("Train", fields, bases=(Train,), frozen=True, kw_only=True)
+    told = {"phases": reading.phases}  # no flag of its own
+    made_train = dataclasses.make_dataclass("Train", fields, bases=(Train,), namespace=told, frozen=True, kw_only=True)
     made_train.__doc__ = Train.__doc__
     return made_train
 
@@ -186,7 +284,7 @@ def _default(made: Any, values: Mapping[str, Any]) -> Any:
 
 def settings_told(command: Train) -> dict[str, Any]:
     """What a train command that :func:`train_with` made says, as settings by their names."""
-    found = {name: getattr(command, name) for name in Settings.__dataclass_fields__ if not name.endswith("_options")}
+    found = {name: getattr(command, name) for name in (*General.__dataclass_fields__, "phases")}
     for slot in SLOTS:
         found |= _told(command, slot)
     return found

@@ -22,9 +22,10 @@ from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
 from bap_jax.plugins import import_object
 from bap_jax.runs import options
 from bap_jax.runs.parsing import parse_fractions
+from bap_jax.runs.phased import PRETRAIN
 from bap_jax.runs.settings import Settings, schedule_of
 from bap_jax.runs.slots import OLD_FORM, takes_settings
-from bap_jax.training.phases import PRETRAIN, START
+from bap_jax.training.phases import START
 from bap_jax.types import Array, Bounds, Budget, Loss, Pruner, RunInfo
 
 MADE: dict[str, tuple[Any, str]] = {  # what a slot takes, and how that is called
@@ -359,8 +360,8 @@ def distill(settings: Settings, info: RunInfo, own: options.Distill) -> Loss:
 
 def distill_hsic(settings: Settings, info: RunInfo, own: options.DistillHSIC) -> Loss:
     """The same with an information bottleneck."""
-    given = {"lambda_x": own.lambda_x, "lambda_y": own.lambda_y, "sigma": own.sigma, "epsilon": own.regulariser}
-    about = {"alpha": own.alpha, "temperature": own.temperature}
+    given: dict[str, Any] = {"lambda_x": own.lambda_x, "lambda_y": own.lambda_y, "sigma": own.sigma, "epsilon": own.regulariser}
+    about: dict[str, Any] = {"alpha": own.alpha, "temperature": own.temperature}
     return losses.distill_hsic(info.apply, teacher=_teacher(info, own), **about, **given)
 
 

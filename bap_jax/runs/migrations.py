@@ -59,8 +59,10 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
       'log'
       >>> [migrated({"budget": budget, "search": "pgd"}).get("budget.path") for budget in ("cutoff-scale", "uniform")]
       ['ray', None]
-      >>> migrated({"schema": 2, "seed": 1}), migrated({"schema": 2, "model": "mlp"})["model.hidden"]
-      ({'schema': 2, 'seed': 1}, [256, 128])
+      >>> migrated({"schema": 2, "seed": 1})
+      {'schema': 3, 'seed': 1, 'method': None, 'phases': {}}
+      >>> migrated({"schema": 2, "model": "mlp"})["model.hidden"]
+      [256, 128]
     """
     schema = config.get("schema", 1)
     if type(schema) is not int or not 1 <= schema <= SCHEMA:
@@ -70,7 +72,7 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(model, str):  # of a training run; before a network could be told options, it had those by default
         then = Settings(model=model).as_dict()
         found = {name: value for name, value in then.items() if name.startswith("model.")} | found
-    return found
+    return found | {"schema": SCHEMA, "method": None, "phases": {}} if schema < SCHEMA else found
 
 
 def _from_1(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _from_1(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in then.items():
             found.setdefault(name, value if matters else getattr(default, name))
     kinds = Settings(**{name: found[name] for name in SLOTS if isinstance(found.get(name), str)})
-    dotted: dict[str, Any] = {"schema": SCHEMA}
+    dotted: dict[str, Any] = {}
     for name, value in found.items():
         if name not in MOVED:
             dotted[name] = value

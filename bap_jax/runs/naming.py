@@ -34,7 +34,11 @@ def arm_of(settings: Settings) -> str:
       ('blind by DeepFool, norm rms, scale 0.9', 'unrestricted by DeepFool, norm rms')
       >>> arm_of(Settings(init_from="runs/dense", init_masks="none"))
       'blind, init from dense, init masks none'
+      >>> arm_of(Settings(method="bap")), arm_of(Settings(method="hydra", epsilon=0.1, phases={"prune": {"epochs": 3}}))
+      ('blind', 'hydra, epsilon 0.1, prune epochs 3')
     """
+    if settings.in_phases():
+        return ", ".join([*_of_phases(settings), *_start(settings)])
     row = settings.row("budget")
     first, said = settings.options("budget").called(row.label or settings.budget)
     left_out = {f"budget.{name}" for name in said}
@@ -76,6 +80,26 @@ def _short(value: Any) -> str:
     return f"{len(value)} values {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def _of_phases(settings: Settings) -> list[str]:
+    """The name of a method of several phases, and what departs from it."""
+    default = Settings(method=settings.method, init_from=settings.init_from)
+    parts = [str(settings.method)]
+    general = ["norm", "gradient_clip", *RATE, "ema", "augment"]
+    for slot in ("budget", "attack", "loss", "pruner", "optimizer"):
+        if getattr(settings, slot) != getattr(default, slot):
+            parts.append(told_in_words(settings, slot))
+            changed = list(settings.options(slot).changed())
+        else:
+            values, others = settings.options(slot).values(), default.options(slot).values()
+            changed = [name for name, value in values.items() if value != others.get(name)]
+        parts += [told_in_words(settings, f"{slot}.{name}") for name in changed]
+    parts += [told_in_words(settings, name) for name in general if getattr(settings, name) != getattr(default, name)]
+    own = dict((phase.name, one) for phase, one in settings.in_phases())
+    for phase, changes in settings.phases:
+        parts += [f"{phase} {told_in_words(own[phase], name)}" for name, _ in changes]
+    return parts
+
+
 def told_in_words(settings: Settings, name: str) -> str:
     """A setting and its value as the names of arms tell them; an option by the name that it had when all kinds shared one.
 
@@ -95,7 +119,8 @@ def told_in_words(settings: Settings, name: str) -> str:
 def columns_of(settings: Settings) -> dict[str, str | float | None]:
     """How a run was trained, as columns of its records, so that nobody has to read it out of a name.
 
-    ``method`` is the published method, empty where none is known; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of
+    ``method`` is the method that the run names, or the published one that its budget and loss are of, empty where none is known;
+    of a run of several phases the slots are those of the run; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of
     the examples that training saw, empty where there were none or none was prescribed.
 
     Example:
@@ -106,13 +131,13 @@ def columns_of(settings: Settings) -> dict[str, str | float | None]:
     """
     budget, loss = settings.row("budget"), settings.kind("loss")
     return {
-        "method": (settings.row("loss").method if settings.budget == "uniform" else "") or budget.method,
+        "method": settings.method or (settings.row("loss").method if settings.budget == "uniform" else "") or budget.method,
         "pruner": settings.pruner,
-        "budget": settings.budget,
+        "budget": settings.budget if settings.attacks else "none",
         "loss": loss,
-        "train_attack": settings.attack if budget.attacks else "",
-        "train_norm": settings.norm if budget.attacks else "",
-        "train_epsilon": settings.value("budget.epsilon"),
+        "train_attack": settings.attack if settings.attacks else "",
+        "train_norm": settings.norm if settings.attacks else "",
+        "train_epsilon": settings.value("budget.epsilon") if settings.attacks else None,
     }
 
 
@@ -149,7 +174,9 @@ def process_of(settings: Settings) -> str:
       'mine.pruners:gradual 10-60%'
     """
     if settings.pruner in UNRAMPED:
-        return settings.pruner
+        method = settings.in_phases()  # its arm tells the options
+        told = [] if method else [f"{name} {value}" for name, value in settings.options("pruner").changed().items()]
+        return " ".join([settings.pruner, *told])
     ramp = f"{100 * settings.ramp_begin:g}-{100 * settings.ramp_end:g}%"
     extra: list[str] = [] if settings.schedule == "gradual" else [settings.schedule]
     known = row_of("pruner", settings.pruner).factory

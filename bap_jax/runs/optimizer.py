@@ -69,6 +69,9 @@ def _pieces(settings: Settings) -> list[tuple[float, float, float, bool]]:
         count, top = settings.rate_cycles, 0.5 if settings.rate_warmup is None else warmup
         turns = [((cycle, 0.0, 1.0), (cycle + top, 1.0, 0.0)) for cycle in range(count)]
         return [(begin / count, first, last, False) for both in turns for begin, first, last in both]
+    if settings.rate_schedule == "staircase":
+        count = settings.rate_cycles
+        return [(third / (3 * count), 0.1 ** (third % 3), 0.1 ** (third % 3), False) for third in range(3 * count)]
     found = [(0.0, 0.0, 1.0, False)] if warmup else []
     if settings.rate_schedule != "piecewise":
         return [*found, (warmup, 1.0, 1.0 if settings.rate_schedule == "constant" else 0.0, settings.rate_schedule == "cosine")]

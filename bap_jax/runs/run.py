@@ -184,9 +184,13 @@ def _named(phase: Phase, named: Mapping[str, tuple[str, Mapping[str, Any]]], inf
 
 
 def phases_of(settings: Settings) -> tuple[Phase, ...]:
-    """The phases that settings describe: one."""
-    length = Length(steps=settings.steps) if settings.steps is not None else Length(epochs=settings.epochs)
-    return (Phase("train", OfSettings(settings), length),)
+    """The phases that settings describe: those of their method, or one."""
+    found = [phase._replace(slots=OfSettings(own), length=_length(own)) for phase, own in settings.in_phases()]
+    return tuple(found) or (Phase("train", OfSettings(settings), _length(settings)),)
+
+
+def _length(settings: Settings) -> Length:
+    return Length(steps=settings.steps) if settings.steps is not None else Length(epochs=settings.epochs)
 
 
 def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:

@@ -13,6 +13,7 @@ from bap_jax.errors import SettingError
 from bap_jax.plugins import is_import_path
 from bap_jax.runs.options import Options, Own, shared
 from bap_jax.runs.parsing import format_radius, parse_epsilons, parse_fractions, parse_number, plain
+from bap_jax.runs.phased import as_told, departures, in_full, merged, phase_settings, published
 from bap_jax.runs.slots import (
     MOVED,
     OF_STEP,
@@ -29,11 +30,11 @@ from bap_jax.runs.slots import (
 
 if TYPE_CHECKING:
     from bap_jax.mathematics.schedules import Ramp, Schedule
-    from bap_jax.types import Bounds
+    from bap_jax.types import Bounds, Phase
 
 __all__ = ["General", "Settings", "parse_epsilons", "parse_fractions", "parse_number", "rate_factors", "schedule_of"]
 
-SCHEMA = 2  # of config.json; docs/runs.md says what each was
+SCHEMA = 3  # of config.json; docs/runs.md says what each was
 # settings that may name the user's own code, and the names known here
 PLUGINS: Mapping[str, tuple[str, ...]] = {slot: names_of(slot) for slot in SLOTS}
 VARIED = ("seed", "initial_sparsity", "final_sparsity", "ramp_end", "frequency")  # leaves of the state that belong to no slot
@@ -43,6 +44,11 @@ VARIED = ("seed", "initial_sparsity", "final_sparsity", "ramp_end", "frequency")
 class General:
     """The settings of a training run besides what fills its slots."""
 
+    method: str | None = None
+    """A published method, whose settings are those by default; its phases have settings of their own, `--PHASE.SETTING`:
+    --prune.epochs 20, --finetune.budget none. One of `nt`, `ap`, `bap`, `bap-authors`, `mma`, `iaat`, `cat`, `fat`, `madry`,
+    `trades`, `mart`, `pwoa`, `pwoa-cifar10`, `pwoa-cifar100`, `hydra`, `s2ap`, `radmm`, `harp`, `flying_bird`,
+    `flying_bird_plus`, `twin_rep`, `rst`, `robust_bird`, `li20`. By default none is named, and what stands here is bap."""
     data: str = "digits"
     """`digits` (embedded), the name of a prepared TFDS image data set such as `mnist`, or `package.module:factory`."""
     data_dir: str | None = None
@@ -101,14 +107,14 @@ class General:
     frequency: int | None = None
     """Steps between mask updates; by default a twentieth of the ramp, at most 100."""
     epochs: int = 60
-    """Passes over the training data."""
+    """Passes over the training data; phases share them in published proportions."""
     steps: int | None = None
     """Training steps, instead of epochs."""
     batch_size: int = 128
     """Examples in a batch, over all devices."""
     gradient_clip: float | None = None
     """Largest L2 norm of the gradient of all weights together; a longer one is scaled down to it. By default unlimited."""
-    rate_schedule: Literal["constant", "linear", "cosine", "piecewise", "one-cycle", "cyclic"] = "constant"
+    rate_schedule: Literal["constant", "linear", "cosine", "piecewise", "one-cycle", "cyclic", "staircase"] = "constant"
     """How the learning rate goes, step by step: linear and cosine fall to 0, piecewise falls at --rate-boundaries by
     --rate-factors, one-cycle rises from 1/25 and falls to 1/250000 along cosines, cyclic rises from 0 and falls
     back, in straight lines."""
@@ -120,7 +126,7 @@ class General:
     rate_factors: str = "0.1"
     """Rate schedule piecewise: what the learning rate is multiplied by, at every boundary or at each its own: 0.1,0.5."""
     rate_cycles: int = 1
-    """Rate schedule cyclic: how often the learning rate rises and falls."""
+    """Rate schedules cyclic and staircase: how often the learning rate rises and falls."""
     ema: float = 0.0
     """Decay of an exponential moving average of the pruned weights, e.g. 0.999; 0 keeps none. Its network is saved besides:
     --checkpoint ema."""
@@ -175,10 +181,15 @@ class Settings(General):
     """Options of the pruner."""
     optimizer_options: Any = None
     """Options of the optimiser."""
+    phases: Any = ()
+    """What the phases of the method have otherwise than it and the run say; given as phase -> setting -> value."""
 
     def __init__(self, **given: Any):
         if given.pop("schema", SCHEMA) != SCHEMA:
             raise SettingError("schema", given, f"{SCHEMA}; bap_jax.runs.migrations reads those of before")
+        phases = as_told(given.pop("phases", ()))
+        if given.get("method") is not None:
+            given = merged(published(given["method"], started=given.get("init_from") is not None), given)
         for field in dataclasses.fields(General):
             object.__setattr__(self, field.name, given.pop(field.name, field.default))
         starts = {slot: given.pop(f"{slot}_options", None) for slot in SLOTS}
@@ -195,6 +206,7 @@ class Settings(General):
                 start = kind() if start is None or kind is Own else kind(**shared(start, kind))
             options = told_options(slot, self.kind(slot), start, told[slot]) if told[slot] else start
             object.__setattr__(self, f"{slot}_options", options)
+        object.__setattr__(self, "phases", departures(self, phases) if self.method is not None or phases else ())
 
     def __getattr__(self, name: str) -> Any:
         """An option by the name that it had when all kinds shared one: for factories of one's own that read settings so."""
@@ -210,7 +222,35 @@ class Settings(General):
         >>> Settings(seed=1).changed(budget="uniform", **{"budget.epsilon": 0.3}).budget_options
         Uniform(epsilon=0.3)
         """
-        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | changes)
+        if changes.get("method", self.method) == self.method:
+            return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | changes)
+        return Settings(**self._own(Settings(method=changes["method"]), changes) | changes)
+
+    def _own(self, new: Settings, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What departs from the defaults of this method, and has a meaning with a new one."""
+        default = Settings(method=self.method, init_from=self.init_from)
+        found = {}
+        for name, value in self.as_dict().items():
+            slot, dot, _ = name.partition(".")
+            if name in ("schema", "method", "phases") or value == default.value(name):
+                continue
+            kind = changes.get(slot, getattr(self if slot in found else new, slot)) if dot else None
+            if not dot or kind == getattr(self, slot):
+                found[name] = value
+        return found
+
+    def alone(self, **changes: Any) -> Settings:
+        """The same settings as those of one phase, without a method, with others of these names in place."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Settings(**own | {"method": None, "phases": ()} | changes)
+
+    def in_phases(self) -> tuple[tuple[Phase, Settings], ...]:
+        """The phases of the method with the settings of each, published or told; none of a method of a single phase.
+
+        >>> [(phase.name, own.epochs, own.pruner) for phase, own in Settings(method="hydra", epochs=22).in_phases()]
+        [('pretrain', 10, 'dense'), ('prune', 2, 'hydra'), ('finetune', 10, 'fixed')]
+        """
+        return tuple(phase_settings(self, as_told(self.phases))) if self.method is not None else ()
 
     def options(self, slot: str) -> Options:
         """The options of what fills a slot."""
@@ -239,8 +279,12 @@ class Settings(General):
 
     @property
     def attacks(self) -> bool:
-        """Whether training sees adversarial examples."""
-        return self.row("budget").attacks
+        """Whether training sees adversarial examples, in any of its phases."""
+        return any(own.row("budget").attacks for own in self._parts())
+
+    def _parts(self) -> tuple[Settings, ...]:
+        """The settings of each phase."""
+        return tuple(own for _, own in self.in_phases()) or (self,)
 
     def check(self) -> Settings:
         """Refuses what makes no sense, naming the setting, its value and what would be right.
@@ -281,6 +325,11 @@ class Settings(General):
         for slot in SLOTS:
             self._check_options(slot)
         self._check_init()
+        for phase, own in self.in_phases():
+            try:
+                own.check()
+            except SettingError as error:
+                raise SettingError(error.name.replace("--", f"--{phase.name}.", 1), error.value, error.expected) from None
         if not is_import_path(self.data):  # a data set of one's own may have other bounds; see check_radii
             from bap_jax.types import Bounds
 
@@ -304,6 +353,9 @@ class Settings(General):
         radii: dict[str, Any] = {"--validation-epsilon": parse_epsilons("--validation-epsilon", self.validation_epsilon)}
         for name, radius in (radii | self.budget_options.radii()).items():
             require_radius(radius, self.norm, bounds, image_shape, name)
+        for phase, own in self.in_phases():
+            for name, radius in own.budget_options.radii().items():
+                require_radius(radius, self.norm, bounds, image_shape, name.replace("--", f"--{phase.name}.", 1))
 
     def check_model(self) -> Settings:
         """Refuses a network that is none, or options that are none of its.
@@ -334,9 +386,10 @@ class Settings(General):
         _require(self, "ema", 0 <= self.ema < 1, "a number in [0, 1)")
         warmup = self.rate_warmup or 0.0
         _require(self, "rate_warmup", 0 <= warmup < 1, "a number in [0, 1)")
-        for name, schedule in (("rate_boundaries", "piecewise"), ("rate_factors", "piecewise"), ("rate_cycles", "cyclic")):
-            fits = self.rate_schedule == schedule or not told(name)
-            _require(self, name, fits, f"nothing with --rate-schedule {self.rate_schedule}: it is a setting of {schedule}")
+        cycles = ("cyclic", "staircase")
+        for name, schedules in (("rate_boundaries", ("piecewise",)), ("rate_factors", ("piecewise",)), ("rate_cycles", cycles)):
+            fits, those = self.rate_schedule in schedules or not told(name), " and ".join(schedules)
+            _require(self, name, fits, f"nothing with --rate-schedule {self.rate_schedule}: it is a setting of {those}")
         boundaries = parse_fractions("--rate-boundaries", self.rate_boundaries)
         rise = boundaries and list(boundaries) == sorted(set(boundaries)) and boundaries[0] > 0 and boundaries[-1] < 1
         _require(self, "rate_boundaries", bool(rise), "fractions of training in (0, 1), each above the one before")
@@ -377,18 +430,18 @@ class Settings(General):
 
         >>> told = Settings(budget="uniform", epsilon="0.3").as_dict()
         >>> told["schema"], told["budget"], told["budget.epsilon"], Settings(**told).as_dict() == told
-        (2, 'uniform', 0.3, True)
+        (3, 'uniform', 0.3, True)
         """
         found: dict[str, Any] = {"schema": SCHEMA}
         for field in dataclasses.fields(General):
             found[field.name] = getattr(self, field.name)
             if field.name in SLOTS:
                 found |= {f"{field.name}.{name}": plain(value) for name, value in self.options(field.name).values().items()}
-        return found
+        return found | {"phases": in_full(self)}
 
     def own_slots(self) -> bool:
         """Whether a slot of the train step is the user's own."""
-        return any(is_import_path(getattr(self, name)) for name in OF_STEP)
+        return any(is_import_path(getattr(own, name)) for own in self._parts() for name in OF_STEP)
 
     def shares_step(self) -> bool:
         """Whether runs of equal :meth:`traced` settings share one compiled step: not where numbers or own code are built in."""
@@ -421,7 +474,7 @@ class Settings(General):
         names += ["rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles"]
         found = {name: getattr(default, name) for name in names} | self.leaves()
         found["rate_schedule"] = "cosine" if self.scheduled() else "constant"  # of the shape, the state says the rest
-        return self.changed(**found)
+        return self.alone(**found)
 
 
 def rate_factors(settings: General) -> tuple[float, ...]:

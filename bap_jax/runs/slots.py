@@ -104,7 +104,7 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
         "pruner": {
             "magnitude": Row(_MAKE + "magnitude", options.Magnitude),
             "dense": Row(_MAKE + "dense", options.PrunerOptions, ramped=False),
-            "fixed": Row(_MAKE + "fixed", options.Layered, ramped=False, shares=False),
+            "fixed": Row(_MAKE + "fixed", options.Layered, ramped=False),
             "hydra": _pruner("hydra", options.Hydra),
             "s2ap": _pruner("s2ap", options.S2AP),
             "harp": _pruner("harp", options.HARP),

@@ -63,16 +63,25 @@ def settings_from(config: Mapping[str, Any], where: str = "") -> Settings:
     for name, value in config.items():
         if name in types:
             given[name] = of_type(name, value, types[name], where)
+        elif name == "phases":
+            given[name] = _phases(value, where)
         elif name != "schema" and place_of(name) is None:
             expected = f"no such setting in this version; another one wrote it{where}"
             raise SettingError(name, value, expected)
-    kinds = Settings(**given)
+    kinds = Settings(**{name: value for name, value in given.items() if name != "phases"})
     for slot in SLOTS:
         told = {
             name.partition(".")[2]: value for name, value in config.items() if name.partition(".")[0] == slot and name != slot
         }
         given[f"{slot}_options"] = told_options(slot, kinds.kind(slot), kinds.options(slot), told, where)
     return Settings(**given)
+
+
+def _phases(value: Any, where: str) -> Any:
+    fits = isinstance(value, Mapping) and all(isinstance(changes, Mapping) for changes in value.values())
+    if not fits:
+        raise SettingError("phases", value, f"settings of phases by their names{where}")
+    return value
 
 
 def differences(settings: Settings, other: Settings) -> list[tuple[str, Any, Any]]:

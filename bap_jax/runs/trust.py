@@ -64,8 +64,14 @@ def code_in(config: Mapping[str, Any], of: Collection[str] = CODE) -> dict[str, 
     Example:
       >>> code_in({"data": "mnist:3.0.1", "model": "mine:net", "budget": "uniform", "cutoff": "quantile:0.5"})
       {'model': 'mine:net'}
+      >>> code_in({"phases": {"finetune": {"budget": "mine:rings"}}})
+      {'finetune.budget': 'mine:rings'}
     """
     given = {name: config.get(name) for name in CODE if name in of}
+    phases = config.get("phases")
+    for phase, changes in phases.items() if isinstance(phases, Mapping) else ():
+        if isinstance(changes, Mapping):
+            given |= {f"{phase}.{name}": changes.get(name) for name in CODE if name in of}
     return {name: value for name, value in given.items() if isinstance(value, str) and _names_code(name, value)}
 
 

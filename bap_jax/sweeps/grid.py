@@ -149,7 +149,7 @@ def _change(change: str | Change, axis: str) -> Change:
     if not isinstance(change, Mapping):
         raise SettingError(axis, change, "settings of bap train and their values, such as {'budget': 'none'}")
     for name in change:
-        if name not in SETTINGS and place_of(name) is None:
+        if name not in (*SETTINGS, "phases") and place_of(name) is None:
             raise SettingError(axis, dict(change), f"settings of bap train; {name!r} is none")
     return change
 

@@ -12,7 +12,6 @@ from bap_jax.mathematics.masks import full_masks
 from bap_jax.types import Array, Length, Model, Network, Phase, PyTree
 
 START = "start"  # what a run began with, among the names of its networks
-PRETRAIN = "pretrain"  # the phase whose place is taken by a network that a run starts from
 WHICH = ("last", "best", START)
 
 

@@ -83,7 +83,7 @@ def test_a_run_repeats_another_but_for_a_flag(bap, config, tmp_path):
         (b'{"model": ["mlp"]}', ["model = ['mlp']: expected a text"]),
         (b'{"norm": "l3"}', ["norm = 'l3': expected linf, l2, l1, rms"]),
         (b'{"budget": "uniform", "epsilon": "much"}', ["budget.epsilon = 'much': expected a number"]),
-        (b'{"schema": 3}', ["schema = 3: expected at most 2: a later version of bap_jax wrote this"]),
+        (b'{"schema": 4}', ["schema = 4: expected at most 3: a later version of bap_jax wrote this"]),
         (b'{"schema": 2, "budget.epsilon": 0.1}', ["budget.epsilon = 0.1: expected nothing with --budget cutoff-scale"]),
         (b'{"sede": 1}', ["sede = 1: expected no such setting in this version"]),
     ],

@@ -56,7 +56,7 @@ def test_another_kind_takes_over_what_means_the_same():
         ({"scale": "much"}, "budget.scale = 'much': expected a number"),
         ({"budget": "uniform", "epsilon": "1/0"}, "budget.epsilon = '1/0': expected a number or a fraction such as 8/255"),
         ({"sede": 1}, "sede = 1: expected a setting of bap train"),
-        ({"schema": 1}, "expected 2"),
+        ({"schema": 1}, "expected 3"),
     ],
 )
 def test_what_there_is_not_is_refused_by_its_name(given, message):
