@@ -152,9 +152,7 @@ class Clean(BudgetOptions):
     def check(self, run: Settings) -> None:
         super().check(run)
         if run.knows("loss") and run.row("loss").attacks:
-            from bap_jax.runs.slots import SLOTS
-
-            others = " or ".join(name for name, row in SLOTS["loss"].items() if not row.attacks)
+            others = " or ".join(run.losses_of_clean_images())
             raise SettingError("--loss", run.loss, f"{others} with --budget none, which makes no adversarial examples")
 
 

@@ -286,6 +286,10 @@ class Settings(General):
         """The settings of each phase."""
         return tuple(own for _, own in self.in_phases()) or (self,)
 
+    def losses_of_clean_images(self) -> list[str]:
+        """The losses that need no adversarial examples."""
+        return [name for name, row in SLOTS["loss"].items() if not row.attacks]
+
     def check(self) -> Settings:
         """Refuses what makes no sense, naming the setting, its value and what would be right.
 
