@@ -29,8 +29,9 @@ HEAD = (
 def phases_of(name: str) -> str:
     """A method's phases with their published lengths.
 
-    >>> phases_of("hydra")
-    'pretrain 100, prune 20, finetune 100'
+    Example:
+      >>> phases_of("hydra")
+      'pretrain 100, prune 20, finetune 100'
     """
     return ", ".join(f"{phase.name} {own.epochs}" for phase, own in Settings(method=name).in_phases())
 

@@ -134,9 +134,10 @@ def of_phases(arguments: Sequence[str], settings: Settings) -> tuple[dict[str, d
     Raises:
       SettingError: a flag without a value, or one that no setting of a phase has.
 
-    >>> told, others = of_phases(["train", "--prune.epochs=3", "--finetune.nesterov", "--seed", "1"], Settings(method="hydra"))
-    >>> told, others
-    ({'prune': {'epochs': 3}, 'finetune': {'optimizer.nesterov': True}}, ['train', '--seed', '1'])
+    Example:
+      >>> told, others = of_phases(["train", "--prune.epochs=3", "--finetune.nesterov", "--seed", "1"], Settings(method="hydra"))
+      >>> told, others
+      ({'prune': {'epochs': 3}, 'finetune': {'optimizer.nesterov': True}}, ['train', '--seed', '1'])
     """
     names = [phase.name for phase, _ in settings.in_phases()]
     texts: dict[str, dict[str, tuple[str, str | None]]] = {}

@@ -3,8 +3,9 @@
 ``bap train --method NAME`` trains by one; every slot of it can be replaced. The table names modules as text, so that the names,
 and the help of the command line, need no jax. A new method is one file and one row.
 
->>> method_of("hydra").reference.split(",")[0]
-'Sehwag et al. 2020'
+Example:
+  >>> method_of("hydra").reference.split(",")[0]
+  'Sehwag et al. 2020'
 """
 
 from __future__ import annotations

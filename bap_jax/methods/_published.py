@@ -33,8 +33,9 @@ def sgd(rate: float, decay: float, **schedule: object) -> tuple[str, dict[str, o
 def by_default(slot: tuple[str, dict[str, object]]) -> dict[str, object]:
     """An optimiser of :func:`sgd` as settings of a run.
 
-    >>> by_default(sgd(0.1, 1e-4, rate_schedule="cosine"))["rate_schedule"]
-    'cosine'
+    Example:
+      >>> by_default(sgd(0.1, 1e-4, rate_schedule="cosine"))["rate_schedule"]
+      'cosine'
     """
     name, options = slot
     own = ("learning_rate", "momentum", "weight_decay")

@@ -39,8 +39,9 @@ OF_A_PHASE = (
 def dotted(slot: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a slot by their dotted names; a setting of a phase keeps its name.
 
-    >>> dotted("optimizer", {"learning_rate": 0.1, "rate_schedule": "cosine"})
-    {'optimizer.learning_rate': 0.1, 'rate_schedule': 'cosine'}
+    Example:
+      >>> dotted("optimizer", {"learning_rate": 0.1, "rate_schedule": "cosine"})
+      {'optimizer.learning_rate': 0.1, 'rate_schedule': 'cosine'}
     """
     return {name if name in OF_A_PHASE or "." in name else f"{slot}.{name}": value for name, value in options.items()}
 
@@ -48,8 +49,9 @@ def dotted(slot: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def merged(published: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Published settings with those that were given in place; another kind in a slot leaves nothing of its options.
 
-    >>> merged({"budget": "uniform", "budget.epsilon": 0.1, "norm": "l2"}, {"budget": "cat"})
-    {'norm': 'l2', 'budget': 'cat'}
+    Example:
+      >>> merged({"budget": "uniform", "budget.epsilon": 0.1, "norm": "l2"}, {"budget": "cat"})
+      {'norm': 'l2', 'budget': 'cat'}
     """
     kept = {}
     for name, value in published.items():
@@ -70,8 +72,9 @@ def published(method: str, *, started: bool) -> dict[str, Any]:
     Raises:
       SettingError: there is no such method.
 
-    >>> [published("hydra", started=started)["epochs"] for started in (False, True)]
-    [220, 120]
+    Example:
+      >>> [published("hydra", started=started)["epochs"] for started in (False, True)]
+      [220, 120]
     """
     found, phases = dict(method_of(method).settings), phases_left(method, started=started)
     return found | {"epochs": sum(_epochs(phase) for phase in phases)} if phases else found
@@ -94,8 +97,9 @@ def shared_out(name: str, total: int, parts: Sequence[int]) -> list[int]:
     Raises:
       SettingError: there is not enough for that.
 
-    >>> shared_out("--epochs", 220, [100, 20, 100]), shared_out("--epochs", 5, [100, 20, 100])
-    ([100, 20, 100], [2, 1, 2])
+    Example:
+      >>> shared_out("--epochs", 220, [100, 20, 100]), shared_out("--epochs", 5, [100, 20, 100])
+      ([100, 20, 100], [2, 1, 2])
     """
     if total < len(parts):
         raise SettingError(name, total, f"at least {len(parts)}: one for each phase")

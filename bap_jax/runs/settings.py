@@ -219,8 +219,9 @@ class Settings(General):
     def changed(self, **changes: Any) -> Settings:
         """The settings with others of these names in place, given as to :class:`Settings`.
 
-        >>> Settings(seed=1).changed(budget="uniform", **{"budget.epsilon": 0.3}).budget_options
-        Uniform(epsilon=0.3)
+        Example:
+          >>> Settings(seed=1).changed(budget="uniform", **{"budget.epsilon": 0.3}).budget_options
+          Uniform(epsilon=0.3)
         """
         if changes.get("method", self.method) == self.method:
             return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | changes)
@@ -247,8 +248,9 @@ class Settings(General):
     def in_phases(self) -> tuple[tuple[Phase, Settings], ...]:
         """The phases of the method with the settings of each, published or told; none of a method of a single phase.
 
-        >>> [(phase.name, own.epochs, own.pruner) for phase, own in Settings(method="hydra", epochs=22).in_phases()]
-        [('pretrain', 10, 'dense'), ('prune', 2, 'hydra'), ('finetune', 10, 'fixed')]
+        Example:
+          >>> [(phase.name, own.epochs, own.pruner) for phase, own in Settings(method="hydra", epochs=22).in_phases()]
+          [('pretrain', 10, 'dense'), ('prune', 2, 'hydra'), ('finetune', 10, 'fixed')]
         """
         return tuple(phase_settings(self, as_told(self.phases))) if self.method is not None else ()
 
@@ -271,8 +273,9 @@ class Settings(General):
     def value(self, name: str) -> Any:
         """A setting by its name, options by their dotted one; None where the kind in that slot has no such option.
 
-        >>> Settings().value("budget.scale"), Settings().value("budget.epsilon"), Settings().value("seed")
-        (1.2, None, 0)
+        Example:
+          >>> Settings().value("budget.scale"), Settings().value("budget.epsilon"), Settings().value("seed")
+          (1.2, None, 0)
         """
         slot, dot, option = name.partition(".")
         return self.options(slot).values().get(option) if dot else getattr(self, name)
@@ -296,10 +299,11 @@ class Settings(General):
         Raises:
           SettingError: for the first such setting.
 
-        >>> Settings(final_sparsity=1.5).check()
-        Traceback (most recent call last):
-            ...
-        bap_jax.errors.SettingError: --final-sparsity = 1.5: expected a number in [0, 1]
+        Example:
+          >>> Settings(final_sparsity=1.5).check()
+          Traceback (most recent call last):
+              ...
+          bap_jax.errors.SettingError: --final-sparsity = 1.5: expected a number in [0, 1]
         """
         for name in ("initial_sparsity", "final_sparsity", "ramp_begin", "ramp_end"):
             _require(self, name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
@@ -346,11 +350,12 @@ class Settings(General):
         Raises:
           SettingError: with the fraction that was probably meant.
 
-        >>> from bap_jax.types import Bounds
-        >>> Settings(epsilon_max=8.0).check_radii(Bounds())
-        Traceback (most recent call last):
-            ...
-        bap_jax.errors.SettingError: --budget.epsilon-max = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
+        Example:
+          >>> from bap_jax.types import Bounds
+          >>> Settings(epsilon_max=8.0).check_radii(Bounds())
+          Traceback (most recent call last):
+              ...
+          bap_jax.errors.SettingError: --budget.epsilon-max = 8: expected at most 1, the linf size of the box [0, 1]; 8/255?
         """
         from bap_jax.inputs import require_radius
 
@@ -432,9 +437,10 @@ class Settings(General):
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them, options by their dotted names; from them the same settings are made again.
 
-        >>> told = Settings(budget="uniform", epsilon="0.3").as_dict()
-        >>> told["schema"], told["budget"], told["budget.epsilon"], Settings(**told).as_dict() == told
-        (3, 'uniform', 0.3, True)
+        Example:
+          >>> told = Settings(budget="uniform", epsilon="0.3").as_dict()
+          >>> told["schema"], told["budget"], told["budget.epsilon"], Settings(**told).as_dict() == told
+          (3, 'uniform', 0.3, True)
         """
         found: dict[str, Any] = {"schema": SCHEMA}
         for field in dataclasses.fields(General):
@@ -487,8 +493,9 @@ def rate_factors(settings: General) -> tuple[float, ...]:
     Raises:
       SettingError: factors outside [0, 1], or neither one nor as many as there are boundaries.
 
-    >>> rate_factors(Settings()), rate_factors(Settings(rate_factors="0.1,0.5"))
-    ((0.1, 0.1), (0.1, 0.5))
+    Example:
+      >>> rate_factors(Settings()), rate_factors(Settings(rate_factors="0.1,0.5"))
+      ((0.1, 0.1), (0.1, 0.5))
     """
     count = len(parse_fractions("--rate-boundaries", settings.rate_boundaries))
     factors = tuple(parse_number("--rate-factors", part) for part in settings.rate_factors.split(","))
