@@ -6,14 +6,22 @@ from typing import Any
 
 Arm = dict[str, Any]
 
-NT_PRUNE: Arm = {"budget": "none"}
-AP_PGD: Arm = {"budget": "uniform"}
-AP_FGSM: Arm = {"budget": "uniform", "attack": "fgsm"}
+NT_PRUNE: Arm = {"method": "nt"}
+AP_PGD: Arm = {"method": "ap"}
+AP_FGSM: Arm = {"method": "ap", "attack": "fgsm"}
 # Ours: margins by PGD, cutoff at the batch mean, scale 1.2, a fresh attack; on the path that the published numbers took.
-BAP_AT_FIRST: Arm = {"path": "ray", "halving": "linear", "wrong": "zero"}
+BAP_AT_FIRST: Arm = {"method": "bap", "path": "ray", "halving": "linear", "wrong": "zero"}
 BAP: Arm = BAP_AT_FIRST  # until choice.py has its runs: then what it chooses, and everything here is run again
 
-_SEEN: Arm = {"path": "ball", "halving": "log", "wrong": "cutoff", "cutoff_over": "all", "cutoff": "mean", "scale": 1.2}
+_SEEN: Arm = {
+    "method": "bap",
+    "path": "ball",
+    "halving": "log",
+    "wrong": "cutoff",
+    "cutoff_over": "all",
+    "cutoff": "mean",
+    "scale": 1.2,
+}
 # One of these becomes BAP, by the rule of choice.py, on validation data of digits, MNIST and CIFAR-10 together. In the order in
 # which they are preferred where the rule cannot tell, and each said in full: what the default is meanwhile does not matter.
 CANDIDATES: tuple[Arm, ...] = (

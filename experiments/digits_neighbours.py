@@ -22,14 +22,14 @@ from experiments.digits_aer import SWEEP as DIGITS
 PUBLISHED: Arm = {"label_smoothing": 0.0, "attack_steps": 10}
 ARMS: tuple[Arm, ...] = (
     {**AP_PGD, "epsilon": "0.3"},
-    {**AP_PGD, **PUBLISHED, "epsilon": "0.3", "loss": "madry"},
-    {**AP_PGD, **PUBLISHED, "epsilon": "0.3", "loss": "trades"},
-    {**AP_PGD, **PUBLISHED, "epsilon": "0.3", "loss": "mart"},
-    {**AP_PGD, **PUBLISHED, "epsilon": "0.3", "loss": "mart", "beta": 1.0},
-    {**PUBLISHED, "budget": "mma", "epsilon_min": 0.1, "epsilon_max": 0.45, "num_bisections": 10},
-    {**PUBLISHED, "budget": "iaat", "epsilon": "0.3", "epsilon_step": 0.07},
-    {**PUBLISHED, "budget": "cat", "epsilon_step": 0.05, "epsilon_max": 0.3, "label_factor": 1.0},
-    {**PUBLISHED, "budget": "fat", "epsilon": "0.3"},
+    {**PUBLISHED, "method": "madry", "epsilon": "0.3"},
+    {**PUBLISHED, "method": "trades", "epsilon": "0.3"},
+    {**PUBLISHED, "method": "mart", "epsilon": "0.3"},
+    {**PUBLISHED, "method": "mart", "epsilon": "0.3", "beta": 1.0},
+    {**PUBLISHED, "method": "mma", "epsilon_min": 0.1, "epsilon_max": 0.45, "num_bisections": 10},
+    {**PUBLISHED, "method": "iaat", "epsilon": "0.3", "epsilon_step": 0.07},
+    {**PUBLISHED, "method": "cat", "epsilon_step": 0.05, "epsilon_max": 0.3, "label_factor": 1.0},
+    {**PUBLISHED, "method": "fat", "epsilon": "0.3"},
     BAP,
 )
 

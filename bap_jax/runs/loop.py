@@ -41,8 +41,13 @@ MAY_DIFFER = ("data_dir",)  # settings that a resumed run may have otherwise
 
 
 def _may_differ(settings: Settings) -> tuple[str, ...]:
-    """Of what a run was started from, its configuration knows the digest, and whoever resumes it need not."""
-    return MAY_DIFFER if settings.init_digest is not None else (*MAY_DIFFER, "init_digest")
+    """What a resumed run may say otherwise.
+
+    Of what a run was started from, its configuration knows the digest, and whoever resumes it need not. The name of a method of
+    one phase says nothing that its settings do not.
+    """
+    names = MAY_DIFFER if settings.in_phases() else (*MAY_DIFFER, "method")
+    return names if settings.init_digest is not None else (*names, "init_digest")
 
 
 def train(
