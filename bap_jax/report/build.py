@@ -20,6 +20,7 @@ from bap_jax.report.style import Style, arm_styles
 from bap_jax.report.table import Cell, Table
 from bap_jax.report.tables import (
     cell_tables,
+    cost_table,
     overview_table,
     pairs_table,
     scores_table,
@@ -62,8 +63,8 @@ def build_report(given: ReportInput) -> Report:
     ]
     sections += _distance_sections(distances, styles)
     sections += [Section("Cascades, attack by attack", lead=tuple(stage_tables(given.stages)))] if given.stages else []
-    size = sizes_table(rows)
-    sections += [Section("Efficiency", tables=(size,))] if size else []
+    efficiency = tuple(table for table in (sizes_table(rows), cost_table(rows)) if table)
+    sections += [Section("Efficiency", tables=efficiency)] if efficiency else []
     sections += _training_sections(given.histories, given.layers, styles) + _sample_sections(given.samples)
     sections += [_checks_section(named)] if named else []
     sections += [Section("Notes and warnings", tuple(str(note) for note in given.notes))] if given.notes else []

@@ -31,6 +31,14 @@ SIZE_COLUMNS = {
     "flops_dense": "FLOPs, dense",
     "flops_sparse": "FLOPs, sparse",
 }
+COST_COLUMNS = {
+    "passes": "passes per image",
+    "passes_search": "of the search",
+    "passes_attack": "of the attack",
+    "passes_training": "of the training",
+    "train_seconds": "seconds",
+    "train_images_per_second": "images per second",
+}
 
 
 def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
@@ -152,7 +160,17 @@ def sizes_of(rows: Sequence[Row], grid: Grid) -> dict[tuple[str, float], float] 
 
 def sizes_table(rows: Sequence[Row]) -> Table | None:
     """Efficiency in real numbers, from whichever columns of :data:`SIZE_COLUMNS` the rows have; None if they have none."""
-    names = [name for name in SIZE_COLUMNS if any(row.get(name) is not None for row in rows)]
+    return _numbers_table("Size", rows, SIZE_COLUMNS, "Means over processes and seeds.")
+
+
+def cost_table(rows: Sequence[Row]) -> Table | None:
+    """What training cost, from whichever columns of :data:`COST_COLUMNS` the rows have; None if they have none."""
+    note = "Passes per image and step, a backward pass counting as two forward ones. Means over processes and seeds."
+    return _numbers_table("Cost of training", rows, COST_COLUMNS, note)
+
+
+def _numbers_table(title: str, rows: Sequence[Row], titles: Mapping[str, str], note: str) -> Table | None:
+    names = [name for name in titles if any(row.get(name) is not None for row in rows)]
     if not names:
         return None
     groups: dict[tuple[str, str, str, float], list[Row]] = {}
@@ -162,8 +180,8 @@ def sizes_table(rows: Sequence[Row]) -> Table | None:
     for (data, model, arm, sparsity), group in groups.items():
         labels = (Cell(data), Cell(model), Cell(arm), Cell(format_sparsity(sparsity), sparsity))
         lines.append((*labels, *(_size_cell([row[name] for row in group if row.get(name) is not None]) for name in names)))
-    columns = ("data", "model", "arm", "sparsity", *(SIZE_COLUMNS[name] for name in names))
-    return Table("Size", columns, tuple(lines), "Means over processes and seeds.", num_labels=4)
+    columns = ("data", "model", "arm", "sparsity", *(titles[name] for name in names))
+    return Table(title, columns, tuple(lines), note, num_labels=4)
 
 
 def _size_cell(values: Sequence[float]) -> Cell:

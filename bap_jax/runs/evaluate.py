@@ -26,13 +26,14 @@ from bap_jax.evaluation import Surrogate as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.plugins import is_import_path
+from bap_jax.runs.cost import cost_of
 from bap_jax.runs.datasets import split_of
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.margins import margin_checks, margins_of
 from bap_jax.runs.naming import columns_of, network_name, process_of
 from bap_jax.runs.overfitting import overfitting_checks
 from bap_jax.runs.plan import AttackPlan
-from bap_jax.runs.records import FOLDER, arm_at, distance_summary, plan_name
+from bap_jax.runs.records import FOLDER, arm_at, distance_summary, metrics_until, plan_name
 from bap_jax.runs.restore import NETWORK, settings_of, stored_network
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.sizes import sizes_of
@@ -113,7 +114,8 @@ def evaluate_run(
     )
     margins = _margin_checks(result, plan, settings, net, dataset, batch_size, threats) if plan.controls else []
     checks = [*result.checks, *_sparsity_check(settings, net.network, about), counted, *margins]
-    checks += overfitting_checks(settings, run, step)
+    lines = metrics_until(run, step)
+    checks += overfitting_checks(settings, lines)
     record = {
         "run": str(run),
         "step": step,
@@ -121,6 +123,7 @@ def evaluate_run(
         "phase": about.get("phase_name"),
         "plan": dataclasses.asdict(plan),
         "rows": _rows(result, settings, net.network, sizes, plan, threats),
+        "cost": cost_of(settings, lines),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
         "checks": [check._asdict() for check in checks],

@@ -509,6 +509,7 @@ class PrunerOptions(Options):
     """Of a pruner; sparsity and ramp are settings of the run."""
 
     SLOT: ClassVar[str] = "pruner"
+    GRADIENTS: ClassVar[int] = 1  # of the weights in a step; 2 where the pruner ascends first
 
 
 @dataclasses.dataclass(frozen=True)

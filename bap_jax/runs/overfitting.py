@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bap_jax.checkpoint import read_metrics
-from bap_jax.errors import RunWarning, SettingError
 from bap_jax.evaluation import Check, check_overfitting
 from bap_jax.runs.options import AttackOptions
 from bap_jax.runs.settings import Settings
@@ -59,20 +55,14 @@ def series_of(lines: Sequence[Line]) -> dict[str, tuple[list[float], list[float]
     return found
 
 
-def overfitting_checks(settings: Settings, run: Path, step: int) -> list[Check]:
+def overfitting_checks(settings: Settings, lines: Sequence[Line]) -> list[Check]:
     """Of a run that trained on single steps, for every phase with two validations or more.
 
     Args:
       settings: of the run.
-      run: its folder.
-      step: of the checkpoint; what came later is not looked at.
+      lines: of its metrics.jsonl, up to the checkpoint in question.
     """
     if not takes_one_step(settings):
-        return []
-    try:
-        lines = [line for line in read_metrics(run) if line["step"] <= step]
-    except SettingError as error:
-        warnings.warn(f"{error}; nothing is said of overfitting", RunWarning, stacklevel=2)
         return []
     series = {phase: pair for phase, pair in series_of(lines).items() if len(pair[0]) > 1}
     checks = {phase: check_overfitting(*pair) for phase, pair in series.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bap_jax.checkpoint import read_metrics
 from bap_jax.errors import RunWarning, SettingError
 from bap_jax.runs.migrations import config_of
 from bap_jax.runs.naming import arm_of, columns_of
@@ -61,6 +62,15 @@ def distance_summary(distances: np.ndarray) -> dict[str, float | int | None]:
     values = {name: found[name] if np.isfinite(found.get(name, np.inf)) else None for name in shares}
     counts = {"attacked": attacked.size, "not_found": int(np.isinf(attacked).sum()), "wrong": int((distances == 0).sum())}
     return {**values, **counts}
+
+
+def metrics_until(run: Path, step: int) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl up to a step; none, with a warning, where they are damaged, and of an imported run."""
+    try:
+        return [line for line in read_metrics(run) if line["step"] <= step]
+    except SettingError as error:
+        warnings.warn(f"{error}; nothing is said of how it was trained", RunWarning, stacklevel=2)
+        return []
 
 
 def which_of(record: dict[str, Any]) -> str:

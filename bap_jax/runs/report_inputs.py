@@ -31,14 +31,15 @@ def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The rows of all records as a report takes them: arms named as shortly as they can be told apart.
 
     Of a network's clean accuracies, which every evaluation brings, the one on most examples is kept. An attack that was measured
-    on fewer gets the clean accuracy on those as its own point at ε = 0, so that no curve mixes two sets of images.
+    on fewer gets the clean accuracy on those as its own point at ε = 0, so that no curve mixes two sets of images. What training
+    cost is in every row.
     """
     rows: list[dict[str, Any]] = []
     clean: dict[tuple[Any, ...], dict[str, Any]] = {}
     own: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in records:
         attacks = dict.fromkeys((row["attack"], row["norm"]) for row in record["rows"] if row["attack"] != "clean")
-        for row in record["rows"]:
+        for row in (row | record.get("cost", {}) for row in record["rows"]):
             if row["attack"] != "clean":
                 rows.append(row)
                 continue

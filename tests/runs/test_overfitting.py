@@ -6,6 +6,7 @@ import pytest
 
 from bap_jax.errors import RunWarning
 from bap_jax.runs.overfitting import overfitting_checks, series_of, takes_one_step
+from bap_jax.runs.records import metrics_until
 from bap_jax.runs.settings import Settings
 
 FAST = Settings(budget="uniform", epsilon="0.1", attack="rs-fgsm")
@@ -27,7 +28,7 @@ def lines_of(*pairs, phase="train", first=0):
 
 def checks(folder, lines, settings=FAST, step=10_000):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return overfitting_checks(settings, folder, step)
+    return overfitting_checks(settings, metrics_until(folder, step))
 
 
 HEALTHY, COLLAPSED = [(0.5, 0.4), (0.6, 0.45), (0.65, 0.44)], [(0.5, 0.4), (0.6, 0.45), (0.95, 0.03)]
@@ -76,5 +77,5 @@ def test_nothing_is_said_of_several_steps_of_clean_training_and_of_lines_that_ca
         assert checks(tmp_path, lines_of(*COLLAPSED), settings) == []
     assert checks(tmp_path, lines_of(*COLLAPSED), Settings(attack_steps=1))[0].status == "failed"
     (tmp_path / "metrics.jsonl").write_text('{"step": 1\n{"step": 2}\n')
-    with pytest.warns(RunWarning, match="nothing is said of overfitting"):
-        assert overfitting_checks(FAST, tmp_path, 5) == []
+    with pytest.warns(RunWarning, match="nothing is said of how it was trained"):
+        assert metrics_until(tmp_path, 5) == []
