@@ -280,6 +280,24 @@ def measured_sparsity(masks: PyTree) -> Array:
     return (prunable - count_kept(masks)) / jnp.float32(max(prunable, 1))
 
 
+def mask_distance(masks: PyTree, others: PyTree) -> Array:
+    """The share of prunable entries that one of two mask trees keeps and the other does not; a scalar.
+
+    Both keep k of n: at most 2·min(k, n − k) / n, where they share nothing.
+
+    Args:
+      masks, others: of one structure.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> one = {"w": jnp.array([[True, True, False, False]]), "b": jnp.bool_(True)}
+      >>> float(mask_distance(one, one | {"w": jnp.array([[True, False, True, False]])}))
+      0.5
+    """
+    changed = jax.tree.map(lambda one, other: jnp.sum(one ^ other), masks, others)
+    return sum(jax.tree.leaves(changed), jnp.int32(0)) / jnp.float32(max(count_prunable(masks), 1))
+
+
 def compression_ratio(masks: PyTree) -> Array:
     """Prunable / kept, float32 scalar, at least 1; infinite where nothing is kept.
 
