@@ -62,7 +62,7 @@ def read(arguments: Sequence[str]) -> Any:
     reading = first_look(arguments, stored)
     if helping:
         return _read(train_with(reading, only_named=True), reading.arguments)
-    if reading.config is not None and not all(map(reading.settings.knows, SLOTS)):
+    if reading.config is not None and reading.settings.names_code():
         from bap_jax.runs.trust import CODE, Trust, check_trust, names_in
 
         trust = Trust("--trust" in arguments, names_in(arguments))

@@ -28,7 +28,7 @@ from bap_jax.runs.options import Own, types_of
 from bap_jax.runs.parsing import Written, format_value, of_type
 from bap_jax.runs.phased import OF_A_PHASE, as_told, merged
 from bap_jax.runs.settings import General, Settings
-from bap_jax.runs.slots import MOVED, SLOTS, check_name, holders, parameters_of, place_of, takes_settings
+from bap_jax.runs.slots import MOVED, OF_STEP, SLOTS, check_name, holders, parameters_of, place_of, takes_settings
 
 HELP = ("-h", "--help")
 
@@ -157,13 +157,13 @@ def of_phases(arguments: Sequence[str], settings: Settings) -> tuple[dict[str, d
         texts.setdefault(phase, {})[f"{place[0]}.{place[1]}" if place else plain] = (flag, text)
     told = {phase: dict(changes) for phase, changes in as_told(settings.phases).items()}
     for phase, given in texts.items():
-        kinds = {name: _typed(flag, text, str) for name, (flag, text) in given.items() if name in SLOTS}
+        kinds = {name: _typed(flag, text, str) for name, (flag, text) in given.items() if name in OF_STEP}
         for slot, kind in kinds.items():
             check_name(slot, kind)
         told[phase] = merged(told.get(phase, {}), kinds)
         own = dict(zip(names, (one for _, one in settings.changed(phases=told).in_phases()), strict=True))[phase]
         for name, (flag, text) in given.items():
-            if name not in SLOTS:
+            if name not in OF_STEP:
                 told[phase][name] = _typed(flag, text, _type_in_phase(flag, text, name, own))
     return told, others
 
@@ -173,7 +173,7 @@ def _type_in_phase(flag: str, text: str | None, name: str, own: Settings) -> Any
     if name in OF_A_PHASE:
         return typing.get_type_hints(General)[name]
     slot, _, option = name.partition(".")
-    if slot in SLOTS:
+    if slot in OF_STEP:
         options = own.options(slot)
         types_there = types_of(type(options))
         if isinstance(options, Own):  # a configuration may have named it: nothing is imported here

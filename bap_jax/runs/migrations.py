@@ -59,20 +59,21 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
       'log'
       >>> [migrated({"budget": budget, "search": "pgd"}).get("budget.path") for budget in ("cutoff-scale", "uniform")]
       ['ray', None]
-      >>> migrated({"schema": 2, "seed": 1})
-      {'schema': 3, 'seed': 1, 'method': None, 'phases': {}}
-      >>> migrated({"schema": 2, "model": "mlp"})["model.hidden"]
-      [256, 128]
+      >>> found = migrated({"schema": 2, "model": "mlp"})
+      >>> found["schema"], found["method"], found["phases"], found["model.hidden"]
+      (3, None, {}, [256, 128])
     """
     schema = config.get("schema", 1)
     if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise SettingError("schema", schema, f"at most {SCHEMA}: a later version of bap_jax wrote this")
     found = _from_1(config) if schema == 1 else dict(config)
+    if schema < SCHEMA:
+        found |= {"schema": SCHEMA, "method": None, "phases": {}}
     model = found.get("model")
     if isinstance(model, str):  # of a training run; before a network could be told options, it had those by default
         then = Settings(model=model).as_dict()
         found = {name: value for name, value in then.items() if name.startswith("model.")} | found
-    return found | {"schema": SCHEMA, "method": None, "phases": {}} if schema < SCHEMA else found
+    return found
 
 
 def _from_1(config: Mapping[str, Any]) -> dict[str, Any]:

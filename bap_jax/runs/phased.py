@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bap_jax.errors import SettingError
 from bap_jax.methods import method_of
+from bap_jax.runs.parsing import plain
 from bap_jax.runs.slots import OF_STEP, place_of
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def as_told(given: Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]) 
         found[phase] = {}
         for name, value in dict(changes).items():
             place = place_of(name)
-            if name not in (*OF_A_PHASE, *OF_STEP) and (place is None or place[0] not in OF_STEP):
+            if (place is None or place[0] not in OF_STEP) and name not in (*OF_A_PHASE, *OF_STEP):
                 raise SettingError(f"{phase}.{name}", value, "a slot, an option of one, or one of " + ", ".join(OF_A_PHASE))
             found[phase]["{}.{}".format(*place) if place else name] = value
     return found
@@ -169,9 +170,9 @@ def departures(run: Settings, told: Mapping[str, Mapping[str, Any]]) -> Told:
     kinds = {phase: {name: value for name, value in changes.items() if name in OF_STEP} for phase, changes in told.items()}
     found = []
     every = (phase_settings(run, some) for some in ({}, kinds, told))
-    for (phase, plain), (_, filled), (_, settings) in zip(*every, strict=True):
+    for (phase, bare), (_, filled), (_, settings) in zip(*every, strict=True):
         own = {name: settings.value(name) for name in told.get(phase.name, {})}
-        otherwise = {name: (plain if name in OF_STEP else filled).value(name) for name in own}
+        otherwise = {name: (bare if name in OF_STEP else filled).value(name) for name in own}
         differing = {name: value for name, value in own.items() if value != otherwise[name]}
         if differing:
             found.append((phase.name, tuple(sorted(differing.items()))))
@@ -191,6 +192,6 @@ def in_full(run: Settings) -> dict[str, dict[str, Any]]:
         for slot in OF_STEP:
             if getattr(settings, slot) != getattr(run, slot) or settings.options(slot) != run.options(slot):
                 own[slot] = getattr(settings, slot)
-                own |= {f"{slot}.{name}": value for name, value in settings.options(slot).values().items()}
+                own |= {f"{slot}.{name}": plain(value) for name, value in settings.options(slot).values().items()}
         found[phase.name] = own
     return found

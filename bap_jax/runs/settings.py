@@ -233,7 +233,7 @@ class Settings(General):
         found = {}
         for name, value in self.as_dict().items():
             slot, dot, _ = name.partition(".")
-            if name in ("schema", "method", "phases") or value == default.value(name):
+            if name in ("schema", "method", "phases") or value == plain(default.value(name)):
                 continue
             kind = changes.get(slot, getattr(self if slot in found else new, slot)) if dot else None
             if not dot or kind == getattr(self, slot):
@@ -452,6 +452,10 @@ class Settings(General):
     def own_slots(self) -> bool:
         """Whether a slot of the train step is the user's own."""
         return any(is_import_path(getattr(own, name)) for own in self._parts() for name in OF_STEP)
+
+    def names_code(self) -> bool:
+        """Whether any slot, also of a single phase, is the user's own."""
+        return not self.knows("model") or self.own_slots()
 
     def shares_step(self) -> bool:
         """Whether runs of equal :meth:`traced` settings share one compiled step: not where numbers or own code are built in."""
