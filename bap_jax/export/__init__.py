@@ -5,6 +5,7 @@ from bap_jax.export.files import Stored, read_stored, read_tensors, write_tensor
 from bap_jax.export.model_card import Difference, differences, model_card
 from bap_jax.export.network import Exported, Imported, export_network, import_network
 from bap_jax.export.normalisation import FoundNormalisation, normalisation_in
+from bap_jax.export.packed_file import read_packed, write_packed
 from bap_jax.export.scores import mask_of_scores
 from bap_jax.export.torch_names import ARCHITECTURES, LAYOUTS, Entry, entries, layout_of
 
@@ -27,8 +28,10 @@ __all__ = [
     "mask_of_scores",
     "model_card",
     "normalisation_in",
+    "read_packed",
     "read_stored",
     "read_tensors",
     "restore",
+    "write_packed",
     "write_tensors",
 ]
