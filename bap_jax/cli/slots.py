@@ -31,6 +31,7 @@ from bap_jax.runs.settings import General, Settings
 from bap_jax.runs.slots import MOVED, OF_STEP, SLOTS, check_name, holders, parameters_of, place_of, takes_settings
 
 HELP = ("-h", "--help")
+PHASES = ("pretrain", "prune", "finetune", "train")  # the names that phases of methods have
 
 
 class Reading(NamedTuple):
@@ -147,6 +148,11 @@ def of_phases(arguments: Sequence[str], settings: Settings) -> tuple[dict[str, d
         flag, equals, value = word.partition("=")
         phase, dot, name = flag.removeprefix("--").partition(".")
         if not (flag.startswith("--") and dot and phase in names):
+            if flag.startswith("--") and dot and phase in PHASES:
+                method = settings.method or "without one"
+                raise SettingError(
+                    flag, value or None, f"a phase of the method ({method}): {', '.join(names) or 'it has one, the run'}"
+                )
             others.append(word)
             continue
         text: str | None = value if equals else None

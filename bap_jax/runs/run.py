@@ -238,3 +238,20 @@ def check_model(run: Run, recipe: Recipe, state: TrainState, name: str) -> None:
         raise SettingError("--model", name, f"logits of shape [B, {classes}], not {logits.shape}")
     if logits.min() >= 0 and np.allclose(logits.sum(-1), 1.0, atol=1e-3):
         raise SettingError("--model", name, "a model that returns logits; these outputs look like probabilities")
+    for number, phase in enumerate(run.phases):
+        if isinstance(phase.slots, OfSettings):
+            _check_pruner(phase, run.recipe(number).pruner, params)
+
+
+def _check_pruner(phase: Phase, pruner: Pruner, params: PyTree) -> None:
+    """Refuses a pruner that cannot begin with the network: a later phase would find out after those before it."""
+    assert isinstance(phase.slots, OfSettings)
+    settings = phase.slots.settings
+    try:
+        jax.eval_shape(pruner.init, jax.random.key(0), params)
+    except SettingError as error:
+        if error.name != "params":  # of what only the phase before it brings
+            return
+        narrow = settings.pruner_options.values().get("prunable") == "convolutions"
+        more = f"; --{phase.name}.pruner.prunable kernels prunes dense layers, too" if narrow else ""
+        raise SettingError(f"--{phase.name}.pruner", settings.pruner, error.expected + more) from None

@@ -117,3 +117,11 @@ def test_hydra_and_pwoa_from_end_to_end(tmp_path, monkeypatch):
     assert phases_of(tmp_path / "pwoa") == ["prune", "finetune"] and not made
     assert found.sparsity == pytest.approx(0.5, abs=0.02)
     assert not small("pwoa", **start).attacks
+
+
+def test_a_pruner_without_anything_to_prune_is_refused_before_the_first_phase(tmp_path):
+    pwoa = Settings(method="pwoa", steps=30, **{"budget.epsilon": 0.1})
+    with pytest.raises(SettingError) as error:
+        train(pwoa, tmp_path / "run")
+    assert "--prune.pruner = 'admm'" in str(error.value) and "--prune.pruner.prunable kernels" in str(error.value)
+    assert not (tmp_path / "run").exists()

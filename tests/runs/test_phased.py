@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from bap_jax.cli.slots import first_look
+from bap_jax.cli.slots import PHASES, first_look
 from bap_jax.errors import SettingError
+from bap_jax.methods import METHODS, method_of
 from bap_jax.pruners import admm_learning_rate
 from bap_jax.runs.naming import arm_of, columns_of, process_of
 from bap_jax.runs.optimizer import rate_shape, shape_at
@@ -104,6 +105,20 @@ def test_the_command_line_says_what_single_phases_have():
         with pytest.raises(SettingError) as error:
             first_look(["train", "--method", "hydra", *wrong], None)
         assert message in str(error.value)
+
+
+def test_a_phase_that_the_method_has_not_is_refused_by_name():
+    for words, phases in (
+        (["--method", "flying_bird"], "it has one, the run"),
+        (["--method", "pwoa", "--init-from", "x"], "prune, finetune"),
+    ):
+        with pytest.raises(SettingError) as error:
+            first_look(["train", *words, "--pretrain.epochs=3"], None)
+        assert f"--pretrain.epochs = '3': expected a phase of the method ({words[1]}): {phases}" in str(error.value)
+
+
+def test_the_names_of_phases_are_those_of_the_methods():
+    assert {phase.name for name in METHODS for phase in method_of(name).phases} <= set(PHASES)
 
 
 def test_arms_and_columns_of_methods():
