@@ -16,6 +16,7 @@ import bap_jax as bap
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.mathematics.masks import count_kept, kernels, measured_sparsity
 from bap_jax.mathematics.sparsity import kept_count
+from bap_jax.structure import groups_of
 from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch, Pruner, Recipe
 
@@ -35,6 +36,13 @@ def of_layers(sparsity):
     return {"in": int(kept_count(D * H, sparsity)), "out": int(kept_count(H * K, sparsity))}
 
 
+def network(key, images):
+    keys = jax.random.split(key)
+    return {"in": jax.random.normal(keys[0], (D, H)), "out": jax.random.normal(keys[1], (H, K)), "bias": jnp.zeros(K)}
+
+
+MODEL = models.from_function(network, lambda p, x: jax.nn.relu(x @ p["in"]) @ p["out"] + p["bias"][None])
+GROUPS = groups_of(MODEL, network(jax.random.key(0), None), {}, (D,))
 IN_ALL = {"in all": int(kept_count(D * H + H * K, 0.6))}
 PRUNERS = {
     "dense": Case(pruners.dense(), of_layers(0.0)),
@@ -52,16 +60,9 @@ PRUNERS = {
     "flying_bird": Case(pruners.flying_bird(0.6, num_steps=6, frequency=2, later_frequency=2), IN_ALL),
     "flying_bird_plus": Case(pruners.flying_bird_plus(0.6, num_steps=6, frequency=2, later_frequency=2), IN_ALL),
     "twin_rep": Case(pruners.twin_rep(0.6, begin_step=3), IN_ALL),
+    "structured": Case(pruners.structured(RAMP, GROUPS, structure="block", block=(1, 1)), of_layers(0.6)),
     "robust_bird": Case(pruners.robust_bird(0.6, frequency=2, prunable=kernels), IN_ALL),
 }
-
-
-def network(key, images):
-    keys = jax.random.split(key)
-    return {"in": jax.random.normal(keys[0], (D, H)), "out": jax.random.normal(keys[1], (H, K)), "bias": jnp.zeros(K)}
-
-
-MODEL = models.from_function(network, lambda p, x: jax.nn.relu(x @ p["in"]) @ p["out"] + p["bias"][None])
 IMAGES = jax.random.uniform(jax.random.key(1), (STEPS, B, D))
 
 

@@ -91,7 +91,10 @@ REFUSED = {
     "fat_in_l1": ({"budget": "fat", "norm": "l1", "epsilon": "2"}, "--norm = 'l1': expected linf, l2 or rms with --budget fat"),
     "fat_by_fgsm": ({"budget": "fat", "attack": "fgsm"}, "--attack = 'fgsm': expected pgd with --budget fat"),
     "trades_by_fgsm": ({"loss": "trades", "attack": "fgsm"}, "--attack = 'fgsm': expected pgd with the objective kl"),
-    "trades_of_nothing": ({"loss": "trades", "budget": "none"}, "--loss = 'trades': expected mix or clean with --budget none"),
+    "trades_of_nothing": (
+        {"loss": "trades", "budget": "none"},
+        "--loss = 'trades': expected mix or clean or distill",
+    ),
     "epsilon_min_zero": ({"budget": "mma", "epsilon_min": 0.0}, "--budget.epsilon-min = 0.0"),
     "epsilon_step_zero": ({"budget": "iaat", "epsilon_step": 0.0}, "--budget.epsilon-step = 0.0"),
     "rate_zero": ({"budget": "iaat", "epsilon_rate": 0.0}, "--budget.epsilon-rate = 0.0"),
