@@ -91,11 +91,12 @@ def cost_of(settings: Settings, lines: Sequence[Mapping[str, Any]]) -> dict[str,
       checkpoints included, and ``train_images_per_second``, of the median line; None without lines. Of runs that trained
       together both are of the whole group's steps.
 
-    >>> lines = [{"step": 10, "time_per_step": 0.5}, {"step": 20, "time_per_step": 0.25}, {"step": 20, "validation_mean": 0.5}]
-    >>> cost_of(Settings(batch_size=100), [*lines, {"step": 30, "time_per_step": 0.25}])["train_seconds"]
-    10.0
-    >>> cost_of(Settings(batch_size=100), lines[1:])["train_images_per_second"]
-    400.0
+    Example:
+      >>> lines = [{"step": 10, "time_per_step": 0.5}, {"step": 20, "time_per_step": 0.25}, {"step": 20, "validation_mean": 0.5}]
+      >>> cost_of(Settings(batch_size=100), [*lines, {"step": 30, "time_per_step": 0.25}])["train_seconds"]
+      10.0
+      >>> cost_of(Settings(batch_size=100), lines[1:])["train_images_per_second"]
+      400.0
     """
     passes = step_passes(settings) if lines else None
     cost: dict[str, float | None] = {
