@@ -257,7 +257,9 @@ class Loss(NamedTuple):
     ``init(params, model_state, info) -> state`` with the :class:`RunInfo` of the phase (a frozen teacher lives there: one of
     ``info.networks``; its forward pass is ``info.apply``, which the loss' factory closes over; or ``()``);
     ``value(forward, batch, adversarial, state, *, step, mean, gather) -> (scalar, metrics)``;
-    ``axes(state)``: see :class:`Pruner`.
+    ``axes(state)``: see :class:`Pruner`;
+    ``per_example_mean``: whether the scalar is a mean over examples, each term of one example alone: then the losses of the parts
+    of a batch, each with its share of the weight, average to that of the whole. Kernels over the batch (HSIC) are no such mean.
     ``forward(*images) -> (Outputs, ...)`` is one training-mode pass over the concatenation.
     ``mean(values [B], weight [B]) -> scalar`` is this device's share of the mean over the whole batch: shares averaged over
     devices give the mean. The returned scalar and metrics are shares in the same sense.
@@ -266,6 +268,7 @@ class Loss(NamedTuple):
     init: Callable[[Params, ModelState, RunInfo], PyTree]
     value: Callable[..., tuple[Array, dict[str, Array]]]
     axes: Callable[[PyTree], PyTree] | None = None
+    per_example_mean: bool = True
 
 
 class Recipe(NamedTuple):

@@ -101,7 +101,7 @@ def distill_hsic(
     def init(params: Params, model_state: ModelState, info: RunInfo) -> DistillHSICState:
         return DistillHSICState(teacher_of(info, teacher), *map(jnp.float32, (alpha, lambda_x, lambda_y)))
 
-    return Loss(init, value)
+    return Loss(init, value, per_example_mean=False)
 
 
 def bottleneck(

@@ -119,3 +119,12 @@ def test_what_its_state_holds_may_differ_between_copies(name):
     for number in range(2):
         alone = value(loss, state=jax.tree.map(lambda leaf, number=number: leaf[number], both))[0]
         assert float(many[number]) == pytest.approx(float(alone), rel=1e-5)
+
+
+@each
+def test_it_says_whether_it_is_a_mean_over_examples(name):
+    """Of such a loss, and of no other, the parts of a batch average to the whole by their share of the weight."""
+    first, second = jnp.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]), jnp.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+    of_parts = sum(float(weight.sum()) * float(value(LOSSES[name], weight=weight)[0]) for weight in (first, second)) / B
+    of_whole = float(value(LOSSES[name], weight=first + second)[0])
+    assert LOSSES[name].per_example_mean == (of_parts == pytest.approx(of_whole, rel=1e-5))
