@@ -78,8 +78,8 @@ HELD_BY = {
     "models/test_resnet": "models/_blocks models/preact_resnet models/wide_resnet",
     "losses/test_losses": "losses/_common losses/mart losses/mix losses/trades",
     "methods/test_methods": "methods/_published methods/ap methods/bap methods/cat methods/fat methods/flying_bird "
-    "methods/harp methods/hydra methods/iaat methods/li20 methods/madry methods/mart methods/mma "
-    "methods/nt methods/pwoa methods/radmm methods/robust_bird methods/rst methods/s2ap "
+    "methods/harp methods/hydra methods/iaat methods/li20 methods/mad methods/madry methods/mart methods/mma "
+    "methods/nt methods/pwoa methods/radmm methods/robust_bird methods/rst methods/s2ap methods/sensitive_filters "
     "methods/trades methods/twin_rep",
     "pruners/test_score_search": "pruners/_scores pruners/edge_popup pruners/hydra",
     "report/test_distances": "report/cascades report/figures/distances",

@@ -46,6 +46,8 @@ METHODS: Mapping[str, str] = MappingProxyType(  # name -> module:object
         "rst": "bap_jax.methods.rst:METHOD",
         "robust_bird": "bap_jax.methods.robust_bird:METHOD",
         "li20": "bap_jax.methods.li20:METHOD",
+        "mad": "bap_jax.methods.mad:METHOD",
+        "sensitive_filters": "bap_jax.methods.sensitive_filters:METHOD",
     }
 )
 

@@ -246,6 +246,11 @@ def fixed(settings: Settings, info: RunInfo, own: options.Layered) -> Pruner:
     return pruners.fixed(prunable=PRUNABLE[own.prunable])
 
 
+def scored(settings: Settings, info: RunInfo, own: options.Layered) -> Pruner:
+    """The masks that were found before the first step (:mod:`bap_jax.runs.scoring`)."""
+    return pruners.fixed(prunable=PRUNABLE[own.prunable])
+
+
 def hydra(settings: Settings, info: RunInfo, own: options.Hydra) -> Pruner:
     """Scores."""
     return pruners.hydra(settings.final_sparsity, scope=own.scope, prunable=PRUNABLE[own.prunable])

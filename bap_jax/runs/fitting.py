@@ -17,7 +17,7 @@ from bap_jax.errors import SettingError
 from bap_jax.models import as_model
 from bap_jax.parallel import check_batch_size, data_mesh
 from bap_jax.runs.deployed import Deployed
-from bap_jax.runs.loop import first, going_on, to_the_end
+from bap_jax.runs.loop import first, going_on, scored, to_the_end
 from bap_jax.runs.memory import MemoryCheckpoints, MemoryFolder
 from bap_jax.runs.networks import kept_part
 from bap_jax.runs.restore import OBJECTS, fitted
@@ -151,7 +151,8 @@ def _kept(
         if resume:
             raise SettingError("resume", resume, "False without out: a run in memory leaves nothing to go on with")
         kept = MemoryCheckpoints()
-        session, state = Session(run, recipe, MemoryFolder(), kept, writer, Place(), None), run.place(state)
+        session = Session(run, recipe, MemoryFolder(), kept, writer, Place(), None)
+        state = run.place(scored(run, recipe, state, start))
         if start is not None:
             session.save_start(state, start)
         yield session, state, lambda: False

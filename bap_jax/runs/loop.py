@@ -34,6 +34,7 @@ from bap_jax.runs.signals import stop_signals
 from bap_jax.runs.start import check_source, start_of
 from bap_jax.runs.trust import code_in, remember
 from bap_jax.training import TrainState
+from bap_jax.training import network as network_in
 from bap_jax.training.phases import START, restrict
 from bap_jax.types import Network, Recipe
 
@@ -145,10 +146,24 @@ def first(run: Run, networks: Mapping[str, Network], given: Network | None) -> t
     info = run.info(0, networks)
     recipe = run.recipe(0, info)
     masks = None
-    if run.masked:
+    if run.masked or run.phases[0].score is not None:
         params = jax.eval_shape(run.model.init, run.key(), run.example)[0] if given is None else None
         masks = given.masks if given is not None else jax.tree.map(lambda _: jnp.bool_(True), params)
     return recipe, run.first_state(0, recipe, info, given, masks)
+
+
+def scored(run: Run, recipe: Recipe, state: TrainState, given: Network | None) -> TrainState:
+    """The state before the first step of a new run: where its first phase has a score, with the masks that this finds.
+
+    Args:
+      run: with its phases.
+      recipe, state: of the first phase, as of :func:`first`.
+      given: the network that the run was told to start from, None if it was told of none.
+    """
+    if run.phases[0].score is None:
+        return state
+    info, begun = run.info(0, {} if given is None else {START: given}), network_in(state, recipe)
+    return run.first_state(0, recipe, info, begun, run.scores(0, info, begun))
 
 
 def going_on(
@@ -166,7 +181,8 @@ def going_on(
     if latest is None:
         check_readable(folder.checkpoints)
         folder.truncate_after(-1)
-        session, state = Session(run, recipe, folder, checkpoints, writer, Place(), None), run.place(state)
+        session = Session(run, recipe, folder, checkpoints, writer, Place(), None)
+        state = run.place(scored(run, recipe, state, given))
         if given is not None:
             session.save_start(state, given)
         return session, state

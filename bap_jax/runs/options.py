@@ -655,6 +655,35 @@ class RobustBird(Layered):
     FRACTIONS: ClassVar[tuple[str, ...]] = ("tolerance",)
 
 
+@dataclasses.dataclass(frozen=True)
+class MAD(Layered):
+    """Before the first step: what the loss under attack loses least by, to second order."""
+
+    batches: int | None = None
+    """How many batches of adversarial examples the saliency is averaged over; by default an epoch, as published."""
+    mask_steps: int = 20
+    """Steps of Adam that fit a mask to a batch."""
+    mask_rate: float = 0.1
+    """Their learning rate."""
+    curvature: Literal["empirical", "fisher"] = "empirical"
+    """The Fisher matrix with the labels, as published, or with what the network predicts."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("batches", "mask_steps")
+    POSITIVE: ClassVar[tuple[str, ...]] = ("mask_rate",)
+
+
+@dataclasses.dataclass(frozen=True)
+class SensitiveFilters(Layered):
+    """Before the first step: of each layer the filters that harm it no more than the others; sparsity is of all filters."""
+
+    batches: int = 8
+    """How many batches of adversarial examples the layers are tried on."""
+    levels: int = 10
+    """At how many shares of its filters each layer is tried."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("batches", "levels")
+
+
 # Optimisers.
 
 

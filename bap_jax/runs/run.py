@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from bap_jax.errors import SettingError
 from bap_jax.parallel import check_batch_size, data_mesh, jit_step, replicate
 from bap_jax.runs.info import run_info
 from bap_jax.runs.recipe import augmented, compiled_step, model_of, recipe_of
+from bap_jax.runs.scoring import scoring_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.training_options import TrainingOptions, options_of
 from bap_jax.training import TrainState, init_state, make_train_step, with_average
@@ -132,7 +133,12 @@ class Run(NamedTuple):
         """The masks that a phase's score finds before its first step."""
         score = self.phases[number].score
         assert score is not None
-        return score(info, network, self.batches(number), jax.random.fold_in(self.key(number), SCORE_STREAM))
+        batches = self.batches(number)
+        try:
+            return score(info, network, batches, jax.random.fold_in(self.key(number), SCORE_STREAM))
+        finally:
+            if isinstance(batches, Generator):  # a thread of its own
+                batches.close()
 
     def compiled(self, number: int, recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
         """The jitted step of a phase: one and the same for the same objects, and for settings that differ only in what the state
@@ -185,8 +191,10 @@ def _named(phase: Phase, named: Mapping[str, tuple[str, Mapping[str, Any]]], inf
 
 def phases_of(settings: Settings) -> tuple[Phase, ...]:
     """The phases that settings describe: those of their method, or one."""
-    found = [phase._replace(slots=OfSettings(own), length=_length(own)) for phase, own in settings.in_phases()]
-    return tuple(found) or (Phase("train", OfSettings(settings), _length(settings)),)
+    parts = settings.in_phases() or ((Phase("train", {}), settings),)
+    return tuple(
+        phase._replace(slots=OfSettings(own), length=_length(own), score=scoring_of(own) or phase.score) for phase, own in parts
+    )
 
 
 def _length(settings: Settings) -> Length:

@@ -48,7 +48,8 @@ class General:
     """A published method, whose settings are those by default; its phases have settings of their own, `--PHASE.SETTING`:
     --prune.epochs 20, --finetune.budget none. One of `nt`, `ap`, `bap`, `bap-authors`, `mma`, `iaat`, `cat`, `fat`, `madry`,
     `trades`, `mart`, `pwoa`, `pwoa-cifar10`, `pwoa-cifar100`, `hydra`, `s2ap`, `radmm`, `harp`, `flying_bird`,
-    `flying_bird_plus`, `twin_rep`, `rst`, `robust_bird`, `li20`. By default none is named, and what stands here is bap."""
+    `flying_bird_plus`, `twin_rep`, `rst`, `robust_bird`, `li20`, `mad`, `sensitive_filters`. By default none is named, and what
+    stands here is bap."""
     data: str = "digits"
     """`digits` (embedded), the name of a prepared TFDS image data set such as `mnist`, or `package.module:factory`."""
     data_dir: str | None = None
@@ -88,7 +89,8 @@ class General:
     pruner: str = "magnitude"
     """`magnitude`, `dense` (no pruning), `fixed` (the masks that it begins with), `hydra`, `s2ap`, `harp`, `edge_popup` (trained
     scores), `admm`, `robust_admm`, `flying_bird`, `flying_bird_plus` (masks that drop and grow), `twin_rep` (two factors),
-    `robust_bird` (masks drawn early), or `package.module:factory`."""
+    `robust_bird` (masks drawn early), `mad` and `sensitive_filters` (masks found before the first step), or
+    `package.module:factory`."""
     optimizer: str = "adam"
     """`adam`, `adamw`, `sgd`, or `package.module:factory`."""
     norm: Literal["linf", "l2", "l1", "rms"] = "linf"

@@ -33,6 +33,7 @@ class Row(NamedTuple):
     auto: Mapping[str, str] = _NONE  # what the choice ``auto`` of another setting means with it
     method: str = ""  # the published method that it makes of a run, if it makes one
     ramped: bool = True  # of a pruner: whether it follows the ramp
+    score: str = ""  # of a pruner: module:function that finds its masks before the first step, see Phase.score
     attacks: bool = True  # of a budget: whether it makes adversarial examples; of a loss: whether it needs them
     shares: bool = True  # whether all that a compiled step needs of its numbers is in the state, so that runs share steps
 
@@ -45,6 +46,11 @@ _RATE = {"learning_rate": 1e-3}
 def _pruner(function: str, kind: type[Options]) -> Row:
     """A pruner with times of its own, built for one sparsity and one length."""
     return Row(_MAKE + function, kind, ramped=False, shares=False)
+
+
+def _scored(function: str, kind: type[Options]) -> Row:
+    """A pruner that finds its masks once, before the first step, and then keeps them."""
+    return Row(_MAKE + "scored", kind, ramped=False, score="bap_jax.runs.scoring:" + function)
 
 
 SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
@@ -115,6 +121,8 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
             "flying_bird_plus": _pruner("flying_bird_plus", options.FlyingBirdPlus),
             "twin_rep": _pruner("twin_rep", options.TwinRep),
             "robust_bird": _pruner("robust_bird", options.RobustBird),
+            "mad": _scored("mad", options.MAD),
+            "sensitive_filters": _scored("sensitive_filters", options.SensitiveFilters),
         },
         "optimizer": {
             "adam": Row("bap_jax.runs.optimizer:adam", options.Rated, leaves=_RATE),

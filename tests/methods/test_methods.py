@@ -28,7 +28,7 @@ SMALL = {
     "log_every": 1,
 }
 SINGLE = ("flying_bird", "flying_bird_plus", "twin_rep", "rst")
-SEVERAL = ("s2ap", "radmm", "harp", "robust_bird", "li20")
+SEVERAL = ("s2ap", "radmm", "harp", "robust_bird", "li20", "mad")
 SPLITS = load_data(Settings(**SMALL))
 
 
