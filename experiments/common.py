@@ -55,6 +55,26 @@ def main(name: str, sweep: Sweep, description: str | None, least_clean: float = 
     """
     given = tyro.cli(Arguments, description=description)
     set_up_process(given.devices)
+    return run(name, sweep, given, least_clean)
+
+
+def main_in_parts(name: str, parts: Sequence[Sweep], description: str | None, least_clean: float = 0.5) -> None:
+    """:func:`main` of several sweeps one after the other, each of which holds the cells of those before it, so that one that is
+    stopped early has the most useful cells. What is wrong with one does not keep the next from running.
+    """
+    given, wrong = tyro.cli(Arguments, description=description), None
+    set_up_process(given.devices)
+    for part in parts:
+        try:
+            run(name, part, given, least_clean)
+        except SystemExit as error:
+            wrong = error
+    if wrong is not None:
+        raise wrong
+
+
+def run(name: str, sweep: Sweep, given: Arguments, least_clean: float) -> list[dict[str, Any]]:
+    """Runs an experiment as a command line tells it to, see :func:`main`."""
     chosen = with_seeds(sweep, given.seeds) if given.seed is None else dataclasses.replace(sweep, seeds=(given.seed,))
     swept = run_and_report(
         unpublished(chosen, published.cells_in(name)) if given.unpublished else chosen,

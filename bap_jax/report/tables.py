@@ -38,6 +38,10 @@ COST_COLUMNS = {
     "passes_training": "of the training",
     "train_seconds": "seconds",
     "train_images_per_second": "images per second",
+    "mask_distance": "mask distance, per epoch",
+    "late_mask_distance": "mask distance, last tenth",
+    "peak_bytes_process": "peak bytes, process",
+    "peak_bytes_device": "peak bytes, device",
 }
 
 
@@ -189,6 +193,8 @@ def _size_cell(values: Sequence[float]) -> Cell:
     if not values:
         return Cell(MISSING)
     mean = float(np.mean(values))
+    if 0 < mean < 1:
+        return Cell(f"{mean:.3g}", mean)
     return Cell(f"{mean:,.2f}".rstrip("0").rstrip(".") if mean < 1000 else f"{mean:,.0f}", mean)
 
 

@@ -13,7 +13,9 @@ from bap_jax.runs.settings import Settings
 BACKWARD = 2  # a backward pass in units of a forward one
 ONE, BOTH = 1, 2  # images of an example that a loss looks at: the clean one, the adversarial one
 LOOKS_AT = {"clean": ONE, "madry": ONE, "mix": BOTH, "mma": BOTH, "trades": BOTH, "mart": BOTH}
+TAUGHT = ("distill", "distill_hsic")  # losses of the clean image alone, which a teacher looks at, too
 NOTHING = Passes(0, 0)
+OVER_TRAINING = ("mask_distance", "late_mask_distance", "peak_bytes_process", "peak_bytes_device")  # of the metrics
 
 
 class StepPasses(NamedTuple):
@@ -47,12 +49,48 @@ def step_passes(settings: Settings) -> StepPasses | None:
     >>> step_passes(Settings()).weighted, step_passes(Settings(attack="n-fgsm")).weighted
     (36, 18)
     """
-    images, pruner, made = LOOKS_AT.get(settings.loss_name), settings.pruner_options, _examples(settings)
+    loss, pruner, made = settings.loss_name, settings.pruner_options, _examples(settings)
+    images = ONE if loss in TAUGHT else LOOKS_AT.get(loss)
     if images is None or made is None or not isinstance(pruner, options.PrunerOptions):
         return None
     if settings.loss_name == "mix" and settings.value("loss.adversarial_weight") == 1:
         images = ONE
-    return StepPasses(*made, Passes(images * pruner.GRADIENTS, images * pruner.GRADIENTS))
+    training = Passes(images * pruner.GRADIENTS, images * pruner.GRADIENTS)
+    return StepPasses(*made, training._replace(forward=training.forward + (loss in TAUGHT)))
+
+
+def mean_passes(settings: Settings, lines: Sequence[Mapping[str, Any]] = ()) -> dict[str, float] | None:
+    """Passes per image of a step of a run, in units of a forward pass: the mean over its steps, where phases differ in them.
+
+    Args:
+      settings: of the run.
+      lines: of its metrics.jsonl, which tell how long each phase was; without them as long as the settings say.
+
+    Returns:
+      ``search``, ``attack`` and ``training``; None where a phase's are not counted. What masks cost that are found before the
+      first step (:mod:`bap_jax.runs.scoring`) is not among them.
+
+    Example:
+      >>> half = Settings(method="hydra", steps=22, epsilon=0.1, phases={"prune": {"budget": "none", "loss": "clean"}})
+      >>> {name: round(passes, 2) for name, passes in mean_passes(half).items()}
+      {'search': 0.0, 'attack': 27.27, 'training': 3.0}
+    """
+    parts = [(phase.name, own) for phase, own in settings.in_phases()] or [("", settings)]
+    ends: dict[str, int] = {}
+    for line in lines:
+        ends[line.get("phase", "")] = max(ends.get(line.get("phase", ""), 0), int(line["step"]))
+    total, sums = 0.0, dict.fromkeys(StepPasses._fields, 0.0)
+    begin = 0
+    for name, own in parts:
+        made = step_passes(own)
+        if made is None:
+            return None
+        length = float(own.steps or own.epochs) if not lines or len(parts) == 1 else ends.get(name, begin) - begin
+        begin = max(begin, ends.get(name, begin))
+        total += length
+        for field in sums:
+            sums[field] += length * weighted(getattr(made, field))
+    return {field: value / total for field, value in sums.items()} if total else None
 
 
 def _examples(settings: Settings) -> tuple[Passes, Passes] | None:
@@ -87,9 +125,11 @@ def cost_of(settings: Settings, lines: Sequence[Mapping[str, Any]]) -> dict[str,
 
     Returns:
       ``passes_search``, ``passes_attack`` and ``passes_training`` per image of a step, in units of a forward pass, and
-      ``passes``, their sum; None where they are not counted. ``train_seconds`` up to the last line, compiling, validation and
+      ``passes``, their sum, means over steps; None where they are not counted. ``train_seconds`` up to the last line, compiling,
+      validation and
       checkpoints included, and ``train_images_per_second``, of the median line; None without lines. Of runs that trained
-      together both are of the whole group's steps.
+      together both are of the whole group's steps. ``mask_distance``, the mean over epochs, ``late_mask_distance``, over the last
+      tenth, and ``peak_bytes_process`` and ``peak_bytes_device``; None of runs that trained together.
 
     Example:
       >>> lines = [{"step": 10, "time_per_step": 0.5}, {"step": 20, "time_per_step": 0.25}, {"step": 20, "validation_mean": 0.5}]
@@ -98,16 +138,18 @@ def cost_of(settings: Settings, lines: Sequence[Mapping[str, Any]]) -> dict[str,
       >>> cost_of(Settings(batch_size=100), lines[1:])["train_images_per_second"]
       400.0
     """
-    passes = step_passes(settings) if lines else None
-    cost: dict[str, float | None] = {
-        f"passes_{name}": None if passes is None else weighted(getattr(passes, name)) for name in StepPasses._fields
-    }
+    passes = mean_passes(settings, lines) if lines else None
+    cost: dict[str, float | None] = {f"passes_{name}": None if passes is None else passes[name] for name in StepPasses._fields}
+    measured = {name: [line[name] for line in lines if line.get(name) is not None] for name in OVER_TRAINING}
+    moved = measured["mask_distance"]
     timed = [line for line in lines if line.get("time_per_step")]
     before = [0, *(int(line["step"]) for line in timed)]
     seconds = [(line["step"] - then) * line["time_per_step"] for line, then in zip(timed, before, strict=False)]
     pace = statistics.median(line["time_per_step"] for line in timed) if timed else None
     return cost | {
-        "passes": None if passes is None else passes.weighted,
+        "passes": None if passes is None else sum(passes.values()),
         "train_seconds": sum(seconds) if timed else None,
         "train_images_per_second": None if pace is None else settings.batch_size / pace,
+        "mask_distance": statistics.fmean(moved) if moved else None,
+        **{name: measured[name][-1] if measured[name] else None for name in OVER_TRAINING[1:]},
     }

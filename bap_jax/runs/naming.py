@@ -36,8 +36,10 @@ def arm_of(settings: Settings) -> str:
       'blind, init from dense, init masks none'
       >>> arm_of(Settings(method="bap")), arm_of(Settings(method="hydra", epsilon=0.1, phases={"prune": {"epochs": 3}}))
       ('blind', 'hydra, epsilon 0.1, prune epochs 3')
+      >>> arm_of(Settings(method="twin_rep", epsilon=0.1))
+      'twin_rep, epsilon 0.1'
     """
-    if settings.in_phases():
+    if _by_method(settings):
         return ", ".join([*_of_phases(settings), *_start(settings)])
     row = settings.row("budget")
     first, said = settings.options("budget").called(row.label or settings.budget)
@@ -53,6 +55,12 @@ def arm_of(settings: Settings) -> str:
     changed += [name for name in told if "." not in name and getattr(settings, name) != getattr(default, name)]
     parts = [told_in_words(settings, name) for name in dict.fromkeys(told) if name in changed and name not in left_out]
     return ", ".join([first, *parts, *_start(settings)])
+
+
+def _by_method(settings: Settings) -> bool:
+    """Whether an arm is called after its method: one of several phases, or whose pruner follows no ramp."""
+    named = settings.method is not None and settings.pruner in UNRAMPED and settings.pruner != "dense"
+    return named or bool(settings.in_phases())
 
 
 def network_name(settings: Settings) -> str:
@@ -174,8 +182,8 @@ def process_of(settings: Settings) -> str:
       'mine.pruners:gradual 10-60%'
     """
     if settings.pruner in UNRAMPED:
-        method = settings.in_phases()  # its arm tells the options
-        told = [] if method else [f"{name} {value}" for name, value in settings.options("pruner").changed().items()]
+        own = {} if _by_method(settings) else settings.options("pruner").changed()  # or its arm tells them
+        told = [f"{name} {value}" for name, value in own.items()]
         return " ".join([settings.pruner, *told])
     ramp = f"{100 * settings.ramp_begin:g}-{100 * settings.ramp_end:g}%"
     extra: list[str] = [] if settings.schedule == "gradual" else [settings.schedule]

@@ -547,6 +547,7 @@ class S2AP(Hydra):
     """How far scores are shifted, as a part of their norm in each layer."""
 
     POSITIVE: ClassVar[tuple[str, ...]] = ("gamma",)
+    GRADIENTS: ClassVar[int] = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -16,12 +17,18 @@ from bap_jax.checkpoint import SaveInterval
 from bap_jax.errors import NonFiniteError, StorageError
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import shard_batch
+from bap_jax.runs.mask_course import MaskCourse
 from bap_jax.runs.memory import Kept
 from bap_jax.runs.run import Run
 from bap_jax.runs.signals import Interrupted
 from bap_jax.runs.validation import Validation, validate
 from bap_jax.training import TrainState
 from bap_jax.types import Network, Recipe
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 Progress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps in all, latest metrics)
 
@@ -70,6 +77,7 @@ class Session:
         self.last_validation: Validation | None = None
         self.began = time.monotonic()
         self.clock = (self.start, self.began)
+        self.course: MaskCourse | None = None  # of a run that trains by itself
 
     @property
     def total(self) -> int:
@@ -89,6 +97,8 @@ class Session:
         """
         run, interval = self.run, self.interval()
         step_fn = self.compiled()
+        self.course = MaskCourse(self.first, run.steps_per_epoch, self.total)
+        self.course.begin(self.start, state.prune.masks, self.checkpoints.metadata(self.start) if self.start > self.first else {})
         batches = run.batches(self.number, self.start - self.first, self.end - self.first)
         try:
             for done, batch in enumerate(batches, self.start + 1):
@@ -96,6 +106,7 @@ class Session:
                 self.pending.append((done, metrics["loss"]))
                 if self.is_over(done, state):
                     self.end = done
+                self.follow(done, state)
                 if self.logs(done):
                     line = self.log(done, jax.device_get(metrics), measured_sparsity(state.prune.masks))
                     if progress:
@@ -110,6 +121,15 @@ class Session:
             if isinstance(batches, Generator):  # a thread of its own
                 batches.close()
         return state
+
+    def follow(self, step: int, state: TrainState) -> None:
+        """Notes how far masks moved and, where the phase ends, the memory that was needed up to then."""
+        assert self.course is not None
+        found = self.course.after(step, state.prune.masks)
+        if step == self.end:
+            found |= (self.course.last(state.prune.masks) if self.last else {}) | peak_bytes()
+        if found:
+            self.keep_line(step, **found)
 
     def compiled(self) -> Callable:
         """The step of this phase."""
@@ -245,7 +265,7 @@ class Session:
             network=Network(params, masks, state.model_state),
             average=Network(state.average.params, masks, state.model_state) if state.average else None,
             metric=validation.mean if validation is not None and measured else None,
-            metadata=self.about(ended=ended),
+            metadata=self.about(ended=ended) | (self.course.about(step) if self.course is not None and not ended else {}),
             stays=ended and not self.last,
         )
 
@@ -270,6 +290,24 @@ def place_of(about: Mapping[str, Any]) -> Place:
     """
     ended = bool(about.get("phase_ended", about.get("finished")))
     return Place(int(about.get("phase", 0)), int(about.get("phase_begin", 0)), int(about["step"]), ended)
+
+
+def peak_bytes() -> dict[str, float]:
+    """The most memory so far, in bytes: ``peak_bytes_process``, resident, and ``peak_bytes_device``, of the first device, where
+    the system and the device say so.
+
+    Example:
+      >>> peak_bytes().get("peak_bytes_process", math.inf) > 1e6
+      True
+    """
+    found = {}
+    if resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024
+        found["peak_bytes_process"] = float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        found["peak_bytes_device"] = float(stats["peak_bytes_in_use"])
+    return found
 
 
 @jax.jit

@@ -48,6 +48,7 @@ class SweepCell(NamedTuple):
     settings: Settings
     folder: Path
     plans: tuple[AttackPlan, ...]
+    start: tuple[Path, Settings] | None = None  # the network of the sweep's own that it begins with
 
 
 class Swept(NamedTuple):
@@ -67,10 +68,16 @@ def cells_of(sweep: Sweep, out: Path, data_dir: str | None = None) -> list[Sweep
     for settings in sweep.cells():
         name = cell_name(settings)
         plans = sweep.plans_of(settings)
+        begun, start = sweep.start_of(settings), None
         settings = dataclasses.replace(settings, data_dir=data_dir or settings.data_dir)
-        cells.append(SweepCell(name, settings, Path(out) / CELLS / name, plans))
+        if begun is not None:
+            start = Path(out) / begun[0], dataclasses.replace(begun[1], data_dir=settings.data_dir)
+            settings = dataclasses.replace(settings, init_from=str(start[0]))
+        cells.append(SweepCell(name, settings, Path(out) / CELLS / name, plans, start))
     for cell in cells:
-        if not _never_began(cell.folder):
+        if cell.start is not None and not cell.start[0].exists():
+            cell.settings.check()
+        elif not _never_began(cell.folder):
             check_out(cell.settings, cell.folder, resume=True)
     return cells
 
@@ -203,7 +210,7 @@ class _Job:
 
     def train(self, cells: Sequence[SweepCell], keys: dict[str, Hashable | None]) -> None:
         """Trains the cells of one key, in groups: first those that were begun earlier, with the lanes they had."""
-        waiting = [cell for cell in cells if cell.name not in self.finished]
+        waiting = [cell for cell in cells if cell.name not in self.finished and self.begun(cell)]
         if waiting and keys[waiting[0].name] is None:
             return self.train_one_by_one(waiting)
         for group in [group for group in self.groups if self.usable(group)]:
@@ -213,6 +220,22 @@ class _Job:
         if waiting:
             for group in self.new_groups(waiting):
                 self.train_group(group, [self.by_name[name] for name in group["cells"]])
+
+    def begun(self, cell: SweepCell) -> bool:
+        """Trains the network that a cell begins with, if it is the sweep's own and not there yet. False if it fails."""
+        if cell.start is None or finished_step(cell.start[0]) is not None:
+            return True
+        folder, settings = cell.start
+        self.tell(f"{folder.relative_to(self.out)}, for {cell.name}")
+        try:
+            splits = self.data.of(settings)
+            train(settings, folder, splits=splits, resume=True, devices=self.devices, save_seconds=SAVE_SECONDS)
+        except Interrupted as stopped:
+            raise Interrupted(f"{str(stopped).partition(';')[0]} of {folder}; the same command goes on from there") from None
+        except Exception as error:
+            self.fail(cell, error, f"training {folder.relative_to(self.out)}")
+            return False
+        return True
 
     def usable(self, group: dict[str, Any]) -> bool:
         """Whether what an earlier process decided about a group holds for this one."""

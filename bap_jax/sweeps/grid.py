@@ -19,6 +19,8 @@ from bap_jax.types import Bounds
 RADIUS = "budget.epsilon"
 Change = Mapping[str, Any]  # settings of `bap train` and their values
 SETTINGS = tuple(field.name for field in dataclasses.fields(General))
+STARTS = "starts"  # init_from of an arm that begins with a network of the sweep's own: starts/NAME
+OF_A_START = ("data", "data_dir", "limit", "train_split", "test_split", "image_size", "model", "model_options", "seed")
 
 
 class Process(NamedTuple):
@@ -48,6 +50,8 @@ class Sweep:
       processes: pruning processes.
       seeds: seeds.
       plans: how every cell is evaluated; or for each data set how its cells are.
+      starts: networks that arms begin with, each trained once for a data set, a model and a seed: name -> the settings in which
+        it departs from ``base``. An arm with ``init_from="starts/NAME"`` begins with it.
       title, notes: of the report.
 
     Example:
@@ -68,6 +72,7 @@ class Sweep:
     processes: Sequence[Process] = ()
     seeds: Sequence[int] = ()
     plans: Sequence[AttackPlan] | Mapping[str, Sequence[AttackPlan]] = (AttackPlan(),)
+    starts: Mapping[str, Change] = dataclasses.field(default_factory=dict)
     title: str = "Accuracy, efficiency, robustness"
     notes: Sequence[str] = ()
 
@@ -89,7 +94,30 @@ class Sweep:
             for plan in self.plans_of(cell):
                 if not is_import_path(cell.data):
                     plan.check_radii(Bounds())
+            self.start_of(cell)
         return list(cells)
+
+    def start_of(self, cell: Settings) -> tuple[str, Settings] | None:
+        """The folder, within the sweep's, and the settings of the network that a cell begins with; None if it is not the sweep's.
+
+        Raises:
+          SettingError: it names one that there is none of, or settings that make no sense.
+
+        Example:
+          >>> sweep = Sweep(arms=({"init_from": "starts/dense"},), starts={"dense": {"pruner": "dense"}}, seeds=(3,))
+          >>> folder, settings = sweep.start_of(sweep.cells()[0])
+          >>> folder, settings.pruner, settings.seed
+          ('starts/digits-mlp/seed3/dense', 'dense', 3)
+        """
+        kind, _, name = (cell.init_from or "").partition("/")
+        if kind != STARTS:
+            return None
+        if name not in self.starts:
+            raise SettingError("init_from", cell.init_from, f"{STARTS}/ and one of {', '.join(self.starts) or 'no starts'}")
+        change = _change(self.starts[name], "starts")
+        own = {one: getattr(cell, one) for one in OF_A_START if one not in change}
+        settings = self.base.changed(**{**own, **change}).check()
+        return f"{STARTS}/{_in_path(_on(cell))}/seed{cell.seed}/{name}", settings
 
     def plans_of(self, cell: Settings) -> tuple[AttackPlan, ...]:
         """How a cell is evaluated."""
@@ -174,9 +202,17 @@ def needs_radius(settings: Settings) -> bool:
 def cell_name(settings: Settings) -> str:
     """The folder of a cell inside the sweep's folder."""
     dense = settings.pruner == "dense"
-    parts = [f"{settings.data}-{network_name(settings)}", arm_of(settings), process_of(settings)]
+    parts = [_on(settings), arm_of(settings), process_of(settings)]
     parts += [f"s{0 if dense else settings.final_sparsity:g}", f"seed{settings.seed}"]
-    return "/".join(part.replace("/", "of").replace(", ", "_").replace(" ", "-").replace(":", "-") for part in parts)
+    return "/".join(map(_in_path, parts))
+
+
+def _in_path(part: str) -> str:
+    return part.replace("/", "of").replace(", ", "_").replace(" ", "-").replace(":", "-")
+
+
+def _on(settings: Settings) -> str:
+    return f"{settings.data}-{network_name(settings)}"
 
 
 def with_seeds(loaded: Sweep, seeds: int | None) -> Sweep:

@@ -54,7 +54,7 @@ class Left:
     """What a run left behind, in a form that two runs can be compared in."""
 
     def __init__(self, folder: Path):
-        self.metrics = [{k: v for k, v in line.items() if "time" not in k} for line in read_metrics(folder)]
+        self.metrics = [{k: v for k, v in line.items() if "time" not in k and "peak" not in k} for line in read_metrics(folder)]
         self.config = json.loads((folder / "config.json").read_text())
         with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
             self.latest, self.best = checkpoints.latest_step(), checkpoints.best_step()

@@ -343,3 +343,31 @@ def test_a_sweep_that_was_killed_often(how, environment, python, tmp_path):
     subprocess.run([*command, str(disturbed)], env=environment, check=True, capture_output=True)
     assert kills > 2
     assert results_in(disturbed) == results_in(undisturbed)
+
+
+def test_arms_share_a_network_of_the_sweep_s_own(tmp_path):
+    """Trained once for a seed, before the first arm that begins with it; what names no such network is refused."""
+    start = {"init_from": "starts/dense"}
+    some = dataclasses.replace(
+        SMALL,
+        arms=({**start, "budget": "none"}, {**start, "budget": "none", "learning_rate": 1e-2}),
+        starts={"dense": {"pruner": "dense", "budget": "none", "steps": 3}},
+        processes=SMALL.processes[:1],
+        seeds=(0, 1),
+    )
+    assert len(some.cells()) == 4 and all("init-from-dense" in name for name in names(some))
+    swept = execute.run_sweep(some, tmp_path, together="loop")
+    assert not swept.failed and len(swept.records) == 4
+    starts = sorted(path.parent for path in (tmp_path / "starts").rglob("config.json"))
+    assert [path.relative_to(tmp_path).parts[2:] for path in starts] == [("seed0", "dense"), ("seed1", "dense")]
+    digests = [json.loads((cell.folder / "config.json").read_text())["init_digest"] for cell in execute.cells_of(some, tmp_path)]
+    assert digests[0] == digests[2] != digests[1] == digests[3]
+    before = [path.stat().st_mtime_ns for path in starts]
+    assert len(execute.run_sweep(some, tmp_path, together="loop").records) == 4
+    assert before == [path.stat().st_mtime_ns for path in starts]
+    with pytest.raises(SettingError, match=r"starts/ and one of dense"):
+        dataclasses.replace(some, arms=({"init_from": "starts/robust"},)).cells()
+    failing = dataclasses.replace(some, starts={"dense": {**BROKEN, "pruner": "dense"}})
+    assert {note["while"][:15] for note in execute.run_sweep(failing, tmp_path / "failing").failed.values()} == {
+        "training starts"
+    }

@@ -1,0 +1,162 @@
+"""The field's methods beside adversarial and blind pruning on digits: one network, one evaluation, equal passes.
+
+Command: ``python -m experiments.methods_digits --together loop --publish``, or ``bap sweep experiments/methods_digits.py --out
+DIR --together loop``. The same command goes on where it was stopped; the first one does all arms once, then the rest.
+
+MLP 256-128, every kernel prunable by every method, 80, 90 and 97 % sparse. Beside it ResNet-8 for what needs BatchNorm or
+filters: RST and the structured ratio, and adversarial pruning to compare with, each with a third of the passes. Training makes
+its examples by PGD-7, at ε 0.3 where a method has to be told a radius, and adversarial pruning at 0.2 as well. PGD-20 and APGD-T.
+
+Equal passes: an arm may make ``TOTAL`` forward passes for each training image, a backward pass counting as two
+(:func:`bap_jax.runs.cost.mean_passes` times epochs): those of 60 epochs of adversarial pruning. Methods that begin with a trained
+network begin with one of two that the arms of a seed share, ``robust`` (adversarial training at 0.3) and ``blind``; its passes
+count for each of them, and so do those by which MAD finds its masks. :func:`spent` does the sum.
+
+Nothing is tuned on test data. Each arm had the same four trials of optimiser and rate (``TRIALS``), judged by validation data at
+90 %, seed 0: ``python -m experiments.methods_digits_trials``; ``CHOSEN`` is what came of it. HYDRA, HARP and S2AP are trained at
+their published proportions (100 : 20 : 100 epochs), the others at whatever the passes leave.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from bap_jax.runs.cost import mean_passes
+from bap_jax.runs.settings import Settings
+from bap_jax.sweeps.demo import PLAN
+from bap_jax.sweeps.demo import SWEEP as DEMO
+from bap_jax.sweeps.grid import Process
+from experiments.arms import BAP, Arm
+
+BASE = DEMO.base
+TOTAL = 1620.0  # passes for each training image
+RADIUS = 0.3
+EXAMPLES: Arm = {"attack.num_steps": 7, "attack.step_size": 2.5 / 7}
+TOLD: Arm = {**EXAMPLES, "budget.epsilon": RADIUS}
+STARTS: dict[str, Arm] = {
+    "robust": {
+        "pruner": "dense",
+        "budget": "uniform",
+        "budget.epsilon": RADIUS,
+        "loss": "madry",
+        "label_smoothing": 0.0,
+        "epochs": 30,
+    },
+    "blind": {**BAP, "pruner": "dense", "epochs": 20},
+}
+STARTS["robust8"] = STARTS["robust"] | {"epochs": 10}
+FROM_ROBUST: Arm = {"init_from": "starts/robust"}
+ALL: Arm = {"pruner.prunable": "kernels"}
+
+# Optimiser, its rate, and that of fine-tuning, in all phases; None is all of it as the method has it by default.
+TRIALS: tuple[tuple[str, float, float] | None, ...] = (None, ("sgd", 0.01, 0.001), ("adam", 1e-3, 1e-3), ("adam", 3e-3, 3e-3))
+_BLIND: Arm = {name: value for name, value in BAP.items() if name != "method"} | {"budget": "cutoff-scale", "loss": "mix"}
+METHODS: Mapping[str, Arm] = {  # in the order of what a run that is stopped early should have
+    "ap 0.3": {"method": "ap", "budget.epsilon": RADIUS},
+    "bap": BAP,
+    "hydra": {"method": "hydra", **FROM_ROBUST, **TOLD},
+    "bap hydra": {"method": "hydra", "init_from": "starts/blind", **EXAMPLES, **_BLIND},
+    "pwoa": {"method": "pwoa", **FROM_ROBUST, "phases": {"prune": {"pruner.prunable": "kernels"}}},
+    "harp": {"method": "harp", **FROM_ROBUST, **TOLD},
+    "flying_bird": {"method": "flying_bird", **TOLD},
+    "radmm": {"method": "radmm", **FROM_ROBUST, **TOLD},
+    "mad": {"method": "mad", **FROM_ROBUST, **TOLD},
+    "ap 0.2": {"method": "ap", "budget.epsilon": 0.2},
+    "twin_rep": {"method": "twin_rep", **TOLD},
+    "li20": {"method": "li20", "budget.epsilon": RADIUS, "phases": {"finetune": EXAMPLES}},
+    "robust_bird": {"method": "robust_bird", "pruner.prunable": "kernels", **TOLD},
+    "s2ap": {"method": "s2ap", **FROM_ROBUST, **TOLD},
+    "flying_bird_plus": {"method": "flying_bird_plus", **TOLD, "validations": 10},
+}
+CHOSEN: Mapping[str, int] = dict.fromkeys(METHODS, 2)  # which of the trials
+
+SMALLER = 3  # ResNet-8 is given a third of the passes
+ON_RESNET8: Mapping[str, Arm] = {
+    "ap 0.3": {"method": "ap", "budget.epsilon": RADIUS, "final_sparsity": 0.9},
+    "rst": {"method": "rst", **TOLD, "final_sparsity": 0.9},
+    "sensitive_filters": {"method": "sensitive_filters", "init_from": "starts/robust8", **TOLD, "final_sparsity": 0.5},
+}
+
+
+def spent(settings: Settings) -> float:
+    """The passes for each training image that a run makes, with those of the network that it begins with and of its scores."""
+
+    def of(one: Settings) -> float:
+        made = mean_passes(one)
+        assert made is not None, "every arm's passes are counted"
+        return one.epochs * sum(made.values())
+
+    total = of(settings)
+    if settings.init_from is not None:
+        total += of(BASE.changed(**STARTS[settings.init_from.rpartition("/")[2]]))
+    for _, own in settings.in_phases():
+        if own.pruner == "mad":  # an epoch: examples, the mask's steps, a gradient of each example
+            total += own.attack_options.gradients * 3 + own.pruner_options.mask_steps * 3 + 3
+    return total
+
+
+def with_trial(arm: Arm, trial: tuple[str, float, float] | None) -> Arm:
+    """An arm with the optimiser of a trial in all of its phases."""
+    if trial is None:
+        return arm
+    kind, rate, later = trial
+    told: dict[str, Any] = {name: dict(changes) for name, changes in arm.get("phases", {}).items()}
+    for phase, _ in BASE.changed(**arm).in_phases():
+        own = later if phase.name == "finetune" else rate
+        told.setdefault(phase.name, {}).update({"optimizer": kind, "optimizer.learning_rate": own})
+    return {**arm, "optimizer": kind, "optimizer.learning_rate": rate} | ({"phases": told} if told else {})
+
+
+def as_long_as(arm: Arm, total: float) -> Arm:
+    """An arm with the most epochs that a number of passes allows."""
+    lengths = range(len(BASE.changed(**arm).in_phases()) or 1, 1000)
+
+    def cost(epochs: int) -> float:
+        return spent(BASE.changed(**arm, epochs=epochs))
+
+    low, high = 0, len(lengths)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(lengths[middle]) <= total else (low, middle)
+    found = {**arm, "epochs": lengths[low]}
+    if arm["method"] == "pwoa":  # whose rates fall anew every three epochs
+        (prune, _), told = BASE.changed(**found).in_phases()[0], dict(arm["phases"])
+        length = BASE.changed(**found).in_phases()[0][1].epochs
+        found["phases"] = told | {prune.name: {**told[prune.name], "rate_cycles": max(1, length // 3)}}
+    return found
+
+
+ARMS: tuple[Arm, ...] = (
+    *(as_long_as(with_trial(arm, TRIALS[CHOSEN[name]]), TOTAL) for name, arm in METHODS.items()),
+    *({"model": "resnet8", **as_long_as(arm, TOTAL / SMALLER)} for arm in ON_RESNET8.values()),
+)
+PLANS = (
+    dataclasses.replace(PLAN, split="validation"),
+    PLAN,
+    dataclasses.replace(PLAN, attack="apgd-t", epsilon="0,0.1,0.2,0.3", steps=20, limit=200),
+)
+
+SWEEP = dataclasses.replace(
+    DEMO,
+    title="The field's methods on digits, at equal passes",
+    arms=ARMS,
+    starts=STARTS,
+    epsilons=(),
+    sparsities=(0.9, 0.97, 0.8),
+    processes=(Process(0.0, 0.6),),
+    seeds=range(3),
+    plans=PLANS,
+)
+
+PARTS = (  # what is done first: all arms once, then all sparsities, then all seeds
+    dataclasses.replace(SWEEP, sparsities=SWEEP.sparsities[:1], seeds=(0,)),
+    dataclasses.replace(SWEEP, seeds=(0,)),
+    SWEEP,
+)
+
+if __name__ == "__main__":
+    from experiments.common import main_in_parts
+
+    main_in_parts("methods_digits", PARTS, __doc__, least_clean=0.3)
