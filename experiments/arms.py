@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from bap_jax.runs.settings import Settings
+
 Arm = dict[str, Any]
+Optimiser = tuple[str, float, float]  # its name, its rate, its rate in fine-tuning
 
 NT_PRUNE: Arm = {"method": "nt"}
 AP_PGD: Arm = {"method": "ap"}
@@ -49,3 +52,61 @@ BY_DEEPFOOL_CUT_ONLY: Arm = {**_BY_DEEPFOOL, "scale": 1.0}
 BY_DEEPFOOL_SCALE_ONLY: Arm = {**_BY_DEEPFOOL, "cutoff": "off", "scale": 0.9}
 
 PAPER = (NT_PRUNE, AP_PGD, AP_FGSM, BAP, UNRESTRICTED, BAP_BY_DEEPFOOL)
+
+_ROBUST: Arm = {"init_from": "starts/robust"}
+BLIND: Arm = {name: value for name, value in BAP.items() if name != "method"} | {"budget": "cutoff-scale", "loss": "mix"}
+
+
+def field_methods(radius: float, examples: Arm) -> dict[str, Arm]:
+    """The field's methods with every kernel prunable, beside adversarial and blind pruning: name -> arm, in the order of what a
+    run that is stopped early should have. Those that need a trained network begin with ``starts/robust``, a blind one with
+    ``starts/blind``.
+
+    Args:
+      radius: what they are told.
+      examples: the training attack and its options, of all arms.
+    """
+    told = {**examples, "budget.epsilon": radius}
+    single = {name: value for name, value in examples.items() if name == "attack"}
+    return {
+        f"ap {radius:.2g}": {"method": "ap", **told},
+        "bap": {**BAP, **examples},
+        "hydra": {"method": "hydra", **_ROBUST, **told},
+        "bap hydra": {"method": "hydra", "init_from": "starts/blind", **examples, **BLIND},
+        "pwoa": {"method": "pwoa", **_ROBUST, "phases": {"prune": {"pruner.prunable": "kernels"}}},
+        "harp": {"method": "harp", **_ROBUST, **told},
+        "flying_bird": {"method": "flying_bird", **told},
+        "radmm": {"method": "radmm", **_ROBUST, **told},
+        "mad": {"method": "mad", **_ROBUST, **told},
+        "twin_rep": {"method": "twin_rep", **told},
+        "li20": {"method": "li20", **single, "budget.epsilon": radius, "phases": {"finetune": examples}},
+        "robust_bird": {"method": "robust_bird", "pruner.prunable": "kernels", **told},
+        "s2ap": {"method": "s2ap", **_ROBUST, **told},
+        "flying_bird_plus": {"method": "flying_bird_plus", **told, "validations": 10},
+    }
+
+
+def with_optimiser(arm: Arm, base: Settings, optimiser: Optimiser | None) -> Arm:
+    """An arm with one optimiser in all of its phases; None leaves it what the method has by default."""
+    if optimiser is None:
+        return arm
+    kind, rate, later = optimiser
+    told: dict[str, Any] = {name: dict(changes) for name, changes in arm.get("phases", {}).items()}
+    for phase, _ in base.changed(**arm).in_phases():
+        own = later if phase.name == "finetune" else rate
+        told.setdefault(phase.name, {}).update({"optimizer": kind, "optimizer.learning_rate": own})
+    return {**arm, "optimizer": kind, "optimizer.learning_rate": rate} | ({"phases": told} if told else {})
+
+
+def with_cycles(arm: Arm, base: Settings) -> Arm:
+    """PwoA with a cycle of its rate for every three epochs of its pruning, as published; any other arm as it is."""
+    if arm["method"] != "pwoa":
+        return arm
+    cycles = max(1, base.changed(**arm).in_phases()[0][1].epochs // 3)
+    return {**arm, "phases": {**arm["phases"], "prune": {**arm["phases"]["prune"], "rate_cycles": cycles}}}
+
+
+def with_looks(arm: Arm, every: int) -> Arm:
+    """ADMM, PwoA's or another's, with so many steps between two looks at the sparse weights: for runs of few epochs."""
+    phases = arm.get("phases", {})
+    return {**arm, "phases": {**phases, "prune": {**phases.get("prune", {}), "pruner.every": every}}}

@@ -20,15 +20,14 @@ their published proportions (100 : 20 : 100 epochs), the others at whatever the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import itertools
 
 from bap_jax.runs.cost import mean_passes
 from bap_jax.runs.settings import Settings
 from bap_jax.sweeps.demo import PLAN
 from bap_jax.sweeps.demo import SWEEP as DEMO
 from bap_jax.sweeps.grid import Process
-from experiments.arms import BAP, Arm
+from experiments.arms import BAP, Arm, Optimiser, field_methods, with_cycles, with_optimiser
 
 BASE = DEMO.base
 TOTAL = 1620.0  # passes for each training image
@@ -47,34 +46,15 @@ STARTS: dict[str, Arm] = {
     "blind": {**BAP, "pruner": "dense", "epochs": 20},
 }
 STARTS["robust8"] = STARTS["robust"] | {"epochs": 10}
-FROM_ROBUST: Arm = {"init_from": "starts/robust"}
-ALL: Arm = {"pruner.prunable": "kernels"}
 
-# Optimiser, its rate, and that of fine-tuning, in all phases; None is all of it as the method has it by default.
-TRIALS: tuple[tuple[str, float, float] | None, ...] = (None, ("sgd", 0.01, 0.001), ("adam", 1e-3, 1e-3), ("adam", 3e-3, 3e-3))
-_BLIND: Arm = {name: value for name, value in BAP.items() if name != "method"} | {"budget": "cutoff-scale", "loss": "mix"}
-METHODS: Mapping[str, Arm] = {  # in the order of what a run that is stopped early should have
-    "ap 0.3": {"method": "ap", "budget.epsilon": RADIUS},
-    "bap": BAP,
-    "hydra": {"method": "hydra", **FROM_ROBUST, **TOLD},
-    "bap hydra": {"method": "hydra", "init_from": "starts/blind", **EXAMPLES, **_BLIND},
-    "pwoa": {"method": "pwoa", **FROM_ROBUST, "phases": {"prune": {"pruner.prunable": "kernels"}}},
-    "harp": {"method": "harp", **FROM_ROBUST, **TOLD},
-    "flying_bird": {"method": "flying_bird", **TOLD},
-    "radmm": {"method": "radmm", **FROM_ROBUST, **TOLD},
-    "mad": {"method": "mad", **FROM_ROBUST, **TOLD},
-    "ap 0.2": {"method": "ap", "budget.epsilon": 0.2},
-    "twin_rep": {"method": "twin_rep", **TOLD},
-    "li20": {"method": "li20", "budget.epsilon": RADIUS, "phases": {"finetune": EXAMPLES}},
-    "robust_bird": {"method": "robust_bird", "pruner.prunable": "kernels", **TOLD},
-    "s2ap": {"method": "s2ap", **FROM_ROBUST, **TOLD},
-    "flying_bird_plus": {"method": "flying_bird_plus", **TOLD, "validations": 10},
-}
-CHOSEN: Mapping[str, int] = dict.fromkeys(METHODS, 2)  # which of the trials
+TRIALS: tuple[Optimiser | None, ...] = (None, ("sgd", 0.01, 0.001), ("adam", 1e-3, 1e-3), ("adam", 3e-3, 3e-3))
+_AP: Arm = {"method": "ap", "budget.epsilon": RADIUS}
+METHODS: dict[str, Arm] = field_methods(RADIUS, EXAMPLES) | {"ap 0.3": _AP, "bap": BAP, "ap 0.2": {**_AP, "budget.epsilon": 0.2}}
+CHOSEN = dict.fromkeys(METHODS, 2)  # which of the trials; not chosen so far: Adam for all
 
 SMALLER = 3  # ResNet-8 is given a third of the passes
-ON_RESNET8: Mapping[str, Arm] = {
-    "ap 0.3": {"method": "ap", "budget.epsilon": RADIUS, "final_sparsity": 0.9},
+ON_RESNET8: dict[str, Arm] = {
+    "ap 0.3": {**_AP, "final_sparsity": 0.9},
     "rst": {"method": "rst", **TOLD, "final_sparsity": 0.9},
     "sensitive_filters": {"method": "sensitive_filters", "init_from": "starts/robust8", **TOLD, "final_sparsity": 0.5},
 }
@@ -97,39 +77,16 @@ def spent(settings: Settings) -> float:
     return total
 
 
-def with_trial(arm: Arm, trial: tuple[str, float, float] | None) -> Arm:
-    """An arm with the optimiser of a trial in all of its phases."""
-    if trial is None:
-        return arm
-    kind, rate, later = trial
-    told: dict[str, Any] = {name: dict(changes) for name, changes in arm.get("phases", {}).items()}
-    for phase, _ in BASE.changed(**arm).in_phases():
-        own = later if phase.name == "finetune" else rate
-        told.setdefault(phase.name, {}).update({"optimizer": kind, "optimizer.learning_rate": own})
-    return {**arm, "optimizer": kind, "optimizer.learning_rate": rate} | ({"phases": told} if told else {})
-
-
 def as_long_as(arm: Arm, total: float) -> Arm:
     """An arm with the most epochs that a number of passes allows."""
-    lengths = range(len(BASE.changed(**arm).in_phases()) or 1, 1000)
-
-    def cost(epochs: int) -> float:
-        return spent(BASE.changed(**arm, epochs=epochs))
-
-    low, high = 0, len(lengths)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if cost(lengths[middle]) <= total else (low, middle)
-    found = {**arm, "epochs": lengths[low]}
-    if arm["method"] == "pwoa":  # whose rates fall anew every three epochs
-        (prune, _), told = BASE.changed(**found).in_phases()[0], dict(arm["phases"])
-        length = BASE.changed(**found).in_phases()[0][1].epochs
-        found["phases"] = told | {prune.name: {**told[prune.name], "rate_cycles": max(1, length // 3)}}
-    return found
+    some, more = (spent(BASE.changed(**arm, epochs=epochs)) for epochs in (200, 400))
+    near = int((total - some) / (more - some) * 200 + 200) - 5
+    epochs = next(epochs for epochs in itertools.count(near) if spent(BASE.changed(**arm, epochs=epochs + 1)) > total)
+    return with_cycles({**arm, "epochs": epochs}, BASE)
 
 
 ARMS: tuple[Arm, ...] = (
-    *(as_long_as(with_trial(arm, TRIALS[CHOSEN[name]]), TOTAL) for name, arm in METHODS.items()),
+    *(as_long_as(with_optimiser(arm, BASE, TRIALS[CHOSEN[name]]), TOTAL) for name, arm in METHODS.items()),
     *({"model": "resnet8", **as_long_as(arm, TOTAL / SMALLER)} for arm in ON_RESNET8.values()),
 )
 PLANS = (

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from bap_jax.runs.naming import arm_of
-from experiments.methods_digits import BASE, METHODS, PLANS, TOTAL, TRIALS, as_long_as, with_trial
+from experiments.arms import with_optimiser
+from experiments.methods_digits import BASE, METHODS, PLANS, TOTAL, TRIALS, as_long_as
 from experiments.methods_digits import SWEEP as DIGITS
 
 TRIED = {
-    (name, number): as_long_as(with_trial(arm, trial), TOTAL)
+    (name, number): as_long_as(with_optimiser(arm, BASE, trial), TOTAL)
     for name, arm in METHODS.items()
     for number, trial in enumerate(TRIALS)
 }

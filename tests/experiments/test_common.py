@@ -33,6 +33,21 @@ def test_what_is_published_is_left_out():
         common.unpublished(sweep, cells("clean", "uniform 0.1", "blind"))
 
 
+def test_parts_are_run_one_after_the_other_whatever_is_wrong_with_one(monkeypatch):
+    seen = []
+
+    def run(name, sweep, given, least):
+        seen.append(sweep.seeds)
+        if len(seen) == 1:
+            raise SystemExit(1)
+
+    monkeypatch.setattr(common, "run", run)
+    monkeypatch.setattr(common.tyro, "cli", lambda *given, **more: common.Arguments())
+    with pytest.raises(SystemExit):
+        common.main_in_parts("x", [dataclasses.replace(SWEEP, seeds=range(count)) for count in (1, 2, 3)], None)
+    assert seen == [range(1), range(2), range(3)]
+
+
 def test_published_cells_are_known_by_these_names():
     assert ("mnist", "lenet5", "clean", "0-20%", "0.95", "0") in published.cells_in("mnist_lenet5")
 

@@ -1,11 +1,14 @@
 """Every experiment is a sweep whose cells make sense, and evaluates what its tables need."""
 
 import importlib
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import experiments
+from bap_jax.runs.naming import arm_of
 from bap_jax.sweeps.grid import Sweep, cell_name
 
 FILES = sorted(path.stem for path in Path(experiments.__file__).parent.glob("*_*.py") if not path.stem.startswith("__"))
@@ -26,6 +29,42 @@ def test_the_best_uniform_budget_can_be_chosen_on_validation_data(name):
     plans = [plan for cell in sweep.cells() for plan in sweep.plans_of(cell)]
     assert {"validation", "test"} == {plan.split for plan in plans}
     assert len({(plan.attack, plan.norm, plan.epsilon, plan.steps) for plan in plans}) == 1
+
+
+def test_the_field_s_methods_on_digits_make_equal_passes():
+    """No arm makes more than its share, none leaves an epoch unused, and all of the survey's methods are there."""
+    digits = importlib.import_module("experiments.methods_digits")
+    for arm in digits.ARMS:
+        total = digits.TOTAL / (digits.SMALLER if arm.get("model") == "resnet8" else 1)
+        settings = digits.BASE.changed(**arm)
+        assert digits.spent(settings) <= total < digits.spent(settings.changed(epochs=settings.epochs + 1))
+    started = digits.BASE.changed(init_from="starts/robust", method="mad", epochs=10, **digits.TOLD)
+    by_hand = 30 * (7 * 3 + 3) + (7 * 3 + 20 * 3 + 3) + 10 * (7 * 3 + 2 * 3)  # PGD-7 and madry; the saliency; PGD-7 and MART
+    assert digits.spent(started) == by_hand
+    field = {"ap", "bap", "hydra", "pwoa", "harp", "flying_bird", "flying_bird_plus", "radmm", "mad", "twin_rep", "li20"}
+    assert {arm["method"] for arm in digits.ARMS} == field | {"robust_bird", "s2ap", "rst", "sensitive_filters"}
+
+
+@pytest.mark.parametrize("name", ["methods_digits", "methods_mnist", "methods_cifar10"])
+def test_of_an_experiment_in_parts_each_holds_those_before_it(name):
+    module = importlib.import_module(f"experiments.{name}")
+    for one, other in itertools.pairwise(module.PARTS):
+        assert one.arms is other.arms and set(one.sparsities) <= set(other.sparsities) and set(one.seeds) <= set(other.seeds)
+    assert module.PARTS[-1] is module.SWEEP
+    starts = {module.SWEEP.start_of(cell) for cell in module.PARTS[0].cells()} - {None}
+    assert {Path(folder).name for folder, _ in starts} == set(module.STARTS)
+    assert all(settings.pruner == "dense" for _, settings in starts)
+
+
+def test_the_best_of_a_method_s_trials_is_found():
+    trials = importlib.import_module("experiments.methods_digits_trials")
+    arms = [trials.BASE.changed(**trials.TRIED["harp", number]) for number in range(len(trials.TRIALS))]
+    records = [
+        {"rows": [{"arm": arm_of(arm), "epsilon": epsilon, "accuracy": number / 10 - epsilon} for epsilon in (0.0, 0.2)]}
+        for number, arm in enumerate(arms)
+    ]
+    found = trials.scores(records)
+    assert found["harp"] == pytest.approx([-0.1, 0.0, 0.1, 0.2]) and np.isnan(found["hydra"]).all()
 
 
 def test_the_blind_settings_are_the_same_on_every_data_set():

@@ -7,7 +7,7 @@ from told import told
 
 from bap_jax.evaluation import Passes, count_passes
 from bap_jax.report.tables import cost_table
-from bap_jax.runs.cost import NOTHING, cost_of, step_passes, weighted
+from bap_jax.runs.cost import NOTHING, cost_of, mean_passes, step_passes, weighted
 from bap_jax.runs.recipe import recipe_of
 from bap_jax.runs.report_inputs import rows_of
 from bap_jax.runs.settings import Settings
@@ -70,6 +70,20 @@ def test_the_numbers_are_those_of_the_step(name):
     assert made.forward == search.forward + attack.forward + left_out
 
 
+def test_a_teacher_looks_too_and_s2ap_takes_a_second_gradient():
+    assert step_passes(Settings(budget="none", loss="distill_hsic")).training == Passes(2, 1)
+    assert step_passes(Settings(method="s2ap", epsilon=0.1)).training == Passes(2, 2)
+
+
+def test_of_phases_it_is_the_mean_over_steps():
+    """Li20: FGSM at first, then PGD; what its lines say of lengths counts, and without lines what settings say."""
+    settings = Settings(method="li20", epsilon=0.1, steps=20)  # 2 steps of 3 + 3, 18 of 30 + 3
+    assert mean_passes(settings) == {"search": 0, "attack": pytest.approx((2 * 3 + 18 * 30) / 20), "training": 3}
+    lines = [{"step": 1, "phase": "prune"}, {"step": 5, "phase": "prune"}, {"step": 10, "phase": "finetune"}]
+    assert mean_passes(settings, lines)["attack"] == pytest.approx((5 * 3 + 5 * 30) / 10)
+    assert cost_of(settings, lines)["passes"] == pytest.approx((5 * 6 + 5 * 33) / 10)
+
+
 def test_what_settings_do_not_say_is_not_counted():
     for settings in (
         Settings(search="deepfool", norm="rms", example="rescaled"),
@@ -83,8 +97,12 @@ def test_what_settings_do_not_say_is_not_counted():
 
 def test_cost_is_in_the_rows_and_in_the_report():
     lines = [{"step": 10, "time_per_step": 1.0}, {"step": 20, "time_per_step": 0.1}, {"step": 25, "time_per_step": 0.1}]
+    lines[1:1] = [{"step": 10, "mask_distance": 0.3}, {"step": 20, "mask_distance": 0.1}]
+    lines.append({"step": 25, "late_mask_distance": 0.05, "peak_bytes_process": 2e9})
     cost = cost_of(Settings(budget="uniform", epsilon=0.1, attack="n-fgsm", batch_size=50), lines)
     assert cost["passes"] == 9 and cost["passes_attack"] == 3 and cost["passes_training"] == 6
+    assert (cost["mask_distance"], cost["late_mask_distance"]) == (0.2, 0.05)
+    assert (cost["peak_bytes_process"], cost["peak_bytes_device"]) == (2e9, None)
     assert cost["train_seconds"] == pytest.approx(11.5) and cost["train_images_per_second"] == 500
     assert set(cost_of(Settings(), []).values()) == {None}
     row = {"data": "d", "model": "m", "arm": "a", "process": "p", "sparsity": 0.9, "seed": 0, "norm": "", "split": "test"}
@@ -94,3 +112,5 @@ def test_cost_is_in_the_rows_and_in_the_report():
     table = cost_table(rows)
     assert table.columns[4:6] == ("passes per image", "of the search") and table.rows[0][4].text == "9"
     assert cost_table([row]) is None and table.rows[0][8].text == "11.5"
+    assert table.columns[-3:] == ("mask distance, per epoch", "mask distance, last tenth", "peak bytes, process")
+    assert [cell.text for cell in table.rows[0][-3:]] == ["0.2", "0.05", "2,000,000,000"]
