@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import experiments
-from bap_jax.runs.naming import arm_of
+from bap_jax.runs.naming import arm_of, short_names
 from bap_jax.sweeps.grid import Sweep, cell_name
 
 FILES = sorted(path.stem for path in Path(experiments.__file__).parent.glob("*_*.py") if not path.stem.startswith("__"))
@@ -57,14 +57,17 @@ def test_of_an_experiment_in_parts_each_holds_those_before_it(name):
 
 
 def test_the_best_of_a_method_s_trials_is_found():
-    trials = importlib.import_module("experiments.methods_digits_trials")
-    arms = [trials.BASE.changed(**trials.TRIED["harp", number]) for number in range(len(trials.TRIALS))]
-    records = [
-        {"rows": [{"arm": arm_of(arm), "epsilon": epsilon, "accuracy": number / 10 - epsilon} for epsilon in (0.0, 0.2)]}
-        for number, arm in enumerate(arms)
+    digits = importlib.import_module("experiments.methods_digits")
+    names = {name: [arm_of(digits.BASE.changed(**arm)) for arm in arms] for name, arms in digits.TRIED.items()}
+    short = short_names(itertools.chain(*names.values()))
+    rows = [
+        {"arm": short[arm], "epsilon": epsilon, "accuracy": (0.5, 0.7, 0.6)[number] - epsilon}
+        for epsilon in (0.0, 0.2)
+        for number, arm in enumerate(names["harp"])
     ]
-    found = trials.scores(records)
-    assert found["harp"] == pytest.approx([-0.1, 0.0, 0.1, 0.2]) and np.isnan(found["hydra"]).all()
+    scores, chosen = digits.scores(rows), digits.chosen(rows)
+    assert scores["harp"] == pytest.approx([0.4, 0.6, 0.5]) and np.isnan(scores["hydra"]).all()
+    assert chosen["harp"] == 1 and chosen["hydra"] == 0
 
 
 def test_the_blind_settings_are_the_same_on_every_data_set():
