@@ -193,6 +193,7 @@ class RunInfo(NamedTuple):
     steps_per_epoch: int
     num_steps: int  # of this phase
     networks: Mapping[str, Network] = MappingProxyType({})  # "start", and each finished phase's by the phase's name
+    init: Callable[[Array, Array], tuple[Params, ModelState]] | None = None  # of the model: which arrays it has
 
 
 class Budget(NamedTuple):

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -17,6 +18,8 @@ from bap_jax import budgets, losses, pruners
 from bap_jax.attacks import fgsm, n_fgsm, pgd, rs_fgsm
 from bap_jax.budgets import BudgetAttack, parse_cutoff
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.channels import Groups
+from bap_jax.mathematics.group_masks import group_masks
 from bap_jax.mathematics.masks import convolutions, kernels
 from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
 from bap_jax.plugins import import_object
@@ -25,8 +28,9 @@ from bap_jax.runs.parsing import parse_fractions
 from bap_jax.runs.phased import PRETRAIN
 from bap_jax.runs.settings import Settings, schedule_of
 from bap_jax.runs.slots import OLD_FORM, takes_settings
+from bap_jax.structure import groups_of
 from bap_jax.training.phases import START
-from bap_jax.types import Array, Bounds, Budget, Loss, Pruner, RunInfo
+from bap_jax.types import Array, Bounds, Budget, Loss, Model, Pruner, PyTree, RunInfo
 
 MADE: dict[str, tuple[Any, str]] = {  # what a slot takes, and how that is called
     "budget": (Budget, "Budget"),
@@ -226,6 +230,28 @@ def magnitude(settings: Settings, info: RunInfo, own: options.Magnitude) -> Prun
     """The largest weights stay."""
     ramp = settings.ramp(info.num_steps)
     return pruners.magnitude(ramp, schedule=schedule_of(settings.schedule), scope=own.scope, distribution=own.distribution)
+
+
+def structured(settings: Settings, info: RunInfo, own: options.Structured) -> Pruner:
+    """The structures of highest score stay; which there are, the network's own forward pass says."""
+    if info.init is None:
+        raise SettingError("info.init", None, "the initialisation of the network, whose arrays --pruner structured has to see")
+    params, groups = _groups(info.init, info.apply, info.image_shape)
+    try:  # what the network has not, say a BatchNorm, is found out now
+        jax.eval_shape(lambda params, key: group_masks(params, 0.5, groups, key=key, **own.values()), params, jax.random.key(0))
+    except SettingError as error:
+        name, value = (own.spoken(error.name), error.value) if error.name in own.values() else ("--pruner", settings.pruner)
+        raise SettingError(name, value, error.expected) from None
+    ramp = settings.ramp(info.num_steps)
+    return pruners.structured(ramp, groups, schedule=schedule_of(settings.schedule), **own.values())
+
+
+@functools.lru_cache(maxsize=16)
+def _groups(init: Callable, apply: Any, image_shape: tuple[int, ...]) -> tuple[PyTree, Groups]:
+    """The shapes of a network's parameters, and its channels; every phase and every look at a recipe asks for them."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    params, model_state = jax.eval_shape(init, jax.random.key(0), images)
+    return params, groups_of(Model(init, apply), params, model_state, image_shape)
 
 
 def dense(settings: Settings, info: RunInfo, own: options.PrunerOptions) -> Pruner:

@@ -47,4 +47,5 @@ def run_info(
         steps_per_epoch=steps_per_epoch(len(dataset), batch_size),
         num_steps=num_steps,
         networks=networks,
+        init=model.init,
     )

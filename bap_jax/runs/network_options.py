@@ -53,7 +53,7 @@ def keywords_of(options: Options) -> dict[str, Any]:
       {'widths': {'conv1': 12, 'fc1': 30}}
     """
     found = options.changed()
-    for name, value in found.items() if isinstance(options, NetworkOptions) else ():
+    for name, value in found.items():
         if isinstance(value, tuple) and value and isinstance(value[0], tuple):
             found[name] = dict(value)
     return found

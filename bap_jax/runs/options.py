@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bap_jax.errors import SettingError
-from bap_jax.runs.parsing import Radius, format_radius, is_radius, parse_fractions
+from bap_jax.runs.parsing import Counts, Radius, format_radius, is_radius, parse_fractions
 
 if TYPE_CHECKING:
     from bap_jax.runs.settings import Settings
@@ -124,8 +124,14 @@ class Own(Options):
 
     def with_values(self, values: Mapping[str, Any]) -> Own:
         """The same with other values besides."""
-        merged = self.values() | {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return Own(tuple(sorted(merged.items())))
+        return Own(tuple(sorted((self.values() | {name: _hashable(value) for name, value in values.items()}).items())))
+
+
+def _hashable(value: Any) -> Any:
+    """Lists as tuples, and a mapping as its pairs."""
+    if isinstance(value, Mapping):
+        return tuple(sorted(value.items()))
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 # Budgets: which adversarial examples training sees.
@@ -524,6 +530,34 @@ class Magnitude(_Scoped):
 
     distribution: Literal["uniform", "erk"] = "uniform"
     """With scope layer: the same sparsity everywhere, or Erdos-Renyi-kernel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Structured(PrunerOptions):
+    """The structures of highest score stay; the sparsity is a share of them."""
+
+    structure: str = "filter"
+    """What is pruned as one: `filter` (an output channel with its bias and BatchNorm), `channel` (an input channel), `kernel`,
+    `row`, `column`, `block`, or N of M weights, as `2:4`."""
+    scope: Literal["layer", "coupled"] = "layer"
+    """Each `layer` by itself, or the `coupled` channels of several layers as one, which is what bap compact can cut."""
+    criterion: Literal["l1", "l2", "mean", "batch_norm", "random"] = "l1"
+    """What a structure is worth: the sum of its magnitudes, their root of squares or `mean`, its BatchNorm scale, or chance."""
+    ranking: Literal["local", "global"] = "local"
+    """Whether structures compete within their layer or family, or over the whole network."""
+    block: Counts = (4, 4)
+    """Rows and columns of a block."""
+    keep_one: bool = True
+    """At least one structure of every layer or family stays."""
+
+    def check(self, run: Settings) -> None:
+        from bap_jax.mathematics.group_masks import check_structure
+
+        super().check(run)
+        try:
+            check_structure(self.structure, self.scope, self.criterion, self.ranking, self.block)  # type: ignore[arg-type]
+        except SettingError as error:
+            raise SettingError(self.spoken(error.name), error.value, error.expected) from None
 
 
 @dataclasses.dataclass(frozen=True)

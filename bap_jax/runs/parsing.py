@@ -172,17 +172,20 @@ Widths = Annotated[
 
 
 def of_sequences(annotation: Any) -> Any:
-    """A type with sequences of numbers, bare or in a union, as :data:`Numbers` or :data:`Counts`, and no more than that changed.
+    """A type with sequences of numbers, bare or in a union, as :data:`Numbers` or :data:`Counts`, mappings from names to whole
+    numbers as :data:`Widths`, and no more than that changed.
 
     Example:
-      >>> of_sequences(Sequence[int] | None) == Counts | None, of_sequences(float)
-      (True, <class 'float'>)
+      >>> of_sequences(Sequence[int] | None) == Counts | None, of_sequences(dict[str, int]) == Widths, of_sequences(float)
+      (True, True, <class 'float'>)
     """
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         first, *others = [of_sequences(kind) for kind in typing.get_args(annotation)]
         for other in others:
             first = first | other
         return first
+    if typing.get_origin(annotation) in (dict, Mapping) and typing.get_args(annotation) == (str, int):
+        return Widths
     if typing.get_origin(annotation) not in (tuple, list, Sequence):
         return annotation
     return {int: Counts, float: Numbers}.get(typing.get_args(annotation)[0], annotation)

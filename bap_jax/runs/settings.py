@@ -87,10 +87,10 @@ class General:
     (what a frozen network predicts), `distill_hsic` (with an information bottleneck), `package.module:factory`; `auto` is what
     goes with the budget: mix, clean with none, mma with mma, madry with iaat, cat and fat."""
     pruner: str = "magnitude"
-    """`magnitude`, `dense` (no pruning), `fixed` (the masks that it begins with), `hydra`, `s2ap`, `harp`, `edge_popup` (trained
-    scores), `admm`, `robust_admm`, `flying_bird`, `flying_bird_plus` (masks that drop and grow), `twin_rep` (two factors),
-    `robust_bird` (masks drawn early), `mad` and `sensitive_filters` (masks found before the first step), or
-    `package.module:factory`."""
+    """`magnitude`, `structured` (whole filters, channels, blocks, ...), `dense` (no pruning), `fixed` (the masks that it begins
+    with), `hydra`, `s2ap`, `harp`, `edge_popup` (trained scores), `admm`, `robust_admm`, `flying_bird`, `flying_bird_plus` (masks
+    that drop and grow), `twin_rep` (two factors), `robust_bird` (masks drawn early), `mad` and `sensitive_filters` (masks found
+    before the first step), or `package.module:factory`."""
     optimizer: str = "adam"
     """`adam`, `adamw`, `sgd`, or `package.module:factory`."""
     norm: Literal["linf", "l2", "l1", "rms"] = "linf"

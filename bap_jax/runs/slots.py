@@ -109,6 +109,7 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
         },
         "pruner": {
             "magnitude": Row(_MAKE + "magnitude", options.Magnitude),
+            "structured": Row(_MAKE + "structured", options.Structured, shares=False),
             "dense": Row(_MAKE + "dense", options.PrunerOptions, ramped=False),
             "fixed": Row(_MAKE + "fixed", options.Layered, ramped=False),
             "hydra": _pruner("hydra", options.Hydra),

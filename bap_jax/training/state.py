@@ -119,7 +119,7 @@ def _told(info: RunInfo | None, model: Model, images: Array, num_examples: int |
     if info is not None or num_examples is None:
         raise SettingError("info", info, "what budget and loss are told: bap_jax.run_info(...), and no num_examples")
     warnings.warn("num_examples= goes with the next release; give info=bap_jax.run_info(...)", FutureWarning, stacklevel=3)
-    return RunInfo(model.apply, 0, Bounds(), images.shape[1:], num_examples, 0, 0)
+    return RunInfo(model.apply, 0, Bounds(), images.shape[1:], num_examples, 0, 0, init=model.init)
 
 
 def _network(

@@ -1,7 +1,9 @@
 """What users plug in by name: small models, attacks, budgets, pruners, losses and data sets, good ones and bad ones."""
 
 import functools
+from collections.abc import Mapping
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,3 +176,26 @@ def rings(info, *, radius: float, count=1):
 def scaled(num_classes, mean=None, *, alpha: float = 1.0, widths: tuple[int, ...] = (4,), **_):
     """What it is told besides, for a look at it."""
     return {"alpha": alpha, "mean": mean, "widths": widths}
+
+
+class Beside(nn.Module):
+    """Two branches side by side, and layers that take the width that they are told."""
+
+    num_classes: int
+    widths: Mapping[str, int] | None = None
+
+    @nn.compact
+    def __call__(self, images):
+        width = {"one": 6, "other": 4, "mix": 8} | dict(self.widths or {})
+        x = images.reshape(len(images), -1)
+        x = jnp.concatenate([nn.relu(nn.Dense(width[name], name=name)(x)) for name in ("one", "other")], -1)
+        return nn.Dense(self.num_classes, name="out")(nn.relu(nn.Dense(width["mix"], name="mix")(x)))
+
+
+def beside(num_classes, widths: Mapping[str, int] | None = None, **_):
+    return Beside(num_classes, widths)
+
+
+def unbending(num_classes, **_):
+    """The same with widths that nobody can change."""
+    return Beside(num_classes)

@@ -2,16 +2,21 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from told import told
 
 from bap_jax.errors import SettingError
+from bap_jax.models import from_linen
 from bap_jax.plugins import import_object
+from bap_jax.runs.network_options import keywords_of
 from bap_jax.runs.options import CAT, MMA, Own, Uniform, radius_options
-from bap_jax.runs.parsing import format_radius, parse_number
+from bap_jax.runs.parsing import Widths, format_radius, parse_number
 from bap_jax.runs.recipe import recipe_of
 from bap_jax.runs.settings import Settings
-from bap_jax.runs.slots import DEFAULTS, MOVED, SLOTS, holders, old_default
+from bap_jax.runs.slots import DEFAULTS, MOVED, SLOTS, holders, old_default, parameters_of
 from bap_jax.types import Bounds, Budget
 
 OWN = "plugins_for_tests"
@@ -91,3 +96,36 @@ def test_a_factory_of_the_first_form_is_given_settings_and_warned_of():
     with pytest.warns(FutureWarning, match=r"own_budget is called as factory\(settings, ramp, bounds\) for one release more"):
         budget = recipe_of(settings, told(4, num_steps=2)).budget
     assert float(budget.init(told(4)).epsilon) == 0.25
+
+
+def test_a_structured_pruner_finds_the_structures_of_a_network_of_ones_own(plugins):
+    model = from_linen(plugins.Beside(3))
+    info = told(4, num_steps=4, apply=model.apply)._replace(image_shape=(4, 4, 1), init=model.init)
+    params, _ = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 4, 4, 1), np.float32))
+
+    def kept(**options):
+        given = {f"pruner.{name}": value for name, value in options.items()}
+        settings = Settings(pruner="structured", schedule="one-shot", final_sparsity=0.5, ramp_end=0.0, **given).check()
+        pruner = recipe_of(settings, info).pruner
+        trained, state = pruner.init(jax.random.key(0), params)
+        assert bool(pruner.due(jnp.int32(0), state))
+        masks = pruner.update(jax.random.key(1), jnp.int32(0), trained, None, state)[1].masks
+        return {name: np.asarray(layer["kernel"]) for name, layer in masks.items()}
+
+    masks = kept(scope="coupled")
+    assert {name: mask.any(0).sum() for name, mask in masks.items()} == {"one": 3, "other": 2, "mix": 4, "out": 3}
+    np.testing.assert_array_equal(masks["mix"].any(1), np.concatenate([masks[name].any(0) for name in ("one", "other")]))
+    assert masks["out"].any(1).sum() == 4
+    masks = kept(structure="2:4", criterion="random")
+    assert all((masks[name].reshape(-1, 4, masks[name].shape[1]).sum(1) == 2).all() for name in ("one", "other", "out"))
+    assert masks["mix"].ndim == 0  # ten inputs are no multiple of four
+    with pytest.raises(SettingError, match=r"--pruner\.criterion = 'batch_norm': expected another one: no BatchNorm scale"):
+        kept(criterion="batch_norm")
+    with pytest.raises(SettingError, match=r"--pruner\.block = \(4,\): expected two positive integers"):
+        Settings(pruner="structured", **{"pruner.block": "4"}).check()
+
+
+def test_widths_of_a_factory_of_ones_own_are_told_by_their_layers():
+    settings = Settings(model=f"{OWN}:beside", **{"model.widths": {"one": 3, "mix": 5}}).check()
+    assert Settings(**settings.as_dict()) == settings and keywords_of(settings.model_options) == {"widths": {"mix": 5, "one": 3}}
+    assert parameters_of("model", import_object("--model", settings.model))["widths"].annotation == Widths | None
