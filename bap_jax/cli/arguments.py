@@ -126,6 +126,34 @@ class Report(_Stored):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Compact(_Stored, _Process):
+    """Cut the channels that pruning has left wholly zero: a smaller dense network with the same outputs, as a run of its own.
+
+    Example: bap compact runs/x --out runs/x-compact
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder, of --pruner structured --pruner.scope coupled for instance."""
+    out: Path | None = None
+    """The run folder to write; absent or empty. By default the run's name with -compact behind it."""
+    checkpoint: str = "last"
+    """`last`, `best` (on validation data), a step, or `ema`: the averaged weights of the last, of a run with --ema."""
+    examples: int = 128
+    """Test images that both networks have to agree on, untouched and attacked."""
+    epsilon: float | None = None
+    """Radius of that attack, PGD-20 in the run's norm; by default the smallest that the run was validated at."""
+    rounds: int = 7
+    """How often each latency is timed, in turn; 0 times nothing."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets, if it is not where the run found it."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.compact import run_compact
+
+        return run_compact(self, trust)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(_Stored):
     """Write a trained network's weights, masks and model card, for PyTorch or whatever else reads safetensors.
 
@@ -323,6 +351,7 @@ def command(read: type = Train) -> Any:
         Annotated[train, tyro.conf.subcommand("train")]  # type: ignore[valid-type]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Compact, tyro.conf.subcommand("compact")]
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[imported, tyro.conf.subcommand("import")]
         | _Data

@@ -44,6 +44,7 @@ _UNCOUNTED = frozenset(
         "pallas_call",
         "ffi_call",
         "custom_call",
+        "call_exported",
         "pure_callback",
         "io_callback",
         "triangular_solve",

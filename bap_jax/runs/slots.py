@@ -16,7 +16,7 @@ from bap_jax.plugins import import_object, is_import_path
 from bap_jax.runs import network_options as networks
 from bap_jax.runs import options
 from bap_jax.runs.options import Options, Own, types_of
-from bap_jax.runs.parsing import Counts, Numbers, of_sequences, of_type
+from bap_jax.runs.parsing import Counts, Numbers, Widths, of_sequences, of_type
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -320,6 +320,7 @@ def parameters_of(slot: str, factory: Callable) -> dict[str, Parameter]:
         if slot == "model":
             annotation = _written(annotation, parameter.default)
             annotation = Numbers | None if name in ("mean", "std") else annotation
+            annotation = Widths | None if (name, parameter.default) == ("widths", None) and name not in hints else annotation
         found[name] = Parameter(annotation, parameter.default)
     return found
 

@@ -49,8 +49,8 @@ def sliced_apply(model: Model, params: Params, model_state: ModelState, cut: Seq
     """The forward pass of a network from which groups were cut, for a network that cannot be built with other widths.
 
     It is the network's own program with smaller shapes: for inference, and for attacks. It takes what :func:`slice_out` leaves
-    of parameters and model state. The derivatives of functions that bring their own (``jax.custom_jvp``, ``jax.custom_vjp``) are
-    those of the operations inside.
+    of parameters and model state, and, under ``jax.export``, a batch of a symbolic size. The derivatives of functions that bring
+    their own (``jax.custom_jvp``, ``jax.custom_vjp``) are those of the operations inside.
 
     Args:
       model: the whole network.
@@ -68,7 +68,7 @@ def sliced_apply(model: Model, params: Params, model_state: ModelState, cut: Seq
         if train:
             raise SettingError("train", True, "False: the program of a network that was cut cannot be trained further")
         coupling = couple(model, whole_params, whole_state, images.shape[1:])
-        program = trace(model, whole_params, whole_state, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        program = _program(model, coupling, whole_params, whole_state, images)
         leaves = [*jax.tree.leaves(params), *jax.tree.leaves(model_state)]
         return Outputs(run_sliced(coupling, program, cut, leaves, images), {}), model_state
 
@@ -78,7 +78,7 @@ def sliced_apply(model: Model, params: Params, model_state: ModelState, cut: Seq
 
 def run_sliced(coupling: Coupling, program: Program, cut: Sequence[np.ndarray], leaves: Sequence[Any], images: Array) -> Array:
     """The logits of a program whose leaves have been sliced, every operation with the shapes that are left."""
-    channels = Channels(program)
+    channels = _channels(coupling, program)
     gone = _gone(coupling, channels, cut)
     if program.shapes[program.images] != images.shape:
         raise SettingError(
@@ -93,10 +93,49 @@ def run_sliced(coupling: Coupling, program: Program, cut: Sequence[np.ndarray], 
     for value, constant in program.constants.items():
         values[value] = _take(constant, kept[value])
     for operation in program.operations:
-        params = _resized(operation, kept)
+        params = _resized(operation, kept, program)
         made = bind(operation, [values[value] for value in operation.inputs], params)
         values |= dict(zip(operation.outputs, made, strict=True))
     return values[program.logits]
+
+
+def _program(model: Model, coupling: Coupling, params: Params, model_state: ModelState, images: Any) -> Program:
+    """The forward pass for these images. For a symbolic number of them, which a network's own code may not take, it is read off
+    two programs, for two and for three: sizes in which these differ grow with the batch.
+    """
+    batch, *shape = images.shape
+    if isinstance(batch, int):
+        return trace(model, params, model_state, jax.ShapeDtypeStruct(images.shape, images.dtype))
+    two = coupling.program
+    three = trace(model, params, model_state, jax.ShapeDtypeStruct((3, *shape), images.dtype))
+    if [operation[2:] for operation in two.operations] != [operation[2:] for operation in three.operations] or any(
+        np.shape(constant) != np.shape(three.constants.get(value)) for value, constant in two.constants.items()
+    ):
+        raise SettingError("model", "a network that does another thing for another number of images", "the same for any")
+    operations = tuple(
+        one._replace(params={name: _sized(value, other.params[name], batch) for name, value in one.params.items()})
+        for one, other in zip(two.operations, three.operations, strict=True)
+    )
+    return two._replace(operations=operations, shapes=_sized(two.shapes, three.shapes, batch))
+
+
+def _sized(two: Any, three: Any, batch: Any) -> Any:
+    """A size, or many, for any batch, of those for two images and for three.
+
+    Example:
+      >>> _sized((2, 8, 3), (3, 12, 3), 10)
+      (10, 40, 3)
+    """
+    if type(two) is tuple and type(three) is tuple:
+        return tuple(_sized(one, other, batch) for one, other in zip(two, three, strict=True))
+    if type(two) is not int or two == three:
+        return two
+    return two + (three - two) * (batch - 2)
+
+
+def _channels(coupling: Coupling, program: Program) -> Channels:
+    """The channels of a program that may have been traced for another number of images than they were."""
+    return Channels(program) if isinstance(program.shapes[program.images][0], int) else coupling.channels
 
 
 def _gone(coupling: Coupling, channels: Channels, cut: Sequence[np.ndarray]) -> set[int]:
@@ -118,20 +157,24 @@ def _take(constant: Any, kept: Sequence[np.ndarray]) -> Any:
     return constant
 
 
-def _resized(operation: Operation, kept: Sequence[Sequence[np.ndarray]]) -> dict[str, Any]:
-    """An operation's parameters with the sizes that are left."""
+def _resized(operation: Operation, kept: Sequence[Sequence[np.ndarray]], program: Program) -> dict[str, Any]:
+    """An operation's parameters with the sizes that are left; where nothing was cut they are what they were."""
     params, name = dict(operation.params), operation.name
-    shapes = [tuple(int(rows.sum()) for rows in kept[value]) for value in operation.outputs]
+    shapes = [
+        tuple(size if rows.all() else int(rows.sum()) for rows, size in zip(kept[value], program.shapes[value], strict=True))
+        for value in operation.outputs
+    ]
     given = kept[operation.inputs[0]] if operation.inputs else ()
     if name == "reshape":
         params["new_sizes"] = shapes[0]
     elif name == "broadcast_in_dim":
         params["shape"] = shapes[0]
     elif name == "split":
-        params["sizes"] = tuple(int(kept[value][params["axis"]].sum()) for value in operation.outputs)
+        params["sizes"] = tuple(shape[params["axis"]] for shape in shapes)
     elif name == "slice":
         for key in ("start_indices", "limit_indices"):
-            params[key] = tuple(int(rows[:end].sum()) for rows, end in zip(given, params[key], strict=True))
+            ends = zip(given, params[key], strict=True)
+            params[key] = tuple(end if rows.all() else int(rows[:end].sum()) for rows, end in ends)
     elif name == "pad":
         made = kept[operation.outputs[0]]
         params["padding_config"] = tuple(
