@@ -56,7 +56,7 @@ HELD_BY = {
     "attacks/test_single_step": "attacks/n_fgsm attacks/rs_fgsm",
     "bench/test_process": "bench/step",
     "mathematics/test_group_masks": "mathematics/channels",
-    "structure/test_compact": "structure/_zeros",
+    "structure/test_compact": "structure/_constants structure/_zeros",
     "structure/test_coupling": "structure/_channels structure/_layers structure/_program structure/picture structure/sliced",
     "bench/test_steps": "bench/result cli/commands/bench",
     "budgets/test_budgets": "budgets/_parts budgets/cutoff_scale budgets/none budgets/uniform",
@@ -89,6 +89,7 @@ HELD_BY = {
     "report/terminal report/write report/figures/canvas report/figures/heat_map report/figures/layers report/figures/pareto "
     "report/figures/samples report/figures/scores report/figures/security report/figures/training",
     "cli/test_config": "runs/stored",
+    "runs/test_compaction": "cli/commands/compact export/program report/compactions runs/footprint runs/program",
     "runs/test_damaged_run": "cli/screen cli/commands/report runs/records",
     "runs/test_evaluate": "checkpoint/journal cli/commands/evaluate",
     "runs/test_optimizer": "training/average",

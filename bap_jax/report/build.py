@@ -10,6 +10,7 @@ from bap_jax.report import figures
 from bap_jax.report import measures as measures_layer
 from bap_jax.report.cascades import stage_tables
 from bap_jax.report.checks import as_checks, checks_sentence, checks_table
+from bap_jax.report.compactions import compactions_table
 from bap_jax.report.distances import Distances, distances_table
 from bap_jax.report.inputs import History, ReportInput
 from bap_jax.report.measures import ArmMeasures, Grid, make_grid
@@ -63,15 +64,16 @@ def build_report(given: ReportInput) -> Report:
     ]
     sections += _distance_sections(distances, styles)
     sections += [Section("Cascades, attack by attack", lead=tuple(stage_tables(given.stages)))] if given.stages else []
-    efficiency = tuple(table for table in (sizes_table(rows), cost_table(rows)) if table)
+    cut = compactions_table(given.compactions) if given.compactions else None
+    efficiency = tuple(table for table in (sizes_table(rows), cut, cost_table(rows)) if table)
     sections += [Section("Efficiency", tables=efficiency)] if efficiency else []
     sections += _training_sections(given.histories, given.layers, styles) + _sample_sections(given.samples)
     sections += [_checks_section(named)] if named else []
     sections += [Section("Notes and warnings", tuple(str(note) for note in given.notes))] if given.notes else []
     sections += [Section("Settings", tables=(pairs_table("", given.settings),))] if given.settings else []
     sections += [Section("Versions", tables=(pairs_table("", given.versions),))] if given.versions else []
-    cut = {"Cut points": measures_layer.DEFINITIONS["Cut points"]} if any(grid.comparison.is_cut for grid in grids) else {}
-    defined = tuple((Cell(name), Cell(text)) for name, text in (DEFINITIONS | cut).items())
+    points = {"Cut points": measures_layer.DEFINITIONS["Cut points"]} if any(grid.comparison.is_cut for grid in grids) else {}
+    defined = tuple((Cell(name), Cell(text)) for name, text in (DEFINITIONS | points).items())
     sections.append(Section("What the numbers mean", tables=(Table("", ("name", "definition"), defined, num_labels=2),)))
     trust = checks_sentence(named)
     failed = any(check.status == "failed" for check in named)

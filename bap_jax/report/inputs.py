@@ -30,6 +30,7 @@ class ReportInput(NamedTuple):
       samples: adversarial images to show.
       stages: robust accuracy after each attack of a cascade, see :func:`bap_jax.report.cascades.stage_tables`.
       distances: what minimal-norm attacks found.
+      compactions: what `bap compact` wrote of its runs, see :func:`bap_jax.report.compactions.compactions_table`.
       num_resamples: draws of the bootstrap.
     """
 
@@ -44,4 +45,5 @@ class ReportInput(NamedTuple):
     samples: Sequence[Samples] = ()
     stages: Sequence[Mapping[str, Any]] = ()
     distances: Sequence[Distances] = ()
+    compactions: Sequence[Mapping[str, Any]] = ()
     num_resamples: int = 1000

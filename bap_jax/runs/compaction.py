@@ -103,13 +103,14 @@ def compact_run(
     check_run(out, settings.as_dict())
     source = split_of(settings, "test", data_dir, limit=None if is_import_path(settings.data) else examples)
     before = stored.on(source)
-    network, widths, report = compact(before.model, before.network, source.image_shape)
+    whole = network_of(settings, source.num_classes, conv="plain")  # whose program says what a convolution pads
+    network, widths, report = compact(whole, before.network, source.image_shape)
     if not any(cut.any() for cut in report.cut):
         expected = "a network with channels that are wholly zero; --pruner structured --pruner.scope coupled leaves such"
         raise SettingError("RUN", str(run), expected)
     small, program = rebuilt(settings, widths, network, source), None
     if small is None:  # what is measured is the cut network as it stands, what is compared the program that is written
-        cut = _cut_model(settings, before, report, source)
+        cut = Model(whole.init, sliced_apply(whole, before.params, before.model_state, report.cut))
         program = to_bytes(export_program(cut.apply, network.params, network.model_state, source.image_shape))
         path = Path(os.path.abspath(out)) / FILE
         small, after = settings.changed(model=NETWORK, **{"model.program": str(path)}), Deployed(cut, network, source.image_shape)
@@ -163,21 +164,17 @@ def _takes_widths(settings: Settings) -> bool:
     return Widths in (annotation, *typing.get_args(annotation))
 
 
-def _cut_model(settings: Settings, before: Deployed, report: Report, source: Source) -> Model:
-    """The program of the whole network, its convolutions plain, without what was cut."""
-    whole = network_of(settings, source.num_classes, conv="plain")
-    return Model(before.model.init, sliced_apply(whole, before.params, before.model_state, report.cut))
-
-
 def compression(network: Network, report: Report) -> dict[str, Any]:
     """What the masks promise and what is gone: ``nominal``, prunable over kept weights; ``real``, all parameters over those that
-    are left; and the ``zeros`` among these, which no structure could save.
+    are left; the ``zeros`` among these, which no structure could save; and the channels whose constants were ``folded`` into
+    biases.
     """
     nominal = float(compression_ratio(fitted_masks(network.params, network.masks)))
     return {
         "nominal": nominal if np.isfinite(nominal) else None,
         "real": report.compression,
         "zeros": report.parameters_after - report.nonzero_after,
+        "folded": report.folded,
     }
 
 

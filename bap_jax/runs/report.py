@@ -8,6 +8,7 @@ from typing import Any
 from bap_jax.report import ReportInput, write_report
 from bap_jax.runs.report_inputs import (
     checks_of,
+    compactions_of,
     distances_of,
     histories_of,
     layers_of,
@@ -58,5 +59,6 @@ def write_runs_report(
         samples=pictures,
         stages=stages_of(records),
         distances=distances_of(records),
+        compactions=compactions_of(records),
     )
     return write_report(given, out)

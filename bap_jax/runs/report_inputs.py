@@ -16,7 +16,9 @@ from bap_jax.checkpoint.run_folder import VERSIONS
 from bap_jax.errors import CheckpointError, RunWarning, SettingError
 from bap_jax.mathematics.masks import layer_sparsity
 from bap_jax.report import COLUMNS, Distances
+from bap_jax.report.compactions import compactions_table
 from bap_jax.report.rows import NORM_NAMES, sparsity_of
+from bap_jax.runs.compaction import RECORD as COMPACT
 from bap_jax.runs.migrations import config_of
 from bap_jax.runs.naming import short_names
 from bap_jax.runs.plan import AttackPlan
@@ -232,6 +234,23 @@ def distances_of(records: Sequence[Record]) -> list[Distances]:
                 key = (row["data"], row["model"], short[row["arm"]], sparsity_of(row), attack, norm)
                 pooled.setdefault(key, []).append(stored[f"distance/{name}"])
     return [Distances(*key, values=np.concatenate(found), networks=len(found)) for key, found in pooled.items()]
+
+
+def compactions_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What `bap compact` wrote of those runs that it made, each named as it is now; one that is damaged is left out."""
+    found = []
+    for run in _runs(records):
+        path = Path(run) / COMPACT
+        if not path.exists():
+            continue
+        try:
+            record = read_json(path)
+            compactions_table([record])
+        except (SettingError, KeyError, TypeError, AttributeError) as error:
+            warnings.warn(f"{path} is not as bap compact writes it ({error}); it is left out", RunWarning, stacklevel=2)
+            continue
+        found.append(record | {"run": Path(run).name})
+    return found
 
 
 def stages_of(records: Sequence[Record]) -> list[dict[str, Any]]:

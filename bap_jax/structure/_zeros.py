@@ -39,16 +39,16 @@ class Zeros:
 
     def _follow(self, operation: Operation) -> Sequence[Any]:
         name, may = operation.name, [self.may[value] for value in operation.inputs]
-        if name in _MOVES:
-            return _MOVES[name](operation.params, may, [self.program.shapes[value] for value in operation.outputs])
+        if name in MOVES:
+            return MOVES[name](operation.params, may, [self.program.shapes[value] for value in operation.outputs])
         if name in _SUMS:
             return [may[0].any(axis=tuple(operation.params["axes"]))]
         if name == "conv_general_dilated":
-            return [self._convolution(operation, *may)]
+            return [self.convolution(operation, *may)]
         if name == "dot_general":
-            return [self._dot(operation, *may)]
+            return [self.dot(operation, *may)]
         if name in WINDOWS and name != "reduce_window":
-            return [self._windows(operation, may[0])]
+            return [self.windows(operation, may[0])]
         if name == "mul":
             return [may[0] & may[1]]
         if name in _OF_ALL:
@@ -69,24 +69,25 @@ class Zeros:
             return self.constants[value] > 0 if below else self.constants[value] < 0
         return self.may[value]
 
-    def _convolution(self, operation: Operation, images: np.ndarray, kernel: np.ndarray) -> Any:
+    def convolution(self, operation: Operation, images: np.ndarray, kernel: np.ndarray) -> Any:
         """An output channel is zero where all is that its weights take up; places are not told apart."""
         layout, groups = operation.params["dimension_numbers"], operation.params["feature_group_count"]
         if operation.params["batch_group_count"] != 1:
             return True
-        read = _any(images, layout.lhs_spec[1]).reshape(groups, 1, -1)
+        read = any_but(images, layout.lhs_spec[1]).reshape(groups, 1, -1)
         weights = np.moveaxis(kernel, layout.rhs_spec[:2], (0, 1))
         weights = weights.any(axis=tuple(range(2, kernel.ndim))).reshape(groups, -1, read.shape[-1])
         made, rank = (weights & read).any(axis=-1).ravel(), len(self.program.shapes[operation.outputs[0]])
         return made.reshape([-1 if axis == layout.out_spec[1] else 1 for axis in range(rank)])
 
-    def _dot(self, operation: Operation, left: np.ndarray, right: np.ndarray) -> Any:
+    def dot(self, operation: Operation, left: np.ndarray, right: np.ndarray) -> Any:
+        """An entry is zero where all products are that are summed in it."""
         (left_summed, right_summed), (left_batch, _) = operation.params["dimension_numbers"]
         if left_batch:
             return True
         return np.tensordot(left.astype(np.float32), right.astype(np.float32), (left_summed, right_summed)) > 0
 
-    def _windows(self, operation: Operation, may: np.ndarray) -> np.ndarray:
+    def windows(self, operation: Operation, may: np.ndarray) -> np.ndarray:
         """A channel's windows are zero where the whole channel is; a channel is whatever is not pooled over."""
         pooled = tuple(axis for axis, size in enumerate(operation.params["window_dimensions"]) if size > 1)
         return np.asarray(may.any(axis=pooled, keepdims=True))
@@ -114,7 +115,7 @@ def _slice(params: dict[str, Any], may: Sequence[np.ndarray], shapes: _Shapes) -
     return [may[0][tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]]
 
 
-_MOVES: MappingProxyType[str, Callable[[dict[str, Any], Sequence[np.ndarray], _Shapes], list[Any]]] = MappingProxyType(
+MOVES: MappingProxyType[str, Callable[[dict[str, Any], Sequence[np.ndarray], _Shapes], list[Any]]] = MappingProxyType(
     {
         "broadcast_in_dim": _broadcast,
         "concatenate": lambda params, may, shapes: [np.concatenate(may, params["dimension"])],
@@ -129,30 +130,30 @@ _MOVES: MappingProxyType[str, Callable[[dict[str, Any], Sequence[np.ndarray], _S
 )
 
 
-def silent_groups(coupling: Coupling, leaves: Sequence[Any]) -> list[np.ndarray]:
+def silent_groups(coupling: Coupling, zeros: Zeros) -> list[np.ndarray]:
     """The groups that have no say in the logits, whatever the image: nothing of them is read, or it is read with zero weights.
 
     Args:
       coupling: of the network.
-      leaves: the arrays of params and model state, in tree order.
+      zeros: of its program, on the arrays of params and model state.
 
     Returns:
       For every family bool [num_groups].
     """
-    zeros = Zeros(coupling.program, leaves)
     heard: set[int] = set()
     for contraction in coupling.channels.contractions:
         roots = coupling.channels.roots(contraction.channels)
         if np.all(roots == FIXED):
             continue
         left, right = coupling.program.operations[contraction.operation].inputs
-        read = _any(zeros.may[left], contraction.left_axis)
-        weighed = _any(zeros.may[right], contraction.right_axis)
+        read = any_but(zeros.may[left], contraction.left_axis)
+        weighed = any_but(zeros.may[right], contraction.right_axis)
         heard.update(roots[read & weighed[np.arange(len(roots)) % len(weighed)]].tolist())
     return [np.array([root not in heard for root in roots.tolist()], bool) for roots in coupling.roots]
 
 
-def _any(may: np.ndarray, axis: int) -> np.ndarray:
+def any_but(may: np.ndarray, axis: int) -> np.ndarray:
+    """For each entry of an axis, whether anything is true there."""
     return np.asarray(may.any(axis=tuple(other for other in range(may.ndim) if other != axis)))
 
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.masks import apply_masks, fitted_masks, leaf_paths
-from bap_jax.structure._zeros import silent_groups
+from bap_jax.structure._constants import Constants
+from bap_jax.structure._zeros import Zeros, silent_groups
 from bap_jax.structure.coupling import Coupling, couple
 from bap_jax.structure.sliced import slice_out
 from bap_jax.types import Model, Network
@@ -35,6 +37,7 @@ class Report(NamedTuple):
     nonzero_before: int  # parameters that are not zero, of the pruned network
     nonzero_after: int  # the rest of ``parameters_after`` are zeros that no structure could save
     cut: tuple[np.ndarray, ...]  # for every family bool [num_groups]
+    folded: int = 0  # groups that were constant, not zero, and whose constants the next biases hold now
 
     @property
     def compression(self) -> float:
@@ -49,7 +52,9 @@ def compact(
 
     A group of coupled channels has no say if, wherever a layer reads it, it is zero whatever the image, or read with zero weights
     alone. That is followed operation by operation from the pruned weights (zero filter, bias, BatchNorm scale and bias; ReLU
-    keeps a zero, a sigmoid does not). A layer that has lost all its channels keeps the first.
+    keeps a zero, a sigmoid does not). A channel that is constant but not zero is cut, too, where every layer that reads it pads
+    nothing and is followed by a bias, or by BatchNorm's running mean: that takes up what the channel added. A layer that has lost
+    all its channels keeps the first.
 
     Args:
       model: the whole network.
@@ -79,8 +84,18 @@ def compact(
     params, model_state = apply_masks(network.params, masks), network.model_state
     _check_finite(params)
     found = coupling or couple(model, params, model_state, image_shape)
-    cut = _all_but_one(found, silent_groups(found, [*jax.tree.leaves(params), *jax.tree.leaves(model_state)]))
     families = found.groups.families
+    leaves = [*jax.tree.leaves(params), *jax.tree.leaves(model_state)]
+    zeros = Zeros(found.program, leaves)
+    constants = Constants(found, leaves, zeros)
+    constant = constants.groups()
+    cut = _all_but_one(found, [out | same for out, same in zip(silent_groups(found, zeros), constant, strict=True)])
+    gone = [out & same for out, same in zip(cut, constant, strict=True)]
+    nonzero = sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(params))
+    if any(out.any() for out in gone):
+        trees = jax.tree.structure((params, model_state))
+        params, model_state = jax.tree.unflatten(trees, [jnp.asarray(leaf) for leaf in constants.folded(gone)])
+        masks = jax.tree.map(lambda mask, leaf: mask | (leaf != 0) if np.ndim(mask) else mask, masks, params)
     small = network._replace(
         params=slice_out(params, "params", families, cut),
         masks=slice_out(masks, "params", families, cut),
@@ -92,9 +107,10 @@ def compact(
         ),
         parameters_before=sum(leaf.size for leaf in jax.tree.leaves(params)),
         parameters_after=sum(leaf.size for leaf in jax.tree.leaves(small.params)),
-        nonzero_before=sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(params)),
+        nonzero_before=nonzero,
         nonzero_after=sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(small.params)),
         cut=tuple(cut),
+        folded=sum(int(out.sum()) for out in gone),
     )
     return small, _widths(found, small.params), report
 

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sliced_networks import as_model, narrow, parameters, random_tree, signed, zeroed
+from sliced_networks import along, as_model, convolve, narrow, parameters, random_tree, signed, zeroed
 
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.group_masks import group_masks
 from bap_jax.mathematics.masks import apply_masks
 from bap_jax.models import build, vgg
 from bap_jax.structure import compact, groups_of
-from bap_jax.types import Network
+from bap_jax.types import Model, Network, Outputs
 
 NETWORKS = {
     "resnet8": ({"widths": (4, 6, 8)}, (8, 8, 3)),
@@ -108,3 +108,68 @@ def test_a_layer_that_has_lost_all_keeps_one_channel():
     assert report.nonzero_after == 3
     with pytest.raises(SettingError, match="params/b"):
         compact(as_model(network), Network(params | {"b": params["b"].at[0].set(jnp.nan)}, masks, {}), (2,))
+
+
+def head(params, x):
+    return jnp.mean(jax.nn.relu(x), (1, 2)) @ params["head"]
+
+
+def reading(padding, size, behind):
+    """A network whose second layer reads six channels."""
+
+    def network(params, x):
+        x = jax.nn.relu(convolve(x, params["one"]) + along(params["bias"], x))
+        kernel = params["two"][:size, :size]
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return head(params, behind(params, x))
+
+    return network
+
+
+@pytest.mark.parametrize(
+    ("padding", "size", "behind", "folded"),
+    [
+        ("VALID", 3, lambda params, x: x + along(params["next"], x), True),
+        ("SAME", 1, lambda params, x: x + along(params["next"], x), True),
+        ("VALID", 3, lambda params, x: (x - along(params["next"], x)) * along(params["scale"], x), True),
+        ("SAME", 3, lambda params, x: x + along(params["next"], x), False),  # less of it at the border
+        ("VALID", 3, lambda params, x: x, False),  # nowhere to put it
+        ("VALID", 3, lambda params, x: x + along(params["next"], x) + along(params["next"], x), False),  # twice too much
+        ("VALID", 3, lambda params, x: jax.nn.relu(x) + along(params["next"], x), False),
+    ],
+)
+def test_a_constant_goes_into_the_next_bias_where_nothing_is_padded(padding, size, behind, folded):
+    shapes = {"one": (3, 3, 2, 6), "bias": (6,), "two": (size, size, 6, 4), "next": (4,), "scale": (4,), "head": (4, 3)}
+    params = parameters(shapes)
+    params["one"] = params["one"].at[..., :2].set(0)  # two filters that are zero, their biases
+    params["bias"] = params["bias"].at[:2].set(jnp.array([0.7, 1.3]))
+    masks = {name: jnp.ones(leaf.shape, bool) for name, leaf in params.items()}
+    masks["next"] = masks["next"].at[0].set(False)
+    model, images = as_model(reading(padding, size, behind)), np.random.default_rng(1).normal(size=(3, 5, 5, 2))
+    small, _, report = compact(model, Network(params, masks, {}), (5, 5, 2))
+    assert (report.folded, report.cut[0].tolist()) == ((2, [True] * 2 + [False] * 4) if folded else (0, [False] * 6))
+    assert small.params["two"].shape[2] == 6 - report.folded
+    whole, cut = (model.apply(one, {}, images, train=False)[0].logits for one in (apply_masks(params, masks), small.params))
+    np.testing.assert_allclose(cut, whole, atol=1e-5 * np.abs(whole).max())
+    assert bool(small.masks["next"][0]) == folded  # a pruned bias that holds a constant counts as kept
+
+
+def test_a_constant_goes_through_a_dense_layer_into_a_running_mean():
+    def apply(params, model_state, images, *, train, key=None):
+        x = jax.nn.sigmoid(images @ params["a"])
+        x = jax.nn.relu((x @ params["b"] - model_state["mean"][None]) * params["scale"][None])
+        return Outputs(x @ params["c"] + params["bias"][None], {}), model_state
+
+    params = parameters({"a": (2, 4), "b": (4, 3), "scale": (3,), "c": (3, 2), "bias": (2,)})
+    params["a"] = params["a"].at[:, 1].set(0)  # one half, whatever the image
+    params["b"] = params["b"].at[:, 2].set(0)  # and then what its mean and its scale make of it
+    params["scale"] = params["scale"].at[2].set(-1.5)
+    model_state = {"mean": jnp.array([0.1, 0.2, 0.3])}
+    masks = jax.tree.map(lambda leaf: jnp.bool_(True), params)
+    model, images = Model(None, apply), np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
+    small, _, report = compact(model, Network(params, masks, model_state), (2,))
+    assert report.folded == 2 and small.params["b"].shape == (3, 2) and small.model_state["mean"].shape == (2,)
+    whole, cut = (
+        model.apply(*one, images, train=False)[0].logits for one in ((params, model_state), (small.params, small.model_state))
+    )
+    np.testing.assert_allclose(cut, whole, atol=1e-5)

@@ -33,7 +33,8 @@ def run_compact(command: cli.Compact, trust: Trust) -> int:
     where = f"{there['device']}, {there['platform']}, {there['cores']} cores, load {there['load']}, jax {there['jax']}"
     screen.print(f"measured on {where}", highlight=False)
     if not found.trainable:
-        screen.print("its factory takes no widths: an exported program, which cannot be trained further", style="yellow")
+        text = "it takes no widths of single layers: an exported program, which cannot be trained further"
+        screen.print(text, style="yellow", soft_wrap=True)
     screen.print(f"run: {found.out}", highlight=False, soft_wrap=True)
     further = f"bap train --config {found.out}/config.json --init-from {found.out} --pruner fixed --out RUN"
     screen.print(f"next: bap evaluate {found.out}{f', or {further}' if found.trainable else ''}", highlight=False, soft_wrap=True)
