@@ -37,12 +37,13 @@ def footprints(
     Returns:
       For each name the columns of :func:`bap_jax.runs.sizes.sizes_of`, and by the size of the batch, as a text: ``memory``, the
       bytes of arguments, results and what lies between them, as XLA lays them out; ``seconds``, the median of a forward pass on
-      the default device; ``ratio``, of the seconds over the first network's, round by round: median, low, high.
+      the default device; ``ratio``, of the seconds over the first network's, round by round: median, low, high; ``processor``,
+      the same of processor time, which other work on the machine hardly changes and which says nothing on an accelerator.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, net in nets.items():
         columns, _ = sizes_of(net.network, net.predict, net.image_shape)
-        found[name] = columns | {"memory": {}, "seconds": {}, "ratio": {}}
+        found[name] = columns | {"memory": {}, "seconds": {}, "ratio": {}, "processor": {}}
     for batch in batches:
         if told:
             told(f"timing batches of {batch}")
@@ -56,7 +57,9 @@ def footprints(
         samples = in_turn(timed, rounds)
         for name in timed:
             found[name]["seconds"][str(batch)] = median(samples[name])
-            found[name]["ratio"][str(batch)] = ratio(samples[name], samples[next(iter(timed))])._asdict()
+            for column, clock in (("ratio", "wall"), ("processor", "processor")):
+                apart = ratio(samples[name], samples[next(iter(timed))], clock)
+                found[name][column][str(batch)] = apart._asdict()
     return found
 
 

@@ -60,12 +60,15 @@ def _table(record: Mapping[str, Any]) -> Table:
             name, *("?" if value is None else f"{value:,}" for value in (old, new)), f"{new / old:.3f}" if known else ""
         )
     for batch in before["seconds"]:
-        apart = after["ratio"][batch]
-        spread = f"{apart['median']:.3f} ({apart['low']:.3f}–{apart['high']:.3f})"
         seconds = (f"{1e3 * side['seconds'][batch]:.3g} ms" for side in (before, after))
-        table.add_row(f"latency, batch {batch}", *seconds, spread)
+        table.add_row(f"latency, batch {batch}", *seconds, _spread(after["ratio"][batch]))
+        table.add_row("processor time", "", "", _spread(after["processor"][batch]))
     nominal = "?" if record["nominal"] is None else f"{record['nominal']:.2f}×"
     table.add_row("compression, nominal", nominal, "", "")
     table.add_row("compression, real", "", f"{record['real']:.2f}×", "")
     table.add_row("zeros that remain", "", f"{record['zeros']:,}", "")
     return table
+
+
+def _spread(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['median']:.3f} ({ratio['low']:.3f}–{ratio['high']:.3f})"
