@@ -92,6 +92,7 @@ HELD_BY = {
     "runs/test_compaction": "cli/commands/compact export/program report/compactions runs/footprint runs/program",
     "runs/test_damaged_run": "cli/screen cli/commands/report runs/records",
     "runs/test_evaluate": "checkpoint/journal cli/commands/evaluate",
+    "runs/test_network_file": "runs/one_file",
     "runs/test_optimizer": "training/average",
     "runs/test_plugins": "plugins",
     "runs/test_recipe": "runs/info",

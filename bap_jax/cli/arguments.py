@@ -155,7 +155,8 @@ class Compact(_Stored, _Process):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(_Stored):
-    """Write a trained network's weights, masks and model card, for PyTorch or whatever else reads safetensors.
+    """Write a trained network's weights, masks and model card, for PyTorch or whatever else reads safetensors; or the network as
+    one small file that bap.load reads.
 
     Example: bap export runs/x --format safetensors --layout torch
     """
@@ -163,7 +164,8 @@ class Export(_Stored):
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder."""
     format: str = "safetensors"
-    """The format of the files: `safetensors`."""
+    """The format of the files: `safetensors`; `packed`, one file without the zeros, with all it takes to rebuild the network;
+    `int8`, such a file with the kernels as integers. docs/weights.md describes them."""
     layout: str = "auto"
     """Names and axes: `torch` (NCHW, the network's common names in PyTorch), `jax` (NHWC, our own), or `auto`: torch where
     the network's names there are known. docs/weights.md lists them."""
@@ -173,6 +175,10 @@ class Export(_Stored):
     """`last`, `best` (on validation data), a step, or `ema`: the averaged weights of the last, of a run with --ema."""
     out: Path | None = None
     """The file of the weights; masks and card go beside it. By default export/model.safetensors in the run folder."""
+    dtype: str = "float32"
+    """Of --format packed: `float32`, or `float16`, which rounds."""
+    bits: int = 8
+    """Of --format int8: the bits of a weight, 2 to 8; each takes a byte whatever it is."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets, if it is not where the run found it."""
 

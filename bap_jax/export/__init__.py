@@ -5,7 +5,7 @@ from bap_jax.export.files import Stored, read_stored, read_tensors, write_tensor
 from bap_jax.export.model_card import Difference, differences, model_card
 from bap_jax.export.network import Exported, Imported, export_network, import_network
 from bap_jax.export.normalisation import FoundNormalisation, normalisation_in
-from bap_jax.export.packed_file import read_packed, write_packed
+from bap_jax.export.packed_file import is_packed, read_packed, write_packed
 from bap_jax.export.scores import mask_of_scores
 from bap_jax.export.torch_names import ARCHITECTURES, LAYOUTS, Entry, entries, layout_of
 
@@ -24,6 +24,7 @@ __all__ = [
     "entries",
     "export_network",
     "import_network",
+    "is_packed",
     "layout_of",
     "mask_of_scores",
     "model_card",

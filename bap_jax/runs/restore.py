@@ -23,6 +23,7 @@ from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.models import as_model
 from bap_jax.runs.datasets import example_of, split_of
 from bap_jax.runs.deployed import Deployed
+from bap_jax.runs.network_file import load_file
 from bap_jax.runs.plan import AVERAGE
 from bap_jax.runs.recipe import model_of
 from bap_jax.runs.settings import Settings
@@ -126,7 +127,7 @@ def load(
     """A run's network as a function, rebuilt from the run's configuration; imported runs are runs, too.
 
     Args:
-      run: the run's folder.
+      run: the run's folder; or a file of ``bap export --format packed`` or ``int8``, which holds one network.
       checkpoint: ``last``, ``best`` (on validation data), a step, or ``ema``: the averaged weights of the last.
       model: what the network is, as :func:`bap_jax.runs.fit` took it; a run that it made needs it, for no configuration names a
         user's own objects.
@@ -138,7 +139,7 @@ def load(
       holds ``run``, ``step``, ``metric``, ``finished``, ``phase``, ….
 
     Raises:
-      SettingError: no run is there, it has no such checkpoint, or it names code that is not trusted.
+      SettingError: no run is there, it has no such checkpoint, or it names code that is not trusted; a file that is not whole.
       CheckpointError: the checkpoint is damaged, or not of the run's model.
 
     Example:
@@ -146,6 +147,11 @@ def load(
       >>> net = bap.load("runs/x", checkpoint="best")  # doctest: +SKIP
       >>> net(images), net.evaluate(attack="pgd", epsilon="0.1").robust_accuracy  # doctest: +SKIP
     """
+    if Path(run).is_file():
+        for name, value, default in (("checkpoint", checkpoint, "last"), ("model", model, None)):
+            if value != default:
+                raise SettingError(name, value, f"nothing: {run} is a file, which holds one network and names it")
+        return load_file(run, data_dir=data_dir, trust=trust)
     config = read_config(run)
     if OBJECTS in config:
         return _of_objects(run, str(checkpoint), model, config[OBJECTS])

@@ -20,6 +20,7 @@ from bap_jax.export import (
     ARCHITECTURES,
     LAYOUTS,
     Difference,
+    Exported,
     Imported,
     Stored,
     differences,
@@ -40,13 +41,13 @@ from bap_jax.runs.naming import IMPORTED
 from bap_jax.runs.network_options import keywords_of
 from bap_jax.runs.parsing import format_value, parse_numbers
 from bap_jax.runs.recipe import network_of
+from bap_jax.runs.restore import Stored as StoredNetwork
 from bap_jax.runs.restore import stored_network
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.slots import parameters_of
 from bap_jax.runs.trust import NOTHING, Trust, code_in, remember
 from bap_jax.types import ModelState, Params
 
-FORMATS = ("safetensors",)
 FILE = Path("export") / "model.safetensors"  # inside a run folder
 RECORD = "import.json"
 _MASKS, _MASKS_OF = ".masks.safetensors", "weights_sha256"
@@ -84,7 +85,6 @@ def export_run(
     run: Path,
     *,
     out: Path | None = None,
-    file_format: str = "safetensors",
     layout: str = "auto",
     architecture: str | None = None,
     checkpoint: str = "last",
@@ -96,7 +96,6 @@ def export_run(
     Args:
       run: a run folder.
       out: the file of the weights; by default ``export/model.safetensors`` in the run folder.
-      file_format: ``safetensors``.
       layout: ``torch``, ``jax``, or ``auto``: torch where the architecture's names in PyTorch are known.
       architecture: whose names the layout torch takes; by default, the run's model.
       checkpoint: ``last``, ``best``, ``ema`` or a step.
@@ -107,42 +106,23 @@ def export_run(
       The files, and the card.
 
     Raises:
-      SettingError: a run, checkpoint, format, layout or architecture that is not there, or a file that cannot be written.
+      SettingError: a run, checkpoint, layout or architecture that is not there, or a file that cannot be written.
       CheckpointError: the checkpoint is not of the run's model.
     """
-    if file_format not in FORMATS:
-        raise SettingError("--format", file_format, " or ".join(FORMATS))
     _check_layout(layout)
     _check_architecture(architecture)
     files = files_of(Path(run) / FILE if out is None else Path(out))
     if files.weights.suffix != FILE.suffix or files.weights.is_dir():
         raise SettingError("--out", str(files.weights), f"a file name that ends in {FILE.suffix}")
     stored = stored_network(run, checkpoint, trust)
-    settings, step, about = stored.settings, stored.step, stored.about
-    example = example_of(settings, data_dir)
+    example = example_of(stored.settings, data_dir)
     network = stored.on(example).network
-    named = architecture or settings.model
+    named = architecture or stored.settings.model
     if layout == "auto":
         layout = "torch" if named in ARCHITECTURES else "jax"
     exported = export_network(*network, layout=layout, architecture=named, image_shape=example.image_shape)
-    card = model_card(
-        exported,
-        layout=layout,
-        architecture=named,
-        num_classes=example.num_classes,
-        image_shape=example.image_shape,
-        bounds=example.bounds,
-        normalisation=_normalisation(settings, example),
-        batch_norm=_shapes_of(settings, example)[2],
-        about=_provenance(run, settings, step, about),
-    )
-    if settings.image_size is not None:
-        size = settings.image_size
-        card["input"]["resized"] = f"shorter side to {size} pixels, bilinear (Pillow's, over all pixels), then the middle square"
-    try:
-        files.weights.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError("--out", str(files.weights), f"a file in a folder that can be written ({error.strerror})") from error
+    card = card_of(run, stored, exported, example, layout=layout, architecture=named)
+    make_folder(files.weights)
     weights = write_tensors(files.weights, exported.tensors, card)
     digest = hashlib.sha256(weights).hexdigest()
     masks = write_tensors(files.masks, exported.masks, {_MASKS_OF: digest})
@@ -152,6 +132,48 @@ def export_run(
     }
     write_atomic(files.card, json_text(card, indent=1) + "\n")
     return files, card
+
+
+def card_of(
+    run: Path, stored: StoredNetwork, exported: Exported, example: Source, *, layout: str, architecture: str
+) -> dict[str, Any]:
+    """The model card of a run's network: see :func:`bap_jax.export.model_card`.
+
+    Args:
+      run: its folder.
+      stored: its checkpoint.
+      exported: the tensors, in ``layout``.
+      example: data of the run, for the shape of its images, their bounds and the number of classes.
+      layout, architecture: as for :func:`bap_jax.export.model_card`.
+    """
+    settings = stored.settings
+    card = model_card(
+        exported,
+        layout=layout,
+        architecture=architecture,
+        num_classes=example.num_classes,
+        image_shape=example.image_shape,
+        bounds=example.bounds,
+        normalisation=_normalisation(settings, example),
+        batch_norm=_shapes_of(settings, example)[2],
+        about=_provenance(run, settings, stored.step, stored.about),
+    )
+    if settings.image_size is not None:
+        size = settings.image_size
+        card["input"]["resized"] = f"shorter side to {size} pixels, bilinear (Pillow's, over all pixels), then the middle square"
+    return card
+
+
+def make_folder(file: Path) -> None:
+    """Makes the folder of a file that is to be written.
+
+    Raises:
+      SettingError: it cannot be made.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError("--out", str(file), f"a file in a folder that can be written ({error.strerror})") from error
 
 
 def import_run(

@@ -7,42 +7,18 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from random_runs import make_run
 from torch_files import checkpoint, torch_save
 
-from bap_jax.checkpoint import Checkpoints, Network, open_run, restore_network
+from bap_jax.checkpoint import restore_network
 from bap_jax.export import read_tensors, write_tensors
-from bap_jax.models import build
 from bap_jax.runs.evaluate import evaluate_run
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.restore import load
-from bap_jax.runs.settings import Settings
 from bap_jax.runs.trust import Trust
 from bap_jax.runs.weights import export_run, import_run
 
 OWN, NETWORKS = "plugins_for_tests", "networks_for_tests"
-
-
-def make_run(folder, model="mlp", data="digits", image_shape=(8, 8, 1)):
-    """A run folder as training leaves one, with random weights of which about half are pruned; nothing is trained."""
-    settings = Settings(data=data, model=model, budget="none", final_sparsity=0.5, seed=4, data_dir="/home/somebody")
-    network = build(model, num_classes=10 if data == "digits" else 3)
-    params, model_state = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, *image_shape), np.float32))
-    generator = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: generator.standard_normal(leaf.shape, np.float32), params)
-    masks = jax.tree.map(lambda leaf: generator.random(leaf.shape) < 0.5 if leaf.ndim > 1 else np.array(True), params)
-    params = jax.tree.map(lambda leaf, mask: np.where(mask, leaf, np.float32(0)), params, masks)
-    model_state = jax.tree.map(lambda leaf: generator.random(leaf.shape, np.float32) + np.float32(0.5), model_state)
-    with open_run(folder, settings.as_dict()) as run, Checkpoints(run.checkpoints) as checkpoints:
-        for step in (3, 7):
-            scaled = jax.tree.map(lambda leaf, step=step: leaf * np.float32(step), params)
-            checkpoints.save(
-                step,
-                {"step": np.int32(step)},
-                network=Network(scaled, masks, model_state),
-                metric=10.0 - step,
-                metadata={"finished": step == 7, "phase": 0},
-            )
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bap_jax.cli import arguments as cli
 from bap_jax.cli.screen import console, show_notes, show_pairs
 from bap_jax.cli.slots import network_told
+from bap_jax.errors import SettingError
+from bap_jax.runs.one_file import export_packed
 from bap_jax.runs.trust import Trust
 from bap_jax.runs.weights import export_run, import_run
 
 
 def run_export(command: cli.Export, trust: Trust) -> int:
     """`bap export`."""
+    if command.format not in FORMATS:
+        raise SettingError("--format", command.format, ", ".join(FORMATS))
+    for name in _ONLY_WITH:
+        if getattr(command, name) != getattr(cli.Export, name) and command.format not in _ONLY_WITH[name]:
+            expected = f"nothing with --format {command.format}; it goes with {' and '.join(_ONLY_WITH[name])}"
+            raise SettingError(f"--{name}", getattr(command, name), expected)
+    given = {name: getattr(command, name) for name in ("out", "checkpoint", "data_dir")} | {"trust": trust}
+    files, card = _WRITERS[command.format](command, given)
     screen = console()
-    files, card = export_run(
-        command.run,
-        out=command.out,
-        file_format=command.format,
-        layout=command.layout,
-        architecture=command.architecture,
-        checkpoint=command.checkpoint,
-        data_dir=command.data_dir,
-        trust=trust,
-    )
     weights, images = card["weights"], card["input"]
     pairs = [
         ("network", f"{card['architecture']}, {card['num_classes']} classes, step {card['step']}"),
@@ -33,9 +36,33 @@ def run_export(command: cli.Export, trust: Trust) -> int:
         ("sparsity", f"{weights['sparsity']:.4f}"),
     ]
     show_pairs("exported", pairs, screen)
-    for name, path in files._asdict().items():
+    for name, path in files.items():
         screen.print(f"{name}: {path} ({path.stat().st_size / 1e3:,.0f} kB)", highlight=False, soft_wrap=True)
     return 0
+
+
+def _safetensors(command: cli.Export, given: dict[str, Any]) -> tuple[dict[str, Path], dict[str, Any]]:
+    files, card = export_run(command.run, layout=command.layout, architecture=command.architecture, **given)
+    return files._asdict(), card
+
+
+def _packed(command: cli.Export, given: dict[str, Any]) -> tuple[dict[str, Path], dict[str, Any]]:
+    path, card = export_packed(command.run, dtype=command.dtype, **given)
+    return {"network": path}, card
+
+
+def _int8(command: cli.Export, given: dict[str, Any]) -> tuple[dict[str, Path], dict[str, Any]]:
+    path, card = export_packed(command.run, bits=command.bits, **given)
+    return {"network": path}, card
+
+
+_WRITERS: Mapping[str, Callable[[cli.Export, dict[str, Any]], tuple[dict[str, Path], dict[str, Any]]]] = MappingProxyType(
+    {"safetensors": _safetensors, "packed": _packed, "int8": _int8}
+)
+FORMATS = tuple(_WRITERS)
+_ONLY_WITH = MappingProxyType(
+    {"layout": ("safetensors",), "architecture": ("safetensors",), "dtype": ("packed",), "bits": ("int8",)}
+)
 
 
 def run_import(command: cli.Import, trust: Trust) -> int:
