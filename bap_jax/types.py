@@ -325,7 +325,9 @@ class Method(NamedTuple):
 class Taxonomy(NamedTuple):
     """A method's place among the others, in the words of Piras et al. 2024, "Adversarial Pruning: A Survey and Benchmark"."""
 
-    pipeline: str  # "after", "before" or "during" training, and what is trained on; "none" where nothing is pruned
+    # "none" where nothing is pruned; else "after: pretraining, finetuning, 1S or IT" (one shot, iterative), "before: how pruned,
+    # how trained, 1S or IT" or "during: training"; in words such as AT, FGSM-AT, KD
+    pipeline: str
     structure: str  # "US" (single weights), "S" (filters, channels)
     locality: str  # "L" (within layers), "G" (over the whole network)
     criterion: str  # LWM, SOLWM, RELWM, LIS, HGM, BCS

@@ -14,6 +14,7 @@ from bap_jax.attacks._nearest import cosine
 from bap_jax.attacks.fmn import FmnNorm, fmn
 from bap_jax.attacks.pgd import Objective
 from bap_jax.errors import SettingError
+from bap_jax.inputs import concrete
 from bap_jax.mathematics.norms import per_example_norm
 from bap_jax.mathematics.objectives import cross_entropy, dlr, margin_loss, successful
 from bap_jax.types import Array, AttackResult, Bounds, LogitsFn
@@ -25,7 +26,7 @@ _TOLERANCE = 1e-4  # how much of the best loss an improvement has to be, for a p
 
 
 class FmnConfiguration(NamedTuple):
-    """One way to run FMN. Hashable, and equal where the settings are."""
+    """One way to run FMN. Hashable, and equal where the settings are; its numbers may be traced, its names may not."""
 
     objective: Literal["margin", "dlr", "cross_entropy"] = "margin"
     optimizer: Literal["sgd", "adam", "adamax"] = "sgd"
@@ -317,6 +318,7 @@ def _check_configuration(entry: FmnConfiguration) -> None:
         if getattr(entry, setting) not in allowed:
             raise SettingError(setting, getattr(entry, setting), "one of " + ", ".join(allowed))
     check_positive("step_size", entry.step_size)
+    entry = FmnConfiguration(*(setting if concrete(setting) is not None else 0.5 for setting in entry))  # a traced one fits
     for setting in ("momentum", "second_momentum"):
         if not 0 <= getattr(entry, setting) < 1:
             raise SettingError(setting, getattr(entry, setting), "a number in [0, 1)")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from bap_jax.cli.process import set_up_process
+from bap_jax.runs.benchmark_plan import BenchmarkPlan
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import General
 
@@ -95,6 +96,33 @@ class Evaluate(_Stored, _Process, AttackPlan):
         from bap_jax.cli.commands.evaluate import run_evaluate
 
         return run_evaluate(self, trust)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark(_Stored, _Process, BenchmarkPlan):
+    """Measure runs of one method by the protocol of the adversarial pruning benchmark, and write what it asks to be handed in.
+
+    Example: bap benchmark runs/x90 runs/x95 runs/x99 --about about.toml --out runs/benchmark
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, of one method; an interrupted command goes on where it stopped, and what is measured stays so."""
+    out: Path
+    """Where entry.json, issue.md, weights, distances and model_info files go."""
+    about: Path | None = None
+    """A TOML file with `name`, `title`, `authors`, `year`, `link`, and if you like `venue`, `additional_data`, `reported` and a
+    table `[taxonomy]`. Without it there are numbers, but no taxonomy, issue and model_info."""
+    pickle: bool = False
+    """Write the distances as the benchmark's own list, too: a pickle, which only those should load who trust you."""
+    batch_size: int = 256
+    """Images attacked at once."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets, if it is not where the runs found it."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.benchmark import run_benchmark
+
+        return run_benchmark(self, trust)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -356,6 +384,7 @@ def command(read: type = Train) -> Any:
     return (
         Annotated[train, tyro.conf.subcommand("train")]  # type: ignore[valid-type]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Compact, tyro.conf.subcommand("compact")]
         | Annotated[Export, tyro.conf.subcommand("export")]

@@ -11,7 +11,9 @@ from bap_jax.evaluation.optimality import best_distances, global_optimality, loc
 from bap_jax.evaluation.passes import Passes, count_passes, steps_within
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
+from bap_jax.evaluation.survey import SurveyResult, survey_protocol, survey_split
 from bap_jax.evaluation.threats import ATTACKS, attack_settings, named_threat
+from bap_jax.evaluation.tuned_fmn import FmnTrial, TunedFmn, tune_fmn
 from bap_jax.renamed import renamed
 from bap_jax.types import Check
 
@@ -20,12 +22,15 @@ __all__ = [
     "Cascade",
     "Check",
     "EvaluationResult",
+    "FmnTrial",
     "GoalResult",
     "Passes",
     "Progress",
     "SecurityCurve",
     "Stage",
     "Surrogate",
+    "SurveyResult",
+    "TunedFmn",
     "area_under_curve",
     "attack_settings",
     "autoattack",
@@ -45,6 +50,9 @@ __all__ = [
     "robust_accuracy",
     "security_curve",
     "steps_within",
+    "survey_protocol",
+    "survey_split",
+    "tune_fmn",
     "wilson_interval",
 ]
 

@@ -39,6 +39,7 @@ def evaluate(
     sources: Sequence[Surrogate] | Surrogate = (),
     controls: bool = True,
     keep_examples: bool = False,
+    nested: bool = False,
     recall: Callable[[str], Rows | None] | None = None,
     record: Callable[[str, Rows], None] | None = None,
     put: Callable[[Batch], Batch] | None = None,
@@ -72,6 +73,8 @@ def evaluate(
       controls: try, on one batch, what should change nothing or break everything: more steps, noise, an unbounded attack, and
         drawing the points of minimal-norm attacks nearer. They feed the checks alone.
       keep_examples: return the attacked images too.
+      nested: an example that an attack broke at one budget counts as broken at that attack's larger ones, whose balls hold the
+        same point, and is not attacked there again; attacks that are cut are made at every budget all the same.
       recall: ``recall(name)`` gives what ``record(name, rows)`` was told in an earlier evaluation with the same arguments, or
         None. One name per attack and batch: an evaluation that was cut off goes on where it stopped.
       record: see ``recall``.
@@ -102,7 +105,7 @@ def evaluate(
     budgets = budgets_of(threats, epsilons)
     network = Surrogate("", predict, params)
     attacker = Attacker(network, key, put or (lambda batch: batch), fetch, keep_examples)
-    run = _Evaluation(attacker, recall, record, progress)
+    run = _Evaluation(attacker, recall, record, progress, nested)
     run.look(batches_of(batches), threats, budgets)
     jobs = jobs_of(threats, sources, network, budgets, run.clean["logits"].shape[1])
     run.plan(jobs)
@@ -115,8 +118,8 @@ def evaluate(
 class _Evaluation:
     """One evaluation under way: the examples, and per attack and budget a table with a row for each."""
 
-    def __init__(self, attacker: Attacker, recall, record, progress):
-        self.attacker = attacker
+    def __init__(self, attacker: Attacker, recall, record, progress, nested: bool):
+        self.attacker, self.nested = attacker, nested
         self.recall, self.record = recall or (lambda name: None), record or (lambda name, rows: None)
         self.progress = progress or (lambda reached: None)
         self.tables: Tables = {}
@@ -176,9 +179,12 @@ class _Evaluation:
 
     def attack(self, job: Job) -> None:
         """Every attempt of every stage at every budget, each on the examples that are still robust."""
+        smaller: Rows | None = None
         for epsilon in job.runs:
             table = tables.new_table(self.wrong, self.examples.images if self.attacker.keep_examples else None)
-            after = []
+            if smaller is not None and self.nested and not job.truncated:
+                tables.take_over(table, smaller)
+            smaller, after = table, []
             for position, stage in enumerate(job.stages, 1):
                 for attempt in range(stage.attempts):
                     self._attempt(job, stage, position, attempt, epsilon, table)

@@ -59,6 +59,18 @@ def enter(table: Rows, part: np.ndarray, rows: Rows, position: int) -> None:
         table["images"][part] = rows["images"]
 
 
+def take_over(table: Rows, smaller: Rows) -> None:
+    """Enters the examples that a smaller budget broke as broken, by the points that were found there; not as attacked.
+
+    Args:
+      table: of a budget, new; changed in place.
+      smaller: of the same attack at a smaller budget.
+    """
+    held = smaller["broken"]
+    for column in ("broken", "broken_by", *NORMS, *(["images"] if "images" in table else [])):
+        table[column][held] = smaller[column][held]
+
+
 def success(tables: Tables, job: Job, wrong: np.ndarray) -> np.ndarray:
     """[E, N] bool: misclassified at a budget, be it without an attack."""
     if job.minimal:

@@ -16,7 +16,7 @@ METHOD = Method(
         Phase("prune", {"attack": ("fgsm", {}), "pruner": ("magnitude", _AT_THE_END)}, Length(epochs=20)),
         Phase("finetune", {"pruner": ("fixed", {})}, Length(epochs=180), weights="start"),
     ),
-    taxonomy=Taxonomy("before: FGSM-AT, 1S", "US", "G", "LWM", attacks=True, pretrained=False),
+    taxonomy=Taxonomy("before: FGSM-AT, AT, 1S", "US", "G", "LWM", attacks=True, pretrained=False),
     reference='Li et al. 2020, "Towards Practical Lottery Ticket Hypothesis for Adversarial Training"',
     differs="When its early masks are taken is not known to us: a tenth of training is ours.",
 )

@@ -13,7 +13,7 @@ METHOD = Method(
         Phase("prune", {}, Length(epochs=200), until=drawn),
         Phase("finetune", {"pruner": ("fixed", {})}, Length(epochs=200)),
     ),
-    taxonomy=Taxonomy("before: AT, 1S", "US", "G", "LWM", attacks=True, pretrained=False),
+    taxonomy=Taxonomy("before: AT, AT, 1S", "US", "G", "LWM", attacks=True, pretrained=False),
     reference='Chen et al. 2022, "Sparsity Winning Twice: Better Robust Generalization from More Efficient Training"',
     differs="Single weights; their form that draws channels by the scales of BatchNorm is left out.",
 )

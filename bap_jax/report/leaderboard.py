@@ -83,7 +83,7 @@ def published() -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def entries_of(rows: Sequence[Row], *, structure: Structure = "US") -> tuple[Entry, ...]:
+def entries_of(rows: Sequence[Row], *, structure: Structure | None = None) -> tuple[Entry, ...]:
     """Our networks as entries: those that AutoAttack (standard, L∞) attacked at the benchmark's ε.
 
     Accuracies are means over seeds; the number of images is that of one of them. Where several ε near the benchmark's were
@@ -91,7 +91,7 @@ def entries_of(rows: Sequence[Row], *, structure: Structure = "US") -> tuple[Ent
 
     Args:
       rows: long-form rows, see :mod:`bap_jax.report.rows`.
-      structure: what was pruned.
+      structure: what was pruned; by default what the rows say in their column ``structure``, single weights where there is none.
 
     Returns:
       One entry per data set, network, arm, process and sparsity, in order of first appearance.
@@ -118,7 +118,8 @@ def entries_of(rows: Sequence[Row], *, structure: Structure = "US") -> tuple[Ent
         first, seeds = attacked[0], {row["seed"] for row in attacked}
         method = " ".join(filter(None, (str(first["arm"]), str(first["process"]))))
         entry = Entry(
-            method, _DATA.get(str(first["data"]), str(first["data"])), str(first["model"]), structure, float(first["sparsity"]),
+            method, _DATA.get(str(first["data"]), str(first["data"])), str(first["model"]),
+            structure or ("S" if first.get("structure") == "S" else "US"), float(first["sparsity"]),
             _mean(clean), _mean(attacked), _images(clean), _images(attacked), False,
         )  # fmt: skip
         found.append(entry._replace(remarks=_remarks(entry, first, epsilon, len(seeds))))

@@ -93,7 +93,7 @@ def evaluate_run(
     place = functools.partial(replicate, mesh) if mesh.size > 1 else lambda weights: weights
     name, folder = plan_name(plan), Path(run) / FOLDER
     header = {"plan": dataclasses.asdict(plan), "step": step, "batch_size": batch_size, "devices": mesh.size}
-    header |= {"examples": save_examples, "versions": versions(), "weights": _fingerprint(net.weights)}
+    header |= {"examples": save_examples, "versions": versions(), "weights": fingerprint(net.weights)}
     journal = Journal(folder / f"{name}.partial", header)
     result = evaluate(
         net.predict,
@@ -130,9 +130,9 @@ def evaluate_run(
         "versions": versions(),
     }
     folder.mkdir(exist_ok=True)
-    write_atomic(folder / f"{name}.npz", _npz(_per_example(result)))
+    write_atomic(folder / f"{name}.npz", npz_of(_per_example(result)))
     if save_examples:
-        write_atomic(folder / f"{name}.examples.npz", _npz({"index": result.index, **result.examples}))
+        write_atomic(folder / f"{name}.examples.npz", npz_of({"index": result.index, **result.examples}))
     write_atomic(folder / f"{name}.json", json_text(record, indent=1))
     journal.clear()
     return record
@@ -170,7 +170,8 @@ def _source(run: str, dataset: Source, place: Callable, trust: Trust) -> Attacke
     return AttackedOn(Path(run).name, net.predict, place(net.weights))
 
 
-def _fingerprint(weights: Any) -> str:
+def fingerprint(weights: Any) -> str:
+    """What tells one network's weights from another's."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(weights):
         digest.update(np.ascontiguousarray(leaf).tobytes())
@@ -198,19 +199,7 @@ def _rows(
     plan: AttackPlan,
     threats: Sequence[Threat | Cascade],
 ) -> list[dict[str, Any]]:
-    common = {
-        "data": settings.data,
-        "model": network_name(settings),
-        "arm": arm_at(settings, plan.checkpoint),
-        "process": process_of(settings),
-        "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
-        "seed": settings.seed,
-        "split": plan.split,
-        "num_examples": result.num_examples,
-        **columns_of(settings),
-        "sparsity_measured": float(measured_sparsity(network.masks)),
-        **sizes,
-    }
+    common = common_columns(settings, network, sizes, plan.checkpoint, plan.split) | {"num_examples": result.num_examples}
 
     def row(attack: str, norm: str, epsilon: float, accuracy: float) -> dict[str, Any]:
         low, high = wilson_interval(accuracy, result.num_examples)
@@ -235,6 +224,24 @@ def _rows(
     return rows
 
 
+def common_columns(
+    settings: Settings, network: Network, sizes: dict[str, Any], checkpoint: str = "last", split: str = "test"
+) -> dict[str, Any]:
+    """What every row of a network's evaluations says: which network it is, how it was trained and pruned, how large it is."""
+    return {
+        "data": settings.data,
+        "model": network_name(settings),
+        "arm": arm_at(settings, checkpoint),
+        "process": process_of(settings),
+        "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
+        "seed": settings.seed,
+        "split": split,
+        **columns_of(settings),
+        "sparsity_measured": float(measured_sparsity(network.masks)),
+        **sizes,
+    }
+
+
 def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:
     """One entry per example: position, label, clean prediction, and per threat success, distance, the stage that fooled it."""
     arrays: dict[str, Any] = {"index": result.index, "label": result.label, "prediction": result.prediction}
@@ -246,7 +253,8 @@ def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:
     return arrays | {f"broken_by/{name}": stage for name, stage in result.broken_by.items()}
 
 
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+def npz_of(arrays: dict[str, np.ndarray]) -> bytes:
+    """The content of a compressed npz file."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

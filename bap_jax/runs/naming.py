@@ -17,6 +17,7 @@ UNRAMPED = (IMPORTED, *(name for name, row in SLOTS["pruner"].items() if not row
 RATE = ("rate_schedule", "rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles")
 LONGEST = 48  # characters of an option's value in a name
 COLUMNS = ("method", "pruner", "budget", "loss", "train_attack", "train_norm", "train_epsilon")
+STRUCTURES = ("filter", "channel", "kernel", "column")  # values of a pruner's option ``structure`` that are no single weights
 
 
 def arm_of(settings: Settings) -> str:
@@ -128,7 +129,8 @@ def columns_of(settings: Settings) -> dict[str, str | float | None]:
     """How a run was trained, as columns of its records, so that nobody has to read it out of a name.
 
     ``method`` is the method that the run names, or the published one that its budget and loss are of, empty where none is known;
-    of a run of several phases the slots are those of the run; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of
+    of a run of several phases the slots are those of the run; ``structure`` is ``US`` where single weights are pruned and ``S``
+    where filters, channels or kernels are; ``train_attack``, ``train_norm`` and ``train_epsilon`` are of
     the examples that training saw, empty where there were none or none was prescribed.
 
     Example:
@@ -141,6 +143,7 @@ def columns_of(settings: Settings) -> dict[str, str | float | None]:
     return {
         "method": settings.method or (settings.row("loss").method if settings.budget == "uniform" else "") or budget.method,
         "pruner": settings.pruner,
+        "structure": "S" if settings.options("pruner").values().get("structure") in STRUCTURES else "US",
         "budget": settings.budget if settings.attacks else "none",
         "loss": loss,
         "train_attack": settings.attack if settings.attacks else "",
