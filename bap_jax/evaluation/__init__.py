@@ -8,7 +8,7 @@ from bap_jax.evaluation.evaluate import evaluate
 from bap_jax.evaluation.goals import GoalResult, evaluate_goal
 from bap_jax.evaluation.jobs import Surrogate
 from bap_jax.evaluation.optimality import best_distances, global_optimality, local_optimality
-from bap_jax.evaluation.passes import Passes, count_passes, steps_within
+from bap_jax.evaluation.passes import Passes, count_passes, passes_of_threat, steps_of_budget, steps_within
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, area_under_curve, security_curve
 from bap_jax.evaluation.survey import SurveyResult, survey_protocol, survey_split
@@ -47,8 +47,10 @@ __all__ = [
     "global_optimality",
     "local_optimality",
     "named_threat",
+    "passes_of_threat",
     "robust_accuracy",
     "security_curve",
+    "steps_of_budget",
     "steps_within",
     "survey_protocol",
     "survey_split",

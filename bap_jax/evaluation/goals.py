@@ -48,6 +48,7 @@ def evaluate_goal(
     top_k: int = 1,
     norm: Norm = "linf",
     bounds: Bounds = Bounds(),
+    progress: Callable[[int], None] = lambda done: None,
     **settings: Any,
 ) -> GoalResult:
     """Attack every image at every ε towards a class of the attack's choice, or until its label is not among the k likeliest.
@@ -67,6 +68,7 @@ def evaluate_goal(
         :func:`bap_jax.mathematics.top_k_margin_loss` unless ``settings`` say otherwise.
       norm: one of those that the attack works in.
       bounds: the box.
+      progress: told after every batch how many images are done.
       **settings: of the attack, e.g. ``num_steps``.
 
     Returns:
@@ -124,6 +126,7 @@ def evaluate_goal(
         for name, column in found.items():
             columns[name].append(np.asarray(column)[real])
         columns["reached"].append(np.stack(rows))
+        progress(sum(map(len, columns["index"])))
     if not columns["index"] or not sum(map(len, columns["index"])):
         raise SettingError("batches", "no images", "at least one image")
     index, labels, wanted, correct, unattacked = (

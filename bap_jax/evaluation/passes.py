@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
-from bap_jax.types import Array, AttackResult, LogitsFn
+from bap_jax.evaluation.threats import named_threat
+from bap_jax.types import Array, AttackResult, Bounds, LogitsFn, Norm, Threat
 
 _FEW, _MORE, _MOST = 2, 4, 7  # steps at which an attack is counted to learn what a step costs
 
@@ -121,3 +122,59 @@ def steps_within(budget: float, passes_of: Callable[[int], Passes]) -> int:
     if steps < 1:
         raise SettingError("budget", budget, f"at least {few - each * (_FEW - 1):g} passes, those of one step")
     return steps
+
+
+def passes_of_threat(threat: Threat, logits_fn: LogitsFn, images: Array, labels: Array, key: Array) -> Passes:
+    """Passes per image that a minimal-norm attack makes, see :func:`count_passes`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> images, labels = jnp.full((2, 3), 0.5), jnp.array([0, 1])
+      >>> passes_of_threat(named_threat("fmn", num_steps=10), lambda x: x, images, labels, jax.random.key(0))
+      Passes(forward=11.0, backward=10.0)
+    """
+    keys = jax.random.split(key, images.shape[0])
+
+    def attack(network: LogitsFn, keys: Array, images: Array, labels: Array) -> AttackResult:
+        return threat.attack(network, keys, images, labels, jnp.float32(jnp.inf))
+
+    return count_passes(attack, logits_fn, keys, images, labels)[1]
+
+
+def steps_of_budget(
+    name: str, norm: Norm, bounds: Bounds, image_shape: tuple[int, ...], num_classes: int, budget: float, **settings: Any
+) -> int:
+    """The most steps of a minimal-norm attack whose passes stay within a budget, whatever the network: see :func:`steps_within`.
+
+    Args:
+      name: of the attack, see :func:`bap_jax.named_threat`.
+      norm: that it works in.
+      bounds: the box.
+      image_shape: of one image.
+      num_classes: of the network, as FAB and DeepFool take a gradient of each.
+      budget: passes per image.
+      **settings: of the attack, without the number of steps.
+
+    Raises:
+      SettingError: as :func:`steps_within`.
+
+    Example:
+      >>> steps_of_budget("ddn", "l2", Bounds(), (4, 4, 1), 3, 2000)
+      999
+    """
+    size = math.prod(image_shape)
+    weights = jax.random.normal(jax.random.key(0), (size, num_classes)) / size  # any network will do: each step asks as often
+    images = jax.random.uniform(jax.random.key(1), (2, *image_shape), minval=0.4, maxval=0.6)
+    lower, upper = (jnp.broadcast_to(jnp.asarray(side, jnp.float32), image_shape) for side in bounds)
+    images = jnp.where(jnp.isfinite(lower) & jnp.isfinite(upper), lower + images * (upper - lower), images)
+
+    def network(points: Array) -> Array:
+        return points.reshape(points.shape[0], -1) @ weights
+
+    labels = jnp.argmax(network(images), axis=1)
+
+    def passes(steps: int) -> Passes:
+        threat = named_threat(name, norm=norm, bounds=bounds, num_steps=steps, **settings)
+        return passes_of_threat(threat, network, images, labels, jax.random.key(2))
+
+    return steps_within(budget, passes)

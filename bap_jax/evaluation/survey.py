@@ -1,4 +1,4 @@
-"""The protocol of the adversarial pruning survey: clean accuracy, AutoAttack at two radii, HO-FMN and the curve of its distances."""
+"""The protocol of the adversarial pruning survey: clean accuracy, AutoAttack at two radii, HO-FMN, the curve of its distances."""
 
 from __future__ import annotations
 

@@ -122,9 +122,7 @@ def tune_fmn(
 
 
 def _configuration(step_size: float, momentum: float, weight_decay: float) -> FmnConfiguration:
-    return FmnConfiguration(
-        "dlr", "sgd", "cosine", step_size=step_size, sign=True, momentum=momentum, weight_decay=weight_decay
-    )
+    return FmnConfiguration("dlr", "sgd", "cosine", step_size=step_size, sign=True, momentum=momentum, weight_decay=weight_decay)
 
 
 def _numbers(point: np.ndarray) -> tuple[float, float, float]:

@@ -25,6 +25,8 @@ class Distances(NamedTuple):
     norm: str
     values: np.ndarray  # [N] distances in the norm; 0 = wrong without an attack, inf = attacked and nothing found
     networks: int = 1  # how many networks the values are of
+    optimality: float = math.nan  # global: the mean of the local one over these networks
+    passes: float = math.nan  # forward and backward ones per image together
 
     @property
     def norm_label(self) -> str:
@@ -79,14 +81,21 @@ def survival(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def distances_table(found: Sequence[Distances]) -> Table:
     """The quartiles, and how many examples had no adversarial point; a quartile among those is "–"."""
-    columns = ("attack", "data", "model", "arm", "sparsity", "25 %", "median", "75 %", "not found", "right", "wrong")
+    measured = [name for name in ("optimality", "passes") if any(math.isfinite(getattr(one, name)) for one in found)]
+    columns = ("attack", "data", "model", "arm", "sparsity", "25 %", "median", "75 %", "not found", "right", "wrong", *measured)
     lines = []
     for one in found:
         labels = [Cell(text) for text in (f"{one.attack} ({one.norm_label})", one.data, one.model, one.arm)]
         counts = (int(np.isinf(one.right).sum()), one.right.size, int((one.values == 0).sum()))
         quartiles = [_quartile(quantile(one.right, share)) for share in (0.25, 0.5, 0.75)]
         lines.append(
-            (*labels, Cell(format_sparsity(one.sparsity), one.sparsity), *quartiles, *(Cell(f"{n:,}", n) for n in counts))
+            (
+                *labels,
+                Cell(format_sparsity(one.sparsity), one.sparsity),
+                *quartiles,
+                *(Cell(f"{n:,}", n) for n in counts),
+                *(_quartile(getattr(one, name)) for name in measured),
+            )
         )
     networks = sorted({one.networks for one in found})
     over = "one network" if networks == [1] else f"{' or '.join(map(str, networks))} networks (processes and seeds) together"
@@ -94,6 +103,11 @@ def distances_table(found: Sequence[Distances]) -> Table:
         f"Distances in the named norm over the examples of {over} that are right without an attack. “Not found” counts those "
         f"without an adversarial point: they are farther than any distance, and a quartile among them is “{MISSING}”."
     )
+    if measured:
+        note += (
+            " Optimality, as AttackBench has it: 1 where no attack of the same evaluation came nearer to any image, 0 for one "
+            "that finds nothing; of several networks the mean. Passes: forward and backward ones per image."
+        )
     return Table("Distances to the nearest adversarial point found", columns, tuple(lines), note, num_labels=5)
 
 

@@ -100,7 +100,7 @@ def about_of(told: Mapping[str, Any], where: str = "--about") -> About:
       SettingError: a value that is missing, unknown, or of another type.
 
     Example:
-      >>> about_of({"name": "BAP", "title": "Blind Adversarial Pruning", "authors": ["Haidong Xie"], "year": 2021, "link": "x"}).key
+      >>> about_of({"name": "BAP", "title": "Blind pruning", "authors": ["Haidong Xie"], "year": 2021, "link": "x"}).key
       'BAP_Xie2021Blind'
     """
     kinds: dict[str, Any] = {

@@ -20,7 +20,6 @@ from bap_jax.data import Source, evaluation_batches, make_batch
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Progress, SurveyResult, area_under_curve, survey_protocol, wilson_interval
 from bap_jax.evaluation.survey import EPSILON, HO_FMN, NOMINAL, Split
-from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.methods import METHODS, method_of
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
 from bap_jax.report.submission import (
@@ -36,8 +35,7 @@ from bap_jax.report.submission import (
 from bap_jax.runs.benchmark_plan import NAME, BenchmarkPlan
 from bap_jax.runs.cost import cost_of
 from bap_jax.runs.datasets import split_of
-from bap_jax.runs.evaluate import common_columns, fingerprint, npz_of
-from bap_jax.runs.records import FOLDER, distance_summary, metrics_until
+from bap_jax.runs.records import FOLDER, common_columns, distance_summary, fingerprint, metrics_until, npz_of
 from bap_jax.runs.restore import stored_network
 from bap_jax.runs.sizes import sizes_of
 from bap_jax.runs.stored import read_evaluation
@@ -50,7 +48,7 @@ NUM_IMAGES = 10_000  # that the benchmark measures on
 
 def benchmark_run(
     run: Path,
-    plan: BenchmarkPlan = BenchmarkPlan(),
+    plan: BenchmarkPlan,
     *,
     data_dir: str | None = None,
     batch_size: int = 256,
@@ -345,4 +343,3 @@ def _taxonomy_of(records: Sequence[dict[str, Any]], about: About) -> Taxonomy:
         expected = "runs of a method out of " + ", ".join(METHODS) + "; of another, a table [taxonomy] in the file of --about"
         raise SettingError("RUNS", method or "weights from elsewhere", expected)
     return method_of(method).taxonomy
-

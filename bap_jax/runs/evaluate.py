@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +18,16 @@ from bap_jax.checkpoint import (
 )
 from bap_jax.checkpoint.journal import Journal
 from bap_jax.data import Source, evaluation_batches
-from bap_jax.evaluation import Cascade, Check, EvaluationResult, check_sparsity, evaluate, wilson_interval
+from bap_jax.evaluation import (
+    Cascade,
+    Check,
+    EvaluationResult,
+    check_sparsity,
+    evaluate,
+    local_optimality,
+    passes_of_threat,
+    wilson_interval,
+)
 from bap_jax.evaluation import Surrogate as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.parallel import check_batch_size, data_mesh, replicate, shard_batch
@@ -29,16 +35,18 @@ from bap_jax.plugins import is_import_path
 from bap_jax.runs.cost import cost_of
 from bap_jax.runs.datasets import split_of
 from bap_jax.runs.deployed import Deployed
+from bap_jax.runs.goals import evaluate_goals
 from bap_jax.runs.margins import margin_checks, margins_of
-from bap_jax.runs.naming import columns_of, network_name, process_of
 from bap_jax.runs.overfitting import overfitting_checks
 from bap_jax.runs.plan import AttackPlan
-from bap_jax.runs.records import FOLDER, arm_at, distance_summary, metrics_until, plan_name
+from bap_jax.runs.records import FOLDER, common_columns, distance_summary, fingerprint, metrics_until, npz_of, plan_name
 from bap_jax.runs.restore import NETWORK, settings_of, stored_network
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.sizes import sizes_of
 from bap_jax.runs.trust import NOTHING, Trust
 from bap_jax.types import Bounds, Threat
+
+COUNTED = 8  # images that passes are counted on
 
 
 def evaluate_run(
@@ -89,10 +97,12 @@ def evaluate_run(
     net = stored.on(dataset)
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
     sizes, counted = sizes_of(net.network, net.predict, dataset.image_shape)
-    threats = plan.threats(dataset.bounds)
+    threats = plan.threats(dataset.bounds, dataset.image_shape, dataset.num_classes)
     place = functools.partial(replicate, mesh) if mesh.size > 1 else lambda weights: weights
+    if plan.has_goal:
+        return evaluate_goals(run, plan, stored, net, dataset, batch_size, sizes, counted, progress)
     name, folder = plan_name(plan), Path(run) / FOLDER
-    header = {"plan": dataclasses.asdict(plan), "step": step, "batch_size": batch_size, "devices": mesh.size}
+    header = {"plan": plan.as_dict(), "step": step, "batch_size": batch_size, "devices": mesh.size}
     header |= {"examples": save_examples, "versions": versions(), "weights": fingerprint(net.weights)}
     journal = Journal(folder / f"{name}.partial", header)
     result = evaluate(
@@ -105,7 +115,7 @@ def evaluate_run(
         sources=[
             _source(other.strip(), dataset, place, trust) for other in (plan.transfer_from or "").split(",") if other.strip()
         ],
-        controls=plan.controls,
+        controls=plan.controls and plan.region is None,  # which try other attacks, everywhere
         keep_examples=save_examples,
         recall=journal.recall,
         record=journal.record,
@@ -121,11 +131,13 @@ def evaluate_run(
         "step": step,
         "finished": bool(about.get("finished")),
         "phase": about.get("phase_name"),
-        "plan": dataclasses.asdict(plan),
+        "plan": plan.as_dict(),
         "rows": _rows(result, settings, net.network, sizes, plan, threats),
         "cost": cost_of(settings, lines),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
+        "optimality": _optimality(result, threats),
+        "passes": _passes(plan, threats, net, dataset, batch_size),
         "checks": [check._asdict() for check in checks],
         "versions": versions(),
     }
@@ -143,6 +155,31 @@ def _sparsity_check(settings: Settings, network: Network, about: dict[str, Any])
     if settings.pruner != "magnitude" or not about.get("finished"):
         return []
     return [check_sparsity(settings.final_sparsity, float(measured_sparsity(network.masks)))]
+
+
+def _optimality(result: EvaluationResult, threats: Sequence[Threat | Cascade]) -> dict[str, float]:
+    """Of every minimal-norm attack: how near it comes to the nearest points that any attack of the evaluation found."""
+    norms = {threat.name: threat.norm for threat in threats}
+    near = {name: result.nearest[norms[name]] for name in result.distance if norms[name] in result.nearest}
+    return {name: local_optimality(result.distance[name], np.minimum(near[name], result.distance[name])) for name in near}
+
+
+def _passes(
+    plan: AttackPlan, threats: Sequence[Threat | Cascade], net: Deployed, dataset: Source, batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Of every minimal-norm attack, if asked for: the passes per image that it makes on the first few."""
+    if not (plan.count_passes or plan.max_passes):
+        return {}
+    batch = next(iter(evaluation_batches(dataset, min(batch_size, COUNTED), limit=min(COUNTED, plan.limit or COUNTED))))
+    real = np.asarray(batch.weight) > 0
+    images, labels = jax.numpy.asarray(np.asarray(batch.images)[real]), jax.numpy.asarray(np.asarray(batch.labels)[real])
+    found = {}
+    for threat in threats:
+        if isinstance(threat, Threat) and threat.minimal:
+            logits_fn = functools.partial(net.predict, net.weights)
+            passes = passes_of_threat(threat, logits_fn, images, labels, jax.random.key(plan.seed))
+            found[threat.name] = passes._asdict()
+    return found
 
 
 def _margin_checks(
@@ -168,14 +205,6 @@ def _source(run: str, dataset: Source, place: Callable, trust: Trust) -> Attacke
     """The newest network of another run, to make adversarial examples on."""
     net = stored_network(run, "last", trust, uses=("model",)).on(dataset)
     return AttackedOn(Path(run).name, net.predict, place(net.weights))
-
-
-def fingerprint(weights: Any) -> str:
-    """What tells one network's weights from another's."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(weights):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _stages(result: EvaluationResult) -> dict[str, list[dict[str, Any]]]:
@@ -224,24 +253,6 @@ def _rows(
     return rows
 
 
-def common_columns(
-    settings: Settings, network: Network, sizes: dict[str, Any], checkpoint: str = "last", split: str = "test"
-) -> dict[str, Any]:
-    """What every row of a network's evaluations says: which network it is, how it was trained and pruned, how large it is."""
-    return {
-        "data": settings.data,
-        "model": network_name(settings),
-        "arm": arm_at(settings, checkpoint),
-        "process": process_of(settings),
-        "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
-        "seed": settings.seed,
-        "split": split,
-        **columns_of(settings),
-        "sparsity_measured": float(measured_sparsity(network.masks)),
-        **sizes,
-    }
-
-
 def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:
     """One entry per example: position, label, clean prediction, and per threat success, distance, the stage that fooled it."""
     arrays: dict[str, Any] = {"index": result.index, "label": result.label, "prediction": result.prediction}
@@ -251,10 +262,3 @@ def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:
     arrays |= {f"distance/{threat}": distance for threat, distance in result.distance.items()}
     arrays |= {f"nearest/{norm}": distance for norm, distance in result.nearest.items()}
     return arrays | {f"broken_by/{name}": stage for name, stage in result.broken_by.items()}
-
-
-def npz_of(arrays: dict[str, np.ndarray]) -> bytes:
-    """The content of a compressed npz file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()

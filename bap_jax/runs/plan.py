@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bap_jax.errors import SettingError
 from bap_jax.plugins import import_object, is_import_path
 from bap_jax.runs.parsing import parse_epsilons, parse_number
+from bap_jax.runs.region import check_region, region_mask, region_name
 
 if TYPE_CHECKING:  # what attacks needs jax, and the command line's help does not
     from bap_jax.evaluation import Cascade
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # what attacks needs jax, and the command line's help does no
 
 AUTOATTACK = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
 CASCADE = "cascade:"
+GOALS = tuple(f"targeted:{rule}" for rule in ("random", "most_likely", "least_likely", "next"))
 PGD_STEPS = 20
 AVERAGE = "ema"  # the --checkpoint that means the averaged weights of the last
 
@@ -53,6 +55,27 @@ class AttackPlan:
     """A comma list of other run folders, the dense network's for instance: attacks made on their networks are tried as well."""
     controls: bool = True
     """Check on one batch that more steps and noise change nothing, and that an unbounded attack breaks everything."""
+    goal: str | None = None
+    """What attacks want, if not any wrong answer: `targeted:random`, `targeted:most_likely`, `targeted:least_likely` or
+    `targeted:next`, a class for each image. Accuracies are then the shares of all images that withstand."""
+    top_k: int = 1
+    """The label has to leave so many of the largest logits: 5 for the top five."""
+    region: str | None = None
+    """Where alone images may change: `patch:TOP,LEFT,HEIGHT,WIDTH` or `frame:WIDTH` in pixels, or a .npy file with a mask of
+    bools [H, W] or of an image's shape."""
+    max_passes: int | None = None
+    """Minimal-norm attacks take as many steps as this number of forward and backward passes per image allows; AttackBench's is
+    2000. What they made is counted."""
+    count_passes: bool = False
+    """Count the forward and backward passes per image that minimal-norm attacks make, on the first images."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as records hold it: what came later is in it only where it is not as it was before."""
+        later = ("goal", "top_k", "region", "max_passes", "count_passes")
+        values = dataclasses.asdict(self)
+        default = {field.name: field.default for field in dataclasses.fields(AttackPlan)}
+        names = [field.name for field in dataclasses.fields(AttackPlan)]
+        return {name: values[name] for name in names if name not in later or values[name] != default[name]}
 
     def check(self) -> AttackPlan:
         """Refuses what makes no sense, before any work starts.
@@ -67,10 +90,10 @@ class AttackPlan:
                 raise SettingError("--norm", self.norm, "linf, l2, l1, l0 or rms, or a comma list of them")
         if self.split not in ("test", "validation"):
             raise SettingError("--split", self.split, "test or validation")
-        for name in ("steps", "queries", "restarts", "limit"):
+        for name in ("steps", "queries", "restarts", "limit", "top_k", "max_passes"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise SettingError(f"--{name}", value, "a whole number of at least 1")
+                raise SettingError(f"--{name.replace('_', '-')}", value, "a whole number of at least 1")
         if self.step_size is not None and not parse_number("--step-size", self.step_size) > 0:
             raise SettingError("--step-size", self.step_size, "a fraction of epsilon above 0")
         if self.checkpoint not in ("last", "best", AVERAGE) and not self.checkpoint.isdigit():
@@ -79,7 +102,46 @@ class AttackPlan:
 
         self.epsilons()
         self.threats(Bounds())
+        self._check_goal()
+        if self.region is not None:
+            check_region(self.region)
         return self
+
+    def _check_goal(self) -> None:
+        """Refuses goals and budgets of passes that the attacks cannot have."""
+        from bap_jax.evaluation import ATTACKS, attack_settings
+
+        names = [name.strip() for name in self.attack.split(",")]
+        if self.goal is not None and self.goal not in GOALS:
+            raise SettingError("--goal", self.goal, " or ".join(GOALS))
+        if self.goal is not None and self.top_k > 1:
+            raise SettingError("--top-k", self.top_k, "1 with --goal: the wanted class is answered, or it is not")
+        wanted = {"targeted": ("--goal", self.goal), "region": ("--region", self.region)}
+        wanted["top_k"] = ("--top-k", self.top_k if self.top_k > 1 else None)
+        for setting, (option, value) in wanted.items():
+            able = [name for name in ATTACKS if setting in attack_settings(name)]
+            unable = [name for name in names if name not in able]
+            if value is not None and unable:
+                raise SettingError("--attack", unable[0], f"one of {', '.join(able)} with {option} {value}")
+        if self.has_goal and self.transfer_from:
+            raise SettingError("--transfer-from", self.transfer_from, "none with --goal and --top-k")
+        minimal = [name for name in names if name in ATTACKS and ATTACKS[name].minimal]
+        for option, given in (("--max-passes", self.max_passes), ("--count-passes", self.count_passes or None)):
+            if given is not None and not minimal:
+                known = ", ".join(name for name, kind in ATTACKS.items() if kind.minimal)
+                raise SettingError(option, given, f"an attack of minimal norm: {known}")
+        if self.max_passes is not None and self.steps is not None and set(minimal) == set(names):
+            raise SettingError("--steps", self.steps, "none with --max-passes, which says how many there are")
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether attacks want something else than any wrong answer."""
+        return self.goal is not None or self.top_k > 1
+
+    @property
+    def targets(self) -> Any:
+        """How a targeted attack chooses the class that it wants, as :func:`bap_jax.attacks.choose_targets` calls it, or None."""
+        return None if self.goal is None else self.goal.removeprefix("targeted:")
 
     @property
     def norms(self) -> tuple[str, ...]:
@@ -113,10 +175,21 @@ class AttackPlan:
         for norm, radii in self.epsilons().items():
             require_radius(radii, norm, bounds, image_shape, "--epsilon")
 
-    def threats(self, bounds: Bounds) -> list[Threat | Cascade]:
-        """The attacks named by ``--attack``, in every norm of ``--norm`` that they work in."""
+    def threats(
+        self, bounds: Bounds, image_shape: tuple[int, ...] | None = None, num_classes: int | None = None
+    ) -> list[Threat | Cascade]:
+        """The attacks named by ``--attack``, in every norm of ``--norm`` that they work in; limited to the region, and cut to the
+        budget of passes, once the shape of an image and the number of classes are known.
+        """
+        return [threat for _, threat in self.threats_by_attack(bounds, image_shape, num_classes)]
+
+    def threats_by_attack(
+        self, bounds: Bounds, image_shape: tuple[int, ...] | None = None, num_classes: int | None = None
+    ) -> list[tuple[str, Threat | Cascade]]:
+        """The same, each with the name that ``--attack`` has for it."""
         names = [name.strip() for name in self.attack.split(",")]
-        made = [threat for name in names for threat in self._in_every_norm(name, bounds)]
+        shown = (bounds, image_shape, num_classes)
+        made = [(name, threat) for name in names for threat in self._in_every_norm(name, *shown)]
         parts = [part for name in names for part in _parts(name)]
         given = {"steps": self.steps, "queries": self.queries, "step_size": self.step_size}
         given |= {"restarts": self.restarts if self.restarts > 1 else None}
@@ -127,19 +200,27 @@ class AttackPlan:
                 )
         return made
 
-    def _in_every_norm(self, name: str, bounds: Bounds) -> list[Threat | Cascade]:
+    def _in_every_norm(
+        self, name: str, bounds: Bounds, image_shape: tuple[int, ...] | None, num_classes: int | None
+    ) -> list[Threat | Cascade]:
         parts = _parts(name)
         norms = [norm for norm in self.norms if all(norm in _norms(part) for part in parts)]
         if not norms:
             wanted = "; ".join(f"{' or '.join(_norms(part))} with --attack {part}" for part in dict.fromkeys(parts))
             raise SettingError("--norm", self.norm, wanted if len(parts) == 1 else f"a norm of every part of {name}: {wanted}")
-        return [self._threat(name, cast("Norm", norm), bounds) for norm in norms]
+        return [self._threat(name, cast("Norm", norm), bounds, image_shape, num_classes) for norm in norms]
 
-    def _threat(self, name: str, norm: Norm, bounds: Bounds) -> Threat | Cascade:
+    def _threat(
+        self, name: str, norm: Norm, bounds: Bounds, image_shape: tuple[int, ...] | None, num_classes: int | None
+    ) -> Threat | Cascade:
         from bap_jax.evaluation import ATTACKS, Cascade, cascade
         from bap_jax.types import Threat
 
         if name in ATTACKS:
+            if self.region is not None and image_shape is not None:
+                return self._in_region(name, norm, bounds, image_shape)
+            if self.max_passes is not None and image_shape is not None and num_classes is not None and ATTACKS[name].minimal:
+                return self._within_passes(name, norm, bounds, image_shape, num_classes)
             return self._plain(name, norm, bounds)
         if name in AUTOATTACK:
             return self._autoattack(name, norm, bounds)
@@ -172,16 +253,39 @@ class AttackPlan:
 
         return name in ATTACKS and bool(self._settings(name, setting))
 
-    def _plain(self, name: str, norm: Norm, bounds: Bounds) -> Threat:
+    def _plain(self, name: str, norm: Norm, bounds: Bounds, **more: Any) -> Threat:
         from bap_jax.evaluation import named_threat
 
         if name != "pgd":
-            return _renamed("--attack", lambda: named_threat(name, norm=norm, bounds=bounds, **self._settings(name)))
+            settings = self._settings(name) | more
+            return _renamed("--attack", lambda: named_threat(name, norm=norm, bounds=bounds, **settings))
         steps = self.steps or PGD_STEPS
         label = f"pgd-{steps}" + (f"-x{self.restarts}" if self.restarts > 1 else "")
         label += f"-step-{self.step_size}" if self.step_size is not None else ""
-        settings = {"num_steps": steps} | self._settings(name)
+        settings = {"num_steps": steps} | self._settings(name) | more
         return named_threat(name, norm=norm, bounds=bounds, name=f"{label}-{norm}", **settings)
+
+    def settings_of(self, name: str, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        """The settings of an attack of the package under this plan, as :func:`bap_jax.named_threat` takes them."""
+        settings = ({"num_steps": self.steps or PGD_STEPS} if name == "pgd" else {}) | self._settings(name)
+        return settings if self.region is None else settings | {"region": region_mask(self.region, image_shape)}
+
+    def _in_region(self, name: str, norm: Norm, bounds: Bounds, image_shape: tuple[int, ...]) -> Threat:
+        """The same attack where only the region changes, and its name tells it."""
+        assert self.region is not None
+        made = self._plain(name, norm, bounds, region=region_mask(self.region, image_shape))
+        return made._replace(name=f"{made.name.removesuffix(f'-{norm}')}-{region_name(self.region)}-{norm}")
+
+    def _within_passes(self, name: str, norm: Norm, bounds: Bounds, image_shape: tuple[int, ...], num_classes: int) -> Threat:
+        """A minimal-norm attack of as many steps as the budget of passes allows."""
+        from bap_jax.evaluation import attack_settings, steps_of_budget
+
+        assert self.max_passes is not None
+        more = {"early_stop": False} if "early_stop" in attack_settings(name) else {}
+        settings = {key: value for key, value in (self._settings(name) | more).items() if key != "num_steps"}
+        shown = (name, norm, bounds, image_shape, num_classes)
+        steps = _renamed("--max-passes", lambda: steps_of_budget(*shown, self.max_passes, **settings))
+        return self._plain(name, norm, bounds, num_steps=steps, **more)
 
     def _settings(self, name: str, only: str | None = None) -> dict[str, Any]:
         """What of this plan an attack takes, under the attack's own names; of one setting alone, if ``only`` names it."""

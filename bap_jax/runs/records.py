@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import io
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from bap_jax.checkpoint import read_metrics
+from bap_jax.checkpoint import Network, read_metrics
 from bap_jax.errors import RunWarning, SettingError
+from bap_jax.mathematics.masks import measured_sparsity
 from bap_jax.runs.migrations import config_of
-from bap_jax.runs.naming import arm_of, columns_of
+from bap_jax.runs.naming import arm_of, columns_of, network_name, process_of
 from bap_jax.runs.plan import AVERAGE, AttackPlan
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import read_evaluation, settings_from
@@ -33,12 +35,12 @@ def stored_evaluation(run: Path, plan: AttackPlan, step: int) -> dict[str, Any] 
     except SettingError as error:
         warnings.warn(f"{error}; the evaluation is made again", RunWarning, stacklevel=2)
         return None
-    return record if record["plan"] == dataclasses.asdict(plan) and record["step"] == step else None
+    return record if record["plan"] == plan.as_dict() and record["step"] == step else None
 
 
 def plan_name(plan: AttackPlan) -> str:
     """A file name for a plan: readable, and different for different plans."""
-    text = json.dumps(dataclasses.asdict(plan), sort_keys=True, allow_nan=False)
+    text = json.dumps(plan.as_dict(), sort_keys=True, allow_nan=False)
     readable = plan.attack.replace(" ", "").replace(",", "+").replace(":", ".").replace("/", ".")[:60]
     return f"{readable}-{plan.norm.replace(',', '+')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -122,3 +124,36 @@ def _readable_evaluations(run_folder: Path) -> list[dict[str, Any]]:
         except SettingError as error:
             warnings.warn(f"{error}; it is left out", RunWarning, stacklevel=2)
     return records
+
+
+def common_columns(
+    settings: Settings, network: Network, sizes: dict[str, Any], checkpoint: str = "last", split: str = "test"
+) -> dict[str, Any]:
+    """What every row of a network's evaluations says: which network it is, how it was trained and pruned, how large it is."""
+    return {
+        "data": settings.data,
+        "model": network_name(settings),
+        "arm": arm_at(settings, checkpoint),
+        "process": process_of(settings),
+        "sparsity": settings.final_sparsity if settings.pruner != "dense" else 0.0,
+        "seed": settings.seed,
+        "split": split,
+        **columns_of(settings),
+        "sparsity_measured": float(measured_sparsity(network.masks)),
+        **sizes,
+    }
+
+
+def fingerprint(weights: Any) -> str:
+    """What tells one network's weights from another's."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(weights):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def npz_of(arrays: dict[str, np.ndarray]) -> bytes:
+    """The content of a compressed npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

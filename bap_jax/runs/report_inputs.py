@@ -226,6 +226,7 @@ def distances_of(records: Sequence[Record]) -> list[Distances]:
     """What minimal-norm attacks found, of all seeds and processes of an arm at a sparsity together."""
     short = _names(records)
     pooled: dict[tuple[str, str, str, float, str, str], list[np.ndarray]] = {}
+    measured: dict[tuple[str, str, str, float, str, str], list[tuple[float, float]]] = {}
     for record in (record for record in records if record.get("distances")):
         stored, row = stored_arrays(record, ".npz") or {}, record["rows"][0]
         for name in record["distances"]:
@@ -233,7 +234,13 @@ def distances_of(records: Sequence[Record]) -> list[Distances]:
                 attack, norm = attack_of(record, name)
                 key = (row["data"], row["model"], short[row["arm"]], sparsity_of(row), attack, norm)
                 pooled.setdefault(key, []).append(stored[f"distance/{name}"])
-    return [Distances(*key, values=np.concatenate(found), networks=len(found)) for key, found in pooled.items()]
+                optimality, passes = record.get("optimality", {}).get(name), record.get("passes", {}).get(name, {}).values()
+                measured.setdefault(key, []).append((np.nan if optimality is None else optimality, sum(passes) or np.nan))
+    means = {key: tuple(float(value) for value in np.mean(found, axis=0)) for key, found in measured.items()}
+    return [
+        Distances(*key, np.concatenate(found), len(found), optimality=means[key][0], passes=means[key][1])
+        for key, found in pooled.items()
+    ]
 
 
 def compactions_of(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from rich.table import Table
 
 from bap_jax.cli import arguments as cli
+from bap_jax.cli.commands.evaluate import attacking
 from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_checks, show_notes
 from bap_jax.errors import SettingError
@@ -29,7 +29,7 @@ def run_benchmark(command: cli.Benchmark, trust: Trust) -> int:
         for number, run in enumerate(command.runs):
 
             def tell(reached: Progress, number: int = number, name: str = run.name) -> None:
-                update(round(100 * (number + reached.fraction) / len(command.runs), 1), f"{name}: {_doing(reached)}", 100)
+                update(round(100 * (number + reached.fraction) / len(command.runs), 1), f"{name}: {attacking(reached)}", 100)
 
             records.append(
                 benchmark_run(
@@ -62,12 +62,6 @@ def run_benchmark(command: cli.Benchmark, trust: Trust) -> int:
         show_notes(["no taxonomy, issue.md and model_info: they need --about, a file that says who made the method"], screen)
     screen.print(f"written to {command.out}: {', '.join(files)}", highlight=False, soft_wrap=True)
     return 0
-
-
-def _doing(reached: Progress) -> str:
-    at = "" if math.isinf(reached.epsilon) else f" at epsilon {reached.epsilon:.4g}"
-    robust = "" if math.isnan(reached.accuracy) else f", {100 * reached.accuracy:.1f} % robust"
-    return f"{reached.threat}{at}: {reached.done} of {reached.total} images{robust}"
 
 
 def _table(records: list[dict[str, Any]]) -> Table:

@@ -29,7 +29,7 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
             batch_size=command.batch_size,
             devices=devices_of(command.devices),
             save_examples=command.save_examples,
-            progress=lambda reached: update(round(100 * reached.fraction, 1), _attacking(reached), 100),
+            progress=lambda reached: update(round(100 * reached.fraction, 1), attacking(reached), 100),
             trust=trust,
         )
     table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
@@ -41,16 +41,18 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
         table.add_row(name, f"{row['epsilon']:.4g}", f"{100 * row['accuracy']:.2f} %", interval, str(row["num_examples"]))
     screen.print(table)
     _show_stages(record["stages"], screen)
-    _show_distances(record["distances"], screen)
+    _show_distances(record, screen)
     show_checks(record["checks"], screen)
     if not record["finished"]:
         screen.print("this run is not finished", style="yellow")
     return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
 
 
-def _attacking(reached: Progress) -> str:
+def attacking(reached: Progress) -> str:
+    """What is being done, for a progress bar."""
     at = "" if math.isinf(reached.epsilon) else f" at epsilon {reached.epsilon:.4g}"
-    return f"{reached.threat}{at}: {reached.done} of {reached.total} examples, {100 * reached.accuracy:.1f} % robust"
+    robust = "" if math.isnan(reached.accuracy) else f", {100 * reached.accuracy:.1f} % robust"
+    return f"{reached.threat}{at}: {reached.done} of {reached.total} examples{robust}"
 
 
 def _show_stages(stages: dict[str, list[dict[str, Any]]], screen: Console) -> None:
@@ -64,15 +66,21 @@ def _show_stages(stages: dict[str, list[dict[str, Any]]], screen: Console) -> No
         screen.print(table)
 
 
-def _show_distances(distances: dict[str, dict[str, Any]], screen: Console) -> None:
-    """Quartiles of minimal distances over the examples that were right."""
+def _show_distances(record: dict[str, Any], screen: Console) -> None:
+    """Quartiles of minimal distances over the examples that were right; optimality, and passes where they were counted."""
+    distances, passes = record["distances"], record.get("passes", {})
     if not distances:
         return
     table = Table(title="smallest adversarial perturbations of correct examples", title_justify="left")
-    for column in ("attack", "25 %", "median", "75 %", "not found", "examples"):
+    more = ("passes",) if passes else ()  # forward and backward
+    for column in ("attack", "25 %", "median", "75 %", "no point", "of", "optimality", *more):
         table.add_column(column, justify="left" if column == "attack" else "right")
     for name, found in distances.items():
         quartiles = (found[which] for which in ("quarter", "median", "three_quarters"))
         cells = ["none" if value is None else f"{value:.4g}" for value in quartiles]
-        table.add_row(name, *cells, str(found["not_found"]), str(found["attacked"]))
+        optimality = record["optimality"].get(name)
+        cells += [str(found["not_found"]), str(found["attacked"])]
+        cells += ["none" if optimality is None or math.isnan(optimality) else f"{optimality:.4f}"]
+        told = [" + ".join(f"{count:g}" for count in passes[name].values())] if name in passes else []
+        table.add_row(name, *cells, *told)
     screen.print(table)
