@@ -51,6 +51,8 @@ EDGES_ONLY |= {"safetensors", "torch"}
 # Modules without a test file of their name, and the one that holds them. All others have one: bap_jax/attacks/pgd.py is held by
 # tests/attacks/test_pgd.py.
 HELD_BY = {
+    "runs/test_benchmark": "runs/benchmark_plan runs/goals cli/commands/benchmark",
+    "evaluation/test_survey": "evaluation/tuned_fmn",
     "attacks/test_apgd": "attacks/_apgd_ascent attacks/_apgd_l1 attacks/apgd_targeted",
     "attacks/test_minimal_norm": "attacks/_nearest",
     "attacks/test_single_step": "attacks/n_fgsm attacks/rs_fgsm",

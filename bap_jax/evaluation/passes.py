@@ -165,7 +165,7 @@ def steps_of_budget(
     size = math.prod(image_shape)
     weights = jax.random.normal(jax.random.key(0), (size, num_classes)) / size  # any network will do: each step asks as often
     images = jax.random.uniform(jax.random.key(1), (2, *image_shape), minval=0.4, maxval=0.6)
-    lower, upper = (jnp.broadcast_to(jnp.asarray(side, jnp.float32), image_shape) for side in bounds)
+    lower, upper = (jnp.broadcast_to(jnp.asarray(side, jnp.float32), images.shape) for side in bounds)
     images = jnp.where(jnp.isfinite(lower) & jnp.isfinite(upper), lower + images * (upper - lower), images)
 
     def network(points: Array) -> Array:

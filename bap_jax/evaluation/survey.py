@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ def survey_protocol(
     recall: Callable[[str], Rows | None] | None = None,
     record: Callable[[str, Rows], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
-    **autoattack_settings: Any,
+    autoattack_settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> SurveyResult:
     """Runs the protocol: AutoAttack (standard, L∞) at 0.031, what stands there again at 8/255; FMN tuned, and its distances.
 
@@ -124,7 +125,7 @@ def survey_protocol(
       seed: of the search.
       controls, put, recall, record: see :func:`bap_jax.evaluate`.
       progress: told of the whole protocol; how its parts compare is an estimate.
-      **autoattack_settings: see :func:`bap_jax.evaluation.autoattack`; none for the published one.
+      autoattack_settings: see :func:`bap_jax.evaluation.autoattack`; none for the published one.
 
     Returns:
       SurveyResult.
