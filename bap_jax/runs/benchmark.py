@@ -35,6 +35,7 @@ from bap_jax.report.submission import (
 from bap_jax.runs.benchmark_plan import NAME, BenchmarkPlan
 from bap_jax.runs.cost import cost_of
 from bap_jax.runs.datasets import split_of
+from bap_jax.runs.naming import network_name
 from bap_jax.runs.records import FOLDER, common_columns, distance_summary, fingerprint, metrics_until, npz_of
 from bap_jax.runs.restore import stored_network
 from bap_jax.runs.sizes import sizes_of
@@ -115,9 +116,9 @@ def benchmark_run(
     )
     sizes, counted = sizes_of(net.network, net.predict, dataset.image_shape)
     plain = common_columns(settings, net.network, sizes, checkpoint=plan.checkpoint, split="test")
-    names = ("mean", "std")
-    normalised = [getattr(settings.model_options, name, None) for name in names]
+    changed = settings.model_options.changed()
     survey = {
+        "architecture": network_name(settings) if changed.keys() - {"mean", "std"} else settings.model,
         "clean": result.attacked.clean_accuracy,
         "autoattack": float(result.attacked.robust_accuracy["autoattack-linf"][0]),
         "autoattack_nominal": float(result.attacked.robust_accuracy["autoattack-linf"][1]),
@@ -127,7 +128,7 @@ def benchmark_run(
         "configuration": result.tuned.configuration._asdict(),
         "trials": [trial._asdict() for trial in result.tuned.trials],
         "area_under_curve": area_under_curve(result.curve),
-        "normalised": any(one is not None for one in normalised),
+        "normalised": not changed.keys().isdisjoint(("mean", "std")),
         "differs": _differences(plan, dataset, count, split),
     }
     record = header | {
@@ -234,7 +235,7 @@ def measured_of(record: dict[str, Any]) -> Measured:
     row, survey = record["rows"][0], record["survey"]
     return Measured(
         name=Path(record["run"]).name,
-        architecture=row["model"],
+        architecture=survey["architecture"],
         data=row["data"],
         structure=structure_of(record),
         sparsity=round(float(row["sparsity"]), 6),

@@ -12,6 +12,7 @@ import numpy as np
 from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import versions
 from bap_jax.data import Source, evaluation_batches
+from bap_jax.errors import SettingError
 from bap_jax.evaluation import Check, GoalResult, Progress, evaluate_goal, wilson_interval
 from bap_jax.runs.cost import cost_of
 from bap_jax.runs.deployed import Deployed
@@ -49,6 +50,8 @@ def evaluate_goals(
       SettingError: as :func:`bap_jax.evaluation.evaluate_goal`.
     """
     settings = stored.settings
+    if plan.top_k >= dataset.num_classes:
+        raise SettingError("--top-k", plan.top_k, f"fewer than the {dataset.num_classes} classes of {settings.data}")
     epsilons, goal = plan.epsilons(), plan.goal or f"top-{plan.top_k}"
     threats = plan.threats_by_attack(dataset.bounds, dataset.image_shape, dataset.num_classes)
     results: dict[str, GoalResult] = {}

@@ -1,4 +1,4 @@
-"""The survey's protocol on a linear network, whose distances are known: verdicts, tuned FMN, curve, and what is not done twice."""
+"""The survey's protocol on a linear network, whose distances are known: verdicts, tuned FMN, curve, nothing done twice."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from bap_jax.errors import SettingError
 from bap_jax.evaluation import Cascade, Stage, evaluate, survey_protocol, survey_split, tune_fmn
-from bap_jax.evaluation.survey import EPSILON, HO_FMN, NOMINAL, RADII
+from bap_jax.evaluation.survey import EPSILON, NOMINAL, RADII
 from bap_jax.types import AttackResult, Batch, Bounds
 
 K, SIDE, N = 4, 3, 24

@@ -1,4 +1,4 @@
-"""What the benchmark and RobustBench are handed: their keys in their order, in their words; held against entries that they have."""
+"""What the benchmark and RobustBench are handed: their keys in their order, their words; held against entries of theirs."""
 
 import json
 

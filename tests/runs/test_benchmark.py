@@ -27,7 +27,7 @@ ABOUT = 'name = "BAP"\ntitle = "Blind pruning"\nauthors = ["Haidong Xie"]\nyear 
 def trained(tmp_path_factory):
     """A small network on digits. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    settings = {"model": "mlp", "model.hidden": (32,), "pruner.prunable": "kernels", "final_sparsity": 0.9}
+    settings = {"model": "mlp", "model.hidden": (32,), "final_sparsity": 0.9}
     train(Settings(steps=40, batch_size=64, learning_rate=1e-2, attack_steps=1, **settings), folder)
     return folder
 
@@ -44,7 +44,10 @@ def test_what_it_writes_and_that_it_is_not_measured_twice(runs, bap, monkeypatch
     given = ("benchmark", *runs, *GIVEN, "--about", tmp_path / "about.toml", "--out", out)
     code, output, error = bap(*given, "--pickle")
     assert code == 0, error
-    assert "x, mlp on digits: not eligible: architecture, data" in output and "AutoAttack on 24 images, not 10,000" in output
+    assert (
+        "x, mlp hidden 32 on digits: not eligible: architecture, data" in output
+        and "AutoAttack on 24 images, not 10,000" in output
+    )
     told = json.loads((out / "entry.json").read_text())
     check_entry(told["entry"])
     assert [model["status"] for model in told["models"]] == ["not eligible: architecture, data"] * 2
@@ -70,7 +73,7 @@ def test_what_it_writes_and_that_it_is_not_measured_twice(runs, bap, monkeypatch
     assert not (tmp_path / "again" / "x.pickle").exists()
     code, _, error = bap("report", runs[0], "--leaderboard", "--out", tmp_path / "report", "--samples", 0)
     assert code == 0, error
-    assert "another network, mlp; other data; 24 images" in (tmp_path / "report" / "leaderboard.md").read_text()
+    assert "another network, mlp hidden 32; other data; 24 images" in (tmp_path / "report" / "leaderboard.md").read_text()
 
 
 def test_a_cut_off_measurement_goes_on(runs, monkeypatch):
@@ -111,12 +114,13 @@ def test_without_about_there_are_numbers_alone(runs, bap, tmp_path, refused):
     assert "--limit" in refused("benchmark", runs[0], "--limit", 0, "--out", tmp_path / "o")
 
 
-def test_goals_regions_and_passes_from_the_command_line(runs, bap):
+def test_goals_regions_and_passes_from_the_command_line(runs, bap, refused):
     run, common = runs[0], ("--limit", 24, "--batch-size", 24, "--no-controls")
+    assert "--top-k = 10: expected fewer than the 10 classes" in refused("evaluate", run, "--top-k", 10, *common)
     told = {}
     for name, given in {
         "goal": ("--attack", "pgd", "--goal", "targeted:next", "--epsilon", "0.1,1", "--steps", 3),
-        "top": ("--attack", "pgd", "--top-k", 10, "--epsilon", "1", "--steps", 3),
+        "top": ("--attack", "pgd", "--top-k", 5, "--epsilon", "1", "--steps", 3),
         "region": ("--attack", "pgd", "--region", "patch:2,2,4,4", "--epsilon", "0.2", "--steps", 3, "--save-examples"),
         "passes": ("--attack", "fmn,ddn", "--norm", "l2", "--epsilon", "0.5", "--max-passes", 41),
     }.items():
