@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         measured_sparsity,
     )
     from bap_jax.mathematics.schedules import Ramp
+    from bap_jax.runs import zoo
     from bap_jax.runs.info import run_info
     from bap_jax.runs.restore import load
     from bap_jax.training import TrainState, init_state, make_train_step, network, with_average
@@ -137,6 +138,7 @@ __all__ = [
     "training",
     "types",
     "with_average",
+    "zoo",
 ]
 
 _PLACES = {  # module of this package -> what of it is offered here; modules themselves are not listed
@@ -153,7 +155,7 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "Phase Pruner Recipe RunInfo Threat",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
-_MODULES = {"schedules": "mathematics.schedules"}  # by another name than their own
+_MODULES = {"schedules": "mathematics.schedules", "zoo": "runs.zoo"}  # by another name than their own
 
 if not TYPE_CHECKING:  # or a checker would believe in every name
 

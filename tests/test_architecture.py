@@ -52,6 +52,7 @@ EDGES_ONLY |= {"safetensors", "torch"}
 # tests/attacks/test_pgd.py.
 HELD_BY = {
     "runs/test_benchmark": "runs/benchmark_plan runs/goals cli/commands/benchmark",
+    "runs/test_zoo": "cli/commands/zoo",
     "evaluation/test_survey": "evaluation/tuned_fmn",
     "attacks/test_apgd": "attacks/_apgd_ascent attacks/_apgd_l1 attacks/apgd_targeted",
     "attacks/test_minimal_norm": "attacks/_nearest",

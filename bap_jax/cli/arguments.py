@@ -370,9 +370,40 @@ class Demo(_Process):
         return run_demo(self, trust)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListZoo(_Command):
+    """Show the trained networks that come with the package."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.zoo import run_list
+
+        return run_list(self, trust)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowZoo(_Command):
+    """Show how a network of the zoo was made, and what was measured of it.
+
+    Example: bap zoo show digits-mlp-bap-90
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """Its name, as `bap zoo list` shows it."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.zoo import run_show
+
+        return run_show(self, trust)
+
+
 _Data = Annotated[
     Annotated[PrepareData, tyro.conf.subcommand("prepare")] | Annotated[ShowData, tyro.conf.subcommand("show")],
     tyro.conf.subcommand("data", description="Prepare a data set, or describe one."),
+]
+
+_Zoo = Annotated[
+    Annotated[ListZoo, tyro.conf.subcommand("list")] | Annotated[ShowZoo, tyro.conf.subcommand("show")],
+    tyro.conf.subcommand("zoo", description="List the trained networks that come with the package, or describe one."),
 ]
 
 
@@ -390,6 +421,7 @@ def command(read: type = Train) -> Any:
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[imported, tyro.conf.subcommand("import")]
         | _Data
+        | _Zoo
         | Annotated[SweepFile, tyro.conf.subcommand("sweep")]
         | Annotated[bench, tyro.conf.subcommand("bench")]
         | Annotated[Demo, tyro.conf.subcommand("demo")]

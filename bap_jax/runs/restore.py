@@ -21,6 +21,7 @@ from bap_jax.checkpoint.run_folder import CONFIG
 from bap_jax.data import Source
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.models import as_model
+from bap_jax.runs import zoo
 from bap_jax.runs.datasets import example_of, split_of
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.network_file import load_file
@@ -127,7 +128,8 @@ def load(
     """A run's network as a function, rebuilt from the run's configuration; imported runs are runs, too.
 
     Args:
-      run: the run's folder; or a file of ``bap export --format packed`` or ``int8``, which holds one network.
+      run: the run's folder; or a file of ``bap export --format packed`` or ``int8``, which holds one network; or, where no such
+        folder or file is, the name of a network of the zoo (:mod:`bap_jax.runs.zoo`).
       checkpoint: ``last``, ``best`` (on validation data), a step, or ``ema``: the averaged weights of the last.
       model: what the network is, as :func:`bap_jax.runs.fit` took it; a run that it made needs it, for no configuration names a
         user's own objects.
@@ -147,6 +149,11 @@ def load(
       >>> net = bap.load("runs/x", checkpoint="best")  # doctest: +SKIP
       >>> net(images), net.evaluate(attack="pgd", epsilon="0.1").robust_accuracy  # doctest: +SKIP
     """
+    if not Path(run).exists() and str(run) in zoo.names():
+        for name, value, default in (("checkpoint", checkpoint, "last"), ("model", model, None)):
+            if value != default:
+                raise SettingError(name, value, f"nothing: {run} is a network of the zoo, which is one network and names it")
+        return zoo.load(str(run), data_dir=data_dir)
     if Path(run).is_file():
         for name, value, default in (("checkpoint", checkpoint, "last"), ("model", model, None)):
             if value != default:
