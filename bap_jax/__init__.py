@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bap_jax.errors import CheckpointError, DataError, NonFiniteError, SettingError
     from bap_jax.evaluation import autoattack, evaluate, named_threat
     from bap_jax.mathematics import schedules
+    from bap_jax.mathematics.fast import fast
     from bap_jax.mathematics.group_masks import group_masks
     from bap_jax.mathematics.masks import (
         apply_masks,
@@ -111,6 +112,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "export",
+    "fast",
     "fgsm",
     "fmn",
     "group_masks",
@@ -145,6 +147,7 @@ _PLACES = {  # module of this package -> what of it is offered here; modules the
     "attacks": "apgd deepfool fgsm fmn pgd",
     "errors": "CheckpointError DataError NonFiniteError SettingError",
     "evaluation": "autoattack evaluate named_threat",
+    "mathematics.fast": "fast",
     "mathematics.group_masks": "group_masks",
     "mathematics.masks": "apply_masks compression_ratio layer_sparsity magnitude_masks masks_from_scores measured_sparsity",
     "mathematics.schedules": "Ramp",

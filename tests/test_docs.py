@@ -13,7 +13,7 @@ from bap_jax.threads import threads_for
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def test_the_network_of_ones_own_is_fast_and_is_refused_forward_mode_by_name(monkeypatch):
+def test_the_network_of_ones_own_is_fast(monkeypatch):
     own, devices = re.findall(r"```python\n(.*?)```", (DOCS / "networks.md").read_text(encoding="utf-8"), re.DOTALL)
     names: dict = {"__name__": "example"}
     exec(own, names)
@@ -24,8 +24,9 @@ def test_the_network_of_ones_own_is_fast_and_is_refused_forward_mode_by_name(mon
         return names["model"].apply(params, model_state, images, train=False)[0].logits
 
     assert logits(images).shape == (2, 10)
-    with pytest.raises(bap.SettingError, match="plain"):
-        jax.jvp(logits, (images,), (images,))
+    loop = jax.jit(lambda x: jax.lax.fori_loop(0, 2, lambda _, x: x + jax.grad(lambda x: (names["quick"](x) ** 2).sum())(x), x))
+    forms = re.findall(r" convolution\(.*dim_labels=(\w+)->", loop.lower(jnp.ones((2, 3, 8, 8))).compile().as_text())
+    assert set(forms) == {"b01f_01io"}
     for name in ("NPROC", "JAX_NUM_CPU_DEVICES"):
         monkeypatch.setenv(name, "1")  # and as it was, afterwards
     exec(devices, names)

@@ -26,6 +26,7 @@ from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint.json_file import check_json, dotted_entries, excerpt, read_json, write_json
 from bap_jax.checkpoint.manager import CHECKPOINTS
 from bap_jax.errors import SettingError, StorageError
+from bap_jax.mathematics.convolution import conv_kind
 
 CONFIG, VERSIONS, METRICS = "config.json", "versions.json", "metrics.jsonl"
 _LOCK = ".lock"
@@ -254,7 +255,8 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def versions() -> dict[str, Any]:
-    """What a run depends on besides its configuration: versions, platform, devices, and the commit if there is one.
+    """What a run depends on besides its configuration: versions, platform, devices, the form of convolutions, and
+    the commit if there is one.
 
     Returns:
       A flat dict of JSON values, e.g. ``{"python": "3.12.4", "jax": "0.10.2", ..., "device_count": 2}``.
@@ -273,7 +275,7 @@ def versions() -> dict[str, Any]:
             found[name] = __version__ if name == "bap_jax" else None
     device = jax.devices()[0]
     found |= {"platform": platform.platform(), "backend": device.platform, "device_kind": device.device_kind}
-    found |= {"device_count": jax.device_count(), "process_count": jax.process_count(), "commit": _commit()}
+    found |= {"device_count": jax.device_count(), "process_count": jax.process_count(), "conv": conv_kind(), "commit": _commit()}
     return found
 
 

@@ -36,9 +36,12 @@ class _Process(_Command):
 
     devices: Annotated[int | None, tyro.conf.arg(name="devices")] = None
     """How many devices to spread batches over. Default: all accelerators, or one CPU device."""
+    conv: Literal["auto", "fast", "plain"] | None = None
+    """How convolutions are computed, those of your own network, too: `fast` in loops on a CPU, `plain` as jax does it; results differ
+    by rounding. `auto` is fast on a CPU; by default what the environment variable BAP_CONV says, else auto."""
 
     def set_up(self) -> None:
-        set_up_process(self.devices)
+        set_up_process(self.devices, self.conv)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from bap_jax.evaluation.jobs import Job, Radii, Surrogate, budgets_of, check_siz
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.tables import Rows, Tables
 from bap_jax.inputs import require_labels
+from bap_jax.mathematics.fast import fast_by_default
 from bap_jax.types import Array, Batch, Bounds, Params, Threat
 
 PASSES = 5  # how often one batch is predicted in search of noise
@@ -62,7 +63,8 @@ def evaluate(
     examples that are left change no random number.
 
     Args:
-      predict: (params, images [B, ...]) to logits [B, K], deterministic, in evaluation mode.
+      predict: (params, images [B, ...]) to logits [B, K], deterministic, in evaluation mode. On a CPU its
+        convolutions are computed by :func:`bap_jax.fast`, unless the environment says BAP_CONV=plain.
       params: whatever ``predict`` wants; on a mesh replicated or sharded by the caller.
       batches: every example once, all of one size; padding has weight 0. The images are kept on the host.
       threats: attacks and cascades, of different names; or one alone.
@@ -103,7 +105,8 @@ def evaluate(
         raise SettingError("predict", type(predict).__name__, "a function of (params, images) that returns logits")
     threats, sources, key = attacks_of(threats), sources_of(sources), key_of(key)
     budgets = budgets_of(threats, epsilons)
-    network = Surrogate("", predict, params)
+    network = Surrogate("", fast_by_default(predict), params)
+    sources = [source._replace(predict=fast_by_default(source.predict)) for source in sources]
     attacker = Attacker(network, key, put or (lambda batch: batch), fetch, keep_examples)
     run = _Evaluation(attacker, recall, record, progress, nested)
     run.look(batches_of(batches), threats, budgets)

@@ -1,6 +1,6 @@
 """Models: the networks of the experiments, and adapters that bring any Linen, NNX or plain JAX network into one convention."""
 
-from bap_jax.models.adapters import as_model, from_function, from_linen, from_nnx, two_class
+from bap_jax.models.adapters import as_model, fast_model, from_function, from_linen, from_nnx, two_class
 from bap_jax.models.conv import average_pool, conv_layer, fast_conv, max_pool, max_pool_3x3
 from bap_jax.models.fitnet import FitNet4
 from bap_jax.models.lenet import LeNet5
@@ -37,6 +37,7 @@ __all__ = [
     "conv_layer",
     "count_parameters",
     "fast_conv",
+    "fast_model",
     "from_function",
     "from_linen",
     "from_nnx",

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.fast import fast_by_default
 from bap_jax.types import Array, Model, ModelState, Outputs, Params
 
 
@@ -39,6 +40,20 @@ def as_model(model: Any) -> Model:
         expected = "a Linen module, a bap_jax Model, or a function that makes an NNX module: lambda rngs: Net(rngs=rngs)"
         raise SettingError("model", type(model).__name__, expected)
     return from_nnx((lambda rngs: model(rngs=rngs)) if isinstance(model, type) else model)
+
+
+def fast_model(model: Model) -> Model:
+    """A network of the user's own as it is trained and attacked: with fast convolutions where these are the default.
+
+    See :func:`bap_jax.fast`, and for the default :func:`bap_jax.mathematics.convolution.conv_kind`.
+
+    Example:
+      >>> import jax
+      >>> model = from_function(lambda key, images: {}, lambda params, images: images)
+      >>> fast_model(model).apply({}, {}, jax.numpy.ones((1, 2)), train=False)[0].logits
+      Array([[1., 1.]], dtype=float32)
+    """
+    return model._replace(apply=fast_by_default(model.apply))
 
 
 def from_linen(module: nn.Module) -> Model:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.convolution import Conv, conv_kind
+from bap_jax.mathematics.fast import fast
 from bap_jax.models.adapters import from_linen
-from bap_jax.models.conv import ConvKind
 from bap_jax.models.fitnet import FitNet4
 from bap_jax.models.layers import BATCH_NORM_EPSILON
 from bap_jax.models.lenet import LeNet5
@@ -44,7 +45,7 @@ def build(
     name: str,
     *,
     num_classes: int,
-    conv: Literal["auto", "fast", "plain"] = "auto",
+    conv: Conv = "auto",
     axis_name: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -58,8 +59,9 @@ def build(
         function that is called with this function's keywords (``conv`` already decided) and returns a
         :class:`bap_jax.types.Model` or a Linen module.
       num_classes: K.
-      conv: the form of the convolutions: ``"fast"`` (:func:`bap_jax.models.conv.fast_conv`), ``"plain"``, or ``"auto"``: fast if
-        JAX's default backend is the CPU.
+      conv: the form of the convolutions: ``"fast"`` (:func:`bap_jax.models.fast_conv`), ``"plain"``, or ``"auto"``: fast if JAX's
+        default backend is the CPU (see :func:`bap_jax.mathematics.convolution.conv_kind`). With ``"fast"`` the network of a
+        factory has its convolutions replaced (:func:`bap_jax.fast`), whatever the factory makes of the word.
       axis_name: under ``jax.pmap`` or ``jax.shard_map``, the mapped axis that the batch is split over.
       mean: of each channel of the input, subtracted inside the network; None for 0.
       std: of each channel of the input, divided by inside the network; None for 1.
@@ -81,13 +83,12 @@ def build(
     """
     if not isinstance(num_classes, int) or num_classes < 2:
         raise SettingError("num_classes", num_classes, "an integer ≥ 2")
-    if conv not in ("auto", "fast", "plain"):
-        raise SettingError("conv", conv, "'auto', 'fast' or 'plain'")
-    kind = _decide(conv)
+    kind = conv_kind(conv)
     settings = {"num_classes": num_classes, "conv": kind, "axis_name": axis_name, "mean": _tuple(mean), "std": _tuple(std)}
     settings |= {option: _tuple(value) for option, value in options.items()}
     if is_import_path(name):
-        return _model(name, import_object("model", name)(**settings))
+        model = _model(name, import_object("model", name)(**settings))
+        return model._replace(apply=fast(model.apply)) if kind == "fast" else model
     if name not in NETWORKS:
         raise SettingError("model", name, f"one of {', '.join(NETWORKS)}, or package.module:factory")
     network = NETWORKS[name]
@@ -95,12 +96,6 @@ def build(
     module = network(**settings)
     epsilon = BATCH_NORM_EPSILON if getattr(module, "batch_norm", False) else None
     return from_linen(module)._replace(about=About(settings["mean"], settings["std"], epsilon, num_classes))
-
-
-def _decide(conv: Literal["auto", "fast", "plain"]) -> ConvKind:
-    if conv == "auto":
-        return "fast" if jax.default_backend() == "cpu" else "plain"
-    return conv
 
 
 def _tuple(value: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from bap_jax.checkpoint import Checkpoints, open_run, read_metrics
 from bap_jax.data import Splits, check, from_arrays
 from bap_jax.errors import SettingError
-from bap_jax.models import as_model
+from bap_jax.models import as_model, fast_model
 from bap_jax.parallel import check_batch_size, data_mesh
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.loop import first, going_on, scored, to_the_end
@@ -76,7 +76,8 @@ def fit(
     """Trains a network.
 
     Args:
-      model: a Flax Linen module, a function from ``nnx.Rngs`` to a Flax NNX module, or a :class:`bap_jax.types.Model`.
+      model: a Flax Linen module, a function from ``nnx.Rngs`` to a Flax NNX module, or a :class:`bap_jax.types.Model`. On a CPU
+        its convolutions are computed by :func:`bap_jax.fast`, unless the environment says BAP_CONV=plain.
       recipe: the slots: optimiser (any optax transformation), pruner, budget, loss; or a function that makes them, told of the
         number of steps and more by a :class:`bap_jax.types.RunInfo`; or phases, each with its own. The ``slots`` of a phase are
         such a recipe or function, or a mapping of the four names, each to an object, to a function of the info, or to a pair of a
@@ -111,7 +112,7 @@ def fit(
       >>> found.network(images).shape, float(bap.measured_sparsity(found.network.masks))
       ((64, 2), 0.5)
     """
-    made, options = as_model(model), options or TrainingOptions()
+    made, options = fast_model(as_model(model)), options or TrainingOptions()
     phases = _phases(recipe, epochs, steps)
     splits = splits if isinstance(splits, Splits) else from_arrays(*splits)
     for split in splits[:2]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from bap_jax.data import augment
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.convolution import ConvKind, conv_kind
 from bap_jax.models import build as build_model
 from bap_jax.parallel import jit_step
 from bap_jax.runs.factories import filled
@@ -26,12 +27,12 @@ AUGMENT_STREAM = 2**31 - 1  # folded into the run's key, a number that no step h
 
 def model_of(settings: Settings, num_classes: int) -> Model:
     """The network of the settings: one and the same object for the same network, so that compiled functions are found again."""
-    return _cached_model(settings.model, settings.model_options, num_classes)
+    return _cached_model(settings.model, settings.model_options, num_classes, conv_kind())
 
 
 @functools.lru_cache
-def _cached_model(name: str, options: Options, num_classes: int) -> Model:
-    model = _built(name, options, num_classes)
+def _cached_model(name: str, options: Options, num_classes: int, conv: ConvKind) -> Model:
+    model = _built(name, options, num_classes, conv=conv)
     return model._replace(init=jax.jit(model.init))
 
 
@@ -83,11 +84,11 @@ def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: 
     """
     if not settings.shares_step():
         return jit_step(step_of(settings, recipe, num_classes), mesh)
-    return _cached_step(settings.traced(), num_classes, bounds, mesh)
+    return _cached_step(settings.traced(), num_classes, bounds, mesh, conv_kind())
 
 
 @functools.lru_cache(maxsize=64)
-def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh) -> Callable:
+def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh, conv: ConvKind) -> Callable:
     return jit_step(step_of(settings, traced_recipe(settings, num_classes, bounds), num_classes), mesh)
 
 

@@ -20,7 +20,7 @@ from bap_jax.checkpoint import (
 from bap_jax.checkpoint.run_folder import CONFIG
 from bap_jax.data import Source
 from bap_jax.errors import CheckpointError, SettingError
-from bap_jax.models import as_model
+from bap_jax.models import as_model, fast_model
 from bap_jax.runs import zoo
 from bap_jax.runs.datasets import example_of, split_of
 from bap_jax.runs.deployed import Deployed
@@ -174,7 +174,7 @@ def load(
 def _of_objects(run: str | Path, checkpoint: str, model: Any, described: dict[str, Any]) -> Deployed:
     if model is None:
         raise SettingError("model", None, f"the network of {run}, as bap.runs.fit was given it: its configuration names none")
-    made, shape = as_model(model), tuple(described["data"]["image_shape"])
+    made, shape = fast_model(as_model(model)), tuple(described["data"]["image_shape"])
     network, step, about = restore_checkpoint(run, checkpoint)
     network = fitted(network, made, shape, f"the checkpoint of step {step} in {run}")
     return Deployed(made, network, shape, about | {"run": str(run), "data": described["data"]["name"]})
