@@ -196,17 +196,33 @@ class RunInfo(NamedTuple):
     init: Callable[[Array, Array], tuple[Params, ModelState]] | None = None  # of the model: which arrays it has
 
 
+class Stages(NamedTuple):
+    """The ``perturb`` of a budget in three stages, of which only the second sees the whole batch: so a batch is taken in chunks.
+
+    ``measure(keys, logits_fn, batch, state, *, step) -> measured``, a pytree of arrays [B, ...], each row by itself;
+    ``agree(measured, batch, state, *, gather) -> state`` of the whole batch;
+    ``give(keys, logits_fn, batch, measured, state) -> Adversarial``, each row by itself, with the state just agreed on.
+    """
+
+    measure: Callable[..., PyTree]
+    agree: Callable[..., PyTree]
+    give: Callable[..., Adversarial]
+
+
 class Budget(NamedTuple):
     """Which adversarial examples training sees: pure functions over an explicit state (the optax idea).
 
     ``init(info) -> state`` with the :class:`RunInfo` of the phase;
     ``perturb(keys, logits_fn, batch, state, *, step, gather) -> (Adversarial, state)`` with one key per row in ``keys``;
-    ``axes(state)``: see :class:`Pruner`.
+    ``axes(state)``: see :class:`Pruner`;
+    ``stages``: what ``perturb`` is composed of, see :class:`Stages`. Without them a budget is taken in chunks only if it has
+    nothing to gather.
     """
 
     init: Callable[[RunInfo], PyTree]
     perturb: Callable[..., tuple[Adversarial, PyTree]]
     axes: Callable[[PyTree], PyTree] | None = None
+    stages: Stages | None = None
 
 
 class Pruner(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.budgets._per_example import read_table, write_table
+from bap_jax.budgets._staged import staged
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
@@ -68,7 +69,7 @@ def cat(attack: BudgetAttack, *, epsilon_step: float = 0.005, epsilon_max: float
         numbers = (jnp.float32(value) for value in (epsilon_step, epsilon_max, label_factor))
         return CATState(jnp.zeros(info.num_examples, jnp.float32), *numbers)
 
-    def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CATState, *, step: Array, gather: Gather):
+    def measure(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CATState, *, step: Array) -> tuple[Adversarial, Array]:
         images, labels = batch.images, batch.labels
         attack_keys, label_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(2))
         before = read_table(state.epsilons, batch)
@@ -82,6 +83,9 @@ def cat(attack: BudgetAttack, *, epsilon_step: float = 0.005, epsilon_max: float
         dirichlet = shares / jnp.sum(shares, axis=1, keepdims=True)
         soft = jnp.minimum(state.label_factor * after, 1.0)[:, None]
         adversarial = Adversarial(attacked, more, (1.0 - soft) * one_hot + soft * dirichlet, batch.weight)
-        return adversarial, state._replace(epsilons=write_table(state.epsilons, batch, after, gather))
+        return adversarial, after
 
-    return Budget(init, perturb)
+    def agree(measured: tuple[Adversarial, Array], batch: Batch, state: CATState, *, gather: Gather) -> CATState:
+        return state._replace(epsilons=write_table(state.epsilons, batch, measured[1], gather))
+
+    return staged(init, measure, agree)

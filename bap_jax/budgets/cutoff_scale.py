@@ -10,6 +10,7 @@ import numpy as np
 
 from bap_jax.attacks import bap_deepfool
 from bap_jax.attacks._inputs import AnyRadius, check_float32
+from bap_jax.budgets._staged import staged
 from bap_jax.budgets.cutoff import (
     Cutoff,
     RunningMean,
@@ -222,24 +223,32 @@ def cutoff_scale(
         known = jnp.float32(scale), jnp.float32(epsilon_max), jnp.float32(0.0)
         return CutoffScaleState(*known, RunningMean.empty(), jnp.float32(share))
 
-    def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CutoffScaleState, *, step: Array, gather: Gather):
-        images, labels = batch.images, batch.labels
-        check_float32(images)
-        search_keys, attack_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(2))
-        searched = search(logits_fn, search_keys, images, labels, state.epsilon_max)
-        norms, left = searched.norms(norm, state.epsilon_max), searched.left
+    def measure(keys: Array, logits_fn: LogitsFn, batch: Batch, state: CutoffScaleState, *, step: Array) -> tuple:
+        check_float32(batch.images)
+        search_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 0)
+        searched = search(logits_fn, search_keys, batch.images, batch.labels, state.epsilon_max)
+        norms = searched.norms(norm, state.epsilon_max)
+        return norms, searched.left, searched.perturbation if attack is None else ()
+
+    def agree(measured: tuple, batch: Batch, state: CutoffScaleState, *, gather: Gather) -> CutoffScaleState:
+        norms, left, _ = measured
         heard = jnp.where(left, 0.0, batch.weight) if over == "right" else batch.weight
         radius, running = cutoff_value(gather(norms), gather(heard), cutoff, state.running)
+        return state._replace(cutoff=radius, running=running)
+
+    def give(keys: Array, logits_fn: LogitsFn, batch: Batch, measured: tuple, state: CutoffScaleState) -> Adversarial:
+        images, labels, radius = batch.images, batch.labels, state.cutoff
+        norms, left, perturbation = measured
         scale_if_left = 0.0 if cutoff.kind == "off" else state.wrong * state.scale
         radius_if_left = 0.0 if cutoff.kind == "off" else scale_if_left * radius  # 0 times infinity is not 0
         epsilon = jnp.where(left, radius_if_left, cutoff_scale_epsilon(norms, radius, state.scale))
         if attack is None:
             scales = jnp.where(left, scale_if_left, state.scale)
-            moved = images + cutoff_scale_perturbation(searched.perturbation, radius, scales, norm=norm)
+            moved = images + cutoff_scale_perturbation(perturbation, radius, scales, norm=norm)
             adversarial = clip_to_bounds(moved, bounds)
         else:
+            attack_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 1)
             adversarial = attack(AnyRadius(logits_fn), attack_keys, images, labels, epsilon=epsilon).images
-        targets = targets_of(logits_fn, images, labels)
-        return Adversarial(adversarial, epsilon, targets, batch.weight), state._replace(cutoff=radius, running=running)
+        return Adversarial(adversarial, epsilon, targets_of(logits_fn, images, labels), batch.weight)
 
-    return Budget(init, perturb)
+    return staged(init, measure, agree, give)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from bap_jax.attacks._inputs import AnyRadius
 from bap_jax.budgets._parts import check_part, in_steps
 from bap_jax.budgets._per_example import read_table, write_table
+from bap_jax.budgets._staged import staged
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
@@ -93,7 +94,7 @@ def iaat(
             warmup_steps=jnp.int32(steps),
         )
 
-    def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: IAATState, *, step: Array, gather: Gather):
+    def measure(keys: Array, logits_fn: LogitsFn, batch: Batch, state: IAATState, *, step: Array) -> tuple[Adversarial, Array]:
         images, labels = batch.images, batch.labels
         same_keys, more_keys, final_keys = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(3))
         correct = ~misclassified(logits_fn(images), labels)
@@ -115,6 +116,9 @@ def iaat(
         budgets = jax.lax.cond(step < state.warmup_steps, warm, adapted)
         attacked = attack(AnyRadius(logits_fn), final_keys, images, labels, epsilon=budgets).images
         adversarial = Adversarial(attacked, budgets, targets_of(logits_fn, images, labels), batch.weight)
-        return adversarial, state._replace(epsilons=write_table(state.epsilons, batch, budgets, gather))
+        return adversarial, budgets
 
-    return Budget(init, perturb)
+    def agree(measured: tuple[Adversarial, Array], batch: Batch, state: IAATState, *, gather: Gather) -> IAATState:
+        return state._replace(epsilons=write_table(state.epsilons, batch, measured[1], gather))
+
+    return staged(init, measure, agree)

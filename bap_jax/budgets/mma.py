@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from bap_jax.attacks._inputs import AnyRadius, check_float32
 from bap_jax.budgets._per_example import read_table, write_table
+from bap_jax.budgets._staged import staged
 from bap_jax.budgets.none import targets_of
 from bap_jax.budgets.uniform import BudgetAttack, require_radii
 from bap_jax.errors import SettingError
@@ -84,7 +85,7 @@ def mma(
     def init(info: RunInfo) -> MMAState:
         return MMAState(jnp.zeros(info.num_examples, jnp.float32), jnp.float32(epsilon_min), jnp.float32(epsilon_max))
 
-    def perturb(keys: Array, logits_fn: LogitsFn, batch: Batch, state: MMAState, *, step: Array, gather: Gather):
+    def measure(keys: Array, logits_fn: LogitsFn, batch: Batch, state: MMAState, *, step: Array) -> tuple[Adversarial, Array]:
         images, labels = batch.images, batch.labels
         check_float32(images)
 
@@ -114,6 +115,9 @@ def mma(
         adversarial = Adversarial(
             choose(wrong_already, images, at(epsilon)), epsilon, targets_of(logits_fn, images, labels), weight
         )
-        return adversarial, state._replace(epsilons=write_table(state.epsilons, batch, epsilon, gather))
+        return adversarial, epsilon
 
-    return Budget(init, perturb)
+    def agree(measured: tuple[Adversarial, Array], batch: Batch, state: MMAState, *, gather: Gather) -> MMAState:
+        return state._replace(epsilons=write_table(state.epsilons, batch, measured[1], gather))
+
+    return staged(init, measure, agree)

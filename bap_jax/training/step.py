@@ -10,15 +10,31 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bap_jax.errors import SettingError
 from bap_jax.mathematics.moments import forget
 from bap_jax.mathematics.per_example import mean_of_real, quantile_of_real
 from bap_jax.threads import warn_of_few_threads
+from bap_jax.training._chunks import mean_state, perturbed, refuse_gather, share_of_whole, summed
 from bap_jax.training.average import moved
 from bap_jax.training.state import TrainState
-from bap_jax.types import Apply, Array, Batch, Budget, Loss, ModelState, Outputs, Params, Pruner, PyTree
+from bap_jax.types import (
+    Adversarial,
+    Apply,
+    Array,
+    Batch,
+    Budget,
+    Gather,
+    Loss,
+    ModelState,
+    Outputs,
+    Params,
+    Pruner,
+    PyTree,
+)
 
 Metrics = dict[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Mean = Callable[[Array, Array], Array]  # (values [B], weight [B]) -> this device's share of their mean over the whole batch
 
 EPSILON_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -31,6 +47,7 @@ def make_train_step(
     loss: Loss,
     *,
     axis_name: str | None = None,
+    microbatches: int = 1,
 ) -> TrainStep:
     """Composes the slots into a pure, un-jitted ``(state, batch) -> (state, metrics)``.
 
@@ -49,11 +66,20 @@ def make_train_step(
       optimizer: an optax transformation.
       pruner, budget, loss: the slots.
       axis_name: the pmap axis, or None.
+      microbatches: in how many chunks the batch is taken, one after the other, so that only a chunk's activations need memory: the
+        margins of all chunks, then what the budget makes of the whole batch, then the attacks chunk by chunk, then the gradients,
+        whose sum moves the weights once. Without BatchNorm and dropout the step is that of the whole batch. BatchNorm normalises
+        each chunk by its own statistics, and its running ones move once a step, to the mean of where each chunk moves them;
+        dropout draws anew for each chunk.
 
     Returns:
       The step. Its metrics are float32 scalars: ``loss``, what the loss slot reports, ``epsilon_mean`` and the quantiles
       ``epsilon_q05`` ... ``epsilon_q95`` of the budgets over the batch, and every scalar in the budget's state as
       ``budget_<field>``. When it is traced, it raises AssertionError for a slot that does not keep the shapes of its contract.
+
+    Raises:
+      SettingError: ``microbatches`` below 1, or with a loss that is no mean over examples; when it is traced, a batch that does
+        not divide into them, or a slot that wants the whole batch at once.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp, optax
@@ -73,6 +99,8 @@ def make_train_step(
       >>> float(bap.measured_sparsity(state.prune.masks))
       0.5
     """
+
+    check_microbatches(microbatches, loss)
 
     def average(x: Array) -> Array:
         return x if axis_name is None else jax.lax.pmean(x, axis_name)
@@ -101,32 +129,46 @@ def make_train_step(
         def logits_fn(images: Array) -> Array:
             return apply(frozen, state.model_state, images, train=False)[0].logits
 
-        adversarial, budget_state = budget.perturb(keys, logits_fn, batch, state.budget, step=state.step, gather=gather)
+        adversarial, budget_state = perturbed(budget, keys, logits_fn, batch, state, gather, microbatches)
         chex.assert_equal_shape([adversarial.images, batch.images])
         chex.assert_equal_shape([adversarial.epsilon, adversarial.weight, batch.labels])
         adversarial = jax.lax.stop_gradient(adversarial)
 
-        def objective(params: Params) -> tuple[Array, tuple[Metrics, ModelState]]:
+        def objective(params: Params, examples: Batch, attacked: Adversarial, key: Array, mean: Mean, gather: Gather):
             model_state = state.model_state
 
             def forward(*images: Array) -> tuple[Outputs, ...]:
                 nonlocal model_state
-                outputs, model_state = apply(params, model_state, interleave(images), train=True, key=forward_key)
+                outputs, model_state = apply(params, model_state, interleave(images), train=True, key=key)
                 return tuple(jax.tree.map(lambda x, i=i: x[i :: len(images)], outputs) for i in range(len(images)))
 
-            value, metrics = loss.value(
-                forward, batch, adversarial, state.loss, step=state.step, mean=share_of_mean, gather=gather
-            )
+            value, metrics = loss.value(forward, examples, attacked, state.loss, step=state.step, mean=mean, gather=gather)
             return value, (metrics, model_state)
 
-        (value, (metrics, model_state)), gradients = jax.value_and_grad(objective, has_aux=True)(effective)
-        gradients = jax.tree.map(average, gradients)
+        def of_chunk(params: Params, number: Array | int, chunk: tuple[Batch, Adversarial]):
+            mean = share_of_whole(chunk, (batch, adversarial), average)
+            slot = functools.partial(objective, mean=mean, gather=refuse_gather("a loss"))
+            key = jax.random.fold_in(forward_key, number)
+            (value, (metrics, model_state)), gradients = jax.value_and_grad(slot, has_aux=True)(params, *chunk, key)
+            return (value, metrics, gradients), model_state
+
+        def differentiated(params: Params) -> tuple[Array, Metrics, Params, ModelState]:
+            if microbatches > 1:
+                (value, metrics, gradients), states = summed(of_chunk, params, (batch, adversarial), microbatches)
+                model_state = mean_state(states)
+            else:
+                slot = functools.partial(objective, mean=share_of_mean, gather=gather)
+                found = jax.value_and_grad(slot, has_aux=True)(params, batch, adversarial, forward_key)
+                (value, (metrics, model_state)), gradients = found
+            return value, metrics, jax.tree.map(average, gradients), model_state
+
+        value, metrics, gradients, model_state = differentiated(effective)
         (trainable_gradients,) = pull_back(gradients)
         if pruner.ascend is not None:  # the same loss on the same examples, where the pruner says; only its gradient is new
             there = pruner.ascend(state.trainable, trainable_gradients, state.prune)
             chex.assert_trees_all_equal_shapes_and_dtypes(there, state.trainable)
             effective, pull_back = jax.vjp(lambda trainable: pruner.effective(trainable, state.prune), there)
-            gradients = jax.tree.map(average, jax.grad(objective, has_aux=True)(effective)[0])
+            _, _, gradients, _ = differentiated(effective)
             (trainable_gradients,) = pull_back(gradients)
         penalty, penalty_gradients = jax.value_and_grad(pruner.penalty, argnums=1)(state.step, state.trainable, state.prune)
         total_gradients = jax.tree.map(jnp.add, trainable_gradients, penalty_gradients)
@@ -154,6 +196,20 @@ def make_train_step(
         return new_state, metrics
 
     return train_step
+
+
+def check_microbatches(microbatches: int, loss: Loss) -> None:
+    """Refuses a number of chunks that makes no sense with a loss.
+
+    Raises:
+      SettingError: it is below 1, or the loss is no mean over examples, and there is more than one.
+
+    Example:
+      >>> from bap_jax import losses
+      >>> check_microbatches(4, losses.mix())
+    """
+    if microbatches < 1:
+        raise SettingError("microbatches", microbatches, "a whole number of at least 1")
 
 
 def _check_threads(batch: Batch, axis_name: str | None) -> None:
