@@ -70,6 +70,20 @@ class Train(_Stored, _Process, General):
     """Go on with the run in --out from its newest checkpoint; starts one where there is none."""
     tensorboard: bool = False
     """Write TensorBoard event files beside metrics.jsonl (needs tensorboardX)."""
+    shard: Literal["none", "state"] = "none"
+    """`state`: spread weights, moments and masks over the devices, each leaf along its longest axis, for networks that do not fit
+    on one. A run may be resumed with or without."""
+    distributed: str | None = None
+    """One run on several hosts, the same command on each: `auto` (TPU slices, SLURM, Open MPI), or
+    COORDINATOR:PORT,RANK,WORLD, e.g. 10.0.0.1:1234,0,2. --out is a folder that all of them see; --devices counts those of each
+    process. See docs/hosts.md."""
+
+    def set_up(self) -> None:
+        if self.distributed is None:
+            return set_up_process(self.devices)
+        from bap_jax.cli.distributed import join
+
+        join(self.distributed, self.devices)
 
     def __call__(self, trust: Trust) -> int:
         from bap_jax.cli.commands.train import run_train

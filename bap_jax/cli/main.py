@@ -17,30 +17,41 @@ from typing import Any
 import tyro
 
 from bap_jax.cli import arguments as spoken
+from bap_jax.cli import distributed
 from bap_jax.cli.slots import HELP, first_look, given_value, renamed, train_with, with_network
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, RunWarning, SettingError, one_line
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.signals import Interrupted
 from bap_jax.runs.slots import SLOTS
 
-INTERRUPTED = 130  # the exit status of a command that was asked to stop
+INTERRUPTED = 130  # the exit status of a command that was ended from the keyboard
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Reads the command, runs it, and turns the errors a user can mend into one line and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if distributed.is_parent(arguments):
+        sys.exit(distributed.watch(arguments))
     shown, warnings.showwarning = warnings.showwarning, _showing(warnings.showwarning)
     ignored, sys.unraisablehook = sys.unraisablehook, _ignoring(sys.unraisablehook)
+    alone = True  # whether the others of a run on several hosts do not end, too
     try:
         status = _run(read(arguments), arguments)
+        alone = False
     except (SettingError, DataError, CheckpointError, OSError) as error:
         status = _say("error", str(error), 2)
     except NonFiniteError as error:
         status = _say("stopped", str(error), 3)
     except KeyboardInterrupt:
         status = _say("stopped", "interrupted", INTERRUPTED)
+    except Exception as error:
+        if not distributed.is_child():
+            raise
+        status = distributed.failed(error)
     finally:
         warnings.showwarning, sys.unraisablehook = shown, ignored
+    if alone and distributed.is_child():
+        distributed.leave(status)
     sys.exit(status)
 
 
@@ -108,7 +119,7 @@ def _run(command: Any, arguments: Sequence[str]) -> int:
         from bap_jax.cli.screen import console
 
         console().print(str(stopped), style="yellow", highlight=False)
-        return INTERRUPTED
+        return stopped.status
 
 
 def _showing(otherwise: Callable[..., None]) -> Callable[..., None]:

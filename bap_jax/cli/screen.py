@@ -20,12 +20,12 @@ class Update(Protocol):
     def __call__(self, done: float, now: str, total: int | None = None) -> None: ...
 
 
-def console() -> Console:
-    """Where results go: standard output, at its own width.
+def console(*, quiet: bool = False) -> Console:
+    """Where results go: standard output, at its own width; nowhere if ``quiet``, as of all hosts but the first.
 
     Text is shown as it is: a run called ``run[seed=1]`` or ``:fire:`` is neither markup nor a picture. Colour is a ``style``.
     """
-    return Console(markup=False, emoji=False)
+    return Console(markup=False, emoji=False, quiet=quiet)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from bap_jax.data.order import batch_indices, steps_per_epoch
 from bap_jax.errors import SettingError
 from bap_jax.types import Batch
 
+Rows = slice | np.ndarray  # which rows of the global batch
 _ALL = slice(None)
 
 
@@ -75,7 +76,7 @@ def train_batches(
     start_step: int = 0,
     stop_step: int | None = None,
     drop_remainder: bool = True,
-    rows: slice = _ALL,
+    rows: Rows = _ALL,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
     """The training batches from any step on, made by another thread while the device works.
@@ -122,7 +123,7 @@ def stream_batches(
     start_step: int = 0,
     stop_step: int | None = None,
     drop_remainder: bool = True,
-    rows: slice = _ALL,
+    rows: Rows = _ALL,
     threads: int = 4,
     buffer: int = 8,
 ) -> Iterator[Batch]:
@@ -158,7 +159,7 @@ def stream_batches(
 
 
 def evaluation_batches(
-    dataset: Source, batch_size: int, *, limit: int | None = None, rows: slice = _ALL, prefetch: int = 2
+    dataset: Source, batch_size: int, *, limit: int | None = None, rows: Rows = _ALL, prefetch: int = 2
 ) -> Iterator[Batch]:
     """Every example once, in file order, in batches of one size; the last is padded.
 
@@ -197,7 +198,7 @@ def evaluation_batches(
 
 
 def _maker(
-    dataset: Source, seed: int, batch_size: int, drop_remainder: bool, rows: slice, start_step: int
+    dataset: Source, seed: int, batch_size: int, drop_remainder: bool, rows: Rows, start_step: int
 ) -> Callable[[int], Batch]:
     count = len(dataset)
     steps_per_epoch(count, batch_size)  # raises before any work starts, and so does the first draw of an order

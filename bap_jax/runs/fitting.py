@@ -15,7 +15,7 @@ from bap_jax.checkpoint import Checkpoints, open_run, read_metrics
 from bap_jax.data import Splits, check, from_arrays
 from bap_jax.errors import SettingError
 from bap_jax.models import as_model, fast_model
-from bap_jax.parallel import check_batch_size, data_mesh
+from bap_jax.parallel import check_batch_size, check_chunks, data_mesh
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.loop import first, going_on, scored, to_the_end
 from bap_jax.runs.memory import MemoryCheckpoints, MemoryFolder
@@ -120,6 +120,8 @@ def fit(
     options.check(splits.train.bounds, splits.train.image_shape)
     mesh = data_mesh(devices)
     check_batch_size(options.batch_size, mesh)
+    for name in ("microbatches", "attack_chunks"):
+        check_chunks(options.batch_size, mesh, getattr(options, name), name)
     run = run_of(made._replace(init=jax.jit(made.init)), phases, splits, options, mesh)
     if start is not None:
         start = kept_part(fitted(start, run.model, splits.train.image_shape, "the network to start from"))

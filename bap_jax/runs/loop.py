@@ -23,6 +23,7 @@ from bap_jax.checkpoint import (
 from bap_jax.data import Splits
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.mathematics.masks import full_masks
+from bap_jax.parallel import agreed
 from bap_jax.runs.datasets import load_data
 from bap_jax.runs.memory import Kept
 from bap_jax.runs.migrations import migrated, restored
@@ -58,6 +59,7 @@ def train(
     splits: Splits | None = None,
     resume: bool = False,
     devices: int | None = 1,
+    shard: bool = False,
     writer: Any = None,
     progress: Progress | None = None,
     save_seconds: float = 5.0,
@@ -70,7 +72,8 @@ def train(
       splits: the data, if it is loaded already.
       resume: go on from the newest checkpoint in ``out``; the end state is bit-identical to that of an uninterrupted run on the
         same machine, devices and versions.
-      devices: how many devices; None for all.
+      devices: how many devices; None for all, of all processes.
+      shard: spread weights, moments and masks over the devices as well; a run may be resumed with or without.
       writer: something with ``add_scalar(name, value, step)``, e.g. a TensorBoard writer.
       progress: called now and then.
       save_seconds: least time between two checkpoints that are not the best so far.
@@ -81,9 +84,9 @@ def train(
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     check_out(settings, out, resume)
-    run = prepare(settings, splits or load_data(settings), devices)
+    run = prepare(settings, splits or load_data(settings), devices, shard)
     with stop_signals() as stop, opened(run, out, resume=resume, writer=writer, save_seconds=save_seconds) as (session, state):
-        session, state = to_the_end(session, state, stop, progress)
+        session, state = to_the_end(session, state, agreed(stop, run.mesh), progress)
         return session.trained(state)
 
 

@@ -47,6 +47,9 @@ ADDED = (
 )
 
 
+SINCE_3 = {"microbatches": 1, "attack_chunks": 1}  # settings of every run that came after schema 3, and what was done before
+
+
 def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
     """A stored configuration as this version would have written it: settings that it lacks with the meaning they had when the run
     was trained (today's default where they do not matter to it), options by their dotted names.
@@ -72,7 +75,7 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
     model = found.get("model")
     if isinstance(model, str):  # of a training run; before a network could be told options, it had those by default
         then = Settings(model=model).as_dict()
-        found = {name: value for name, value in then.items() if name.startswith("model.")} | found
+        found = {name: value for name, value in then.items() if name.startswith("model.")} | SINCE_3 | found
     return found
 
 

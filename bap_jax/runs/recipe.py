@@ -76,20 +76,20 @@ def recipe_of(settings: Settings, info: RunInfo) -> Recipe:
     return Recipe(optimizer, *(filled(slot, settings, info) for slot in ("pruner", "budget", "loss")))
 
 
-def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: Bounds, mesh) -> Callable:
+def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: Bounds, mesh, shard: bool = False) -> Callable:
     """The jitted train step; runs that differ only in what the state carries share one, and one compile.
 
     A run with the user's own slots shares none: a factory may build any setting into its slot. Nor does one whose pruner is
     built for its length.
     """
     if not settings.shares_step():
-        return jit_step(step_of(settings, recipe, num_classes), mesh)
-    return _cached_step(settings.traced(), num_classes, bounds, mesh, conv_kind())
+        return jit_step(step_of(settings, recipe, num_classes), mesh, shard=shard)
+    return _cached_step(settings.traced(), num_classes, bounds, mesh, shard, conv_kind())
 
 
 @functools.lru_cache(maxsize=64)
-def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh, conv: ConvKind) -> Callable:
-    return jit_step(step_of(settings, traced_recipe(settings, num_classes, bounds), num_classes), mesh)
+def _cached_step(settings: Settings, num_classes: int, bounds: Bounds, mesh, shard: bool, conv: ConvKind) -> Callable:
+    return jit_step(step_of(settings, traced_recipe(settings, num_classes, bounds), num_classes), mesh, shard=shard)
 
 
 def traced_recipe(settings: Settings, num_classes: int, bounds: Bounds) -> Recipe:
@@ -102,7 +102,8 @@ def traced_recipe(settings: Settings, num_classes: int, bounds: Bounds) -> Recip
 
 def step_of(settings: Settings, recipe: Recipe, num_classes: int) -> Callable:
     """The train step before it is jitted, on augmented images where the settings say so."""
-    step = make_train_step(model_of(settings, num_classes).apply, *recipe)
+    chunks = {"microbatches": settings.microbatches, "attack_chunks": settings.attack_chunks}
+    step = make_train_step(model_of(settings, num_classes).apply, *recipe, **chunks)
     return augmented(step) if settings.augment else step
 
 

@@ -14,7 +14,17 @@ import optax
 
 from bap_jax.data import Splits, steps_per_epoch, train_batches
 from bap_jax.errors import SettingError
-from bap_jax.parallel import check_batch_size, data_mesh, jit_step, replicate
+from bap_jax.parallel import (
+    check_batch_size,
+    check_chunks,
+    data_mesh,
+    jit_step,
+    own_rows,
+    replicate,
+    replicated,
+    shard_state,
+    sharded_init,
+)
 from bap_jax.runs.info import run_info
 from bap_jax.runs.recipe import augmented, compiled_step, model_of, recipe_of
 from bap_jax.runs.scoring import scoring_of
@@ -22,6 +32,7 @@ from bap_jax.runs.settings import Settings
 from bap_jax.runs.training_options import TrainingOptions, options_of
 from bap_jax.training import TrainState, init_state, make_train_step, with_average
 from bap_jax.training.phases import check_phases, phase_key, phase_seed, steps_of
+from bap_jax.training.step import check_microbatches
 from bap_jax.types import Apply, Array, Batch, Budget, Length, Loss, Model, Network, Phase, Pruner, PyTree, Recipe, RunInfo
 
 SCORE_STREAM = 2**31 - 2  # folded into a phase's key for its scores, a number that no step has
@@ -44,6 +55,7 @@ class Run(NamedTuple):
     Attributes:
       lengths: steps of each phase, at most.
       mesh: the devices that the batch is spread over; None for one.
+      shard: whether the state is spread over them, too, leaf by leaf (:func:`bap_jax.parallel.sharding_of`).
       settings: those that it was made of, None for a run of objects.
       masked: whether the pruner of the first phase begins with the masks of the network that the run starts from.
     """
@@ -56,6 +68,7 @@ class Run(NamedTuple):
     mesh: Any = None
     settings: Settings | None = None
     masked: bool = False
+    shard: bool = False
 
     @property
     def num_steps(self) -> int:
@@ -83,6 +96,7 @@ class Run(NamedTuple):
             batch_size=self.options.batch_size,
             start_step=start,
             stop_step=stop,
+            rows=own_rows(self.mesh, self.options.batch_size),
         )
 
     def info(self, number: int = 0, networks: Mapping[str, Network] | None = None) -> RunInfo:
@@ -110,24 +124,28 @@ class Run(NamedTuple):
     def first_state(
         self, number: int, recipe: Recipe, info: RunInfo, given: Network | None = None, masks: PyTree | None = None
     ) -> TrainState:
-        """The state before the first step of a phase, on the default device.
+        """The state before the first step of a phase: on the default device, or spread as it will be and never whole on one.
 
         Args:
           number, recipe, info: of the phase.
           given: weights and statistics to begin with; None for new ones.
           masks: what the pruner begins with; None for nothing.
         """
-        state = init_state(
-            self.model,
-            *recipe,
-            key=self.key(number),
-            images=self.example,
-            info=info,
-            params=None if given is None else given.params,
-            model_state=None if given is None else given.model_state,
-            masks=masks,
-        )
-        return with_average(state, recipe.pruner, self.options.ema) if self.options.ema else state
+
+        def made() -> TrainState:
+            state = init_state(
+                self.model,
+                *recipe,
+                key=self.key(number),
+                images=self.example,
+                info=info,
+                params=None if given is None else given.params,
+                model_state=None if given is None else given.model_state,
+                masks=masks,
+            )
+            return with_average(state, recipe.pruner, self.options.ema) if self.options.ema else state
+
+        return sharded_init(self.mesh, made) if self.shard and given is None and masks is None else made()
 
     def scores(self, number: int, info: RunInfo, network: Network) -> PyTree:
         """The masks that a phase's score finds before its first step."""
@@ -146,18 +164,22 @@ class Run(NamedTuple):
         """
         slots, train = self.phases[number].slots, self.splits.train
         if isinstance(slots, OfSettings):
-            return compiled_step(slots.settings, recipe, train.num_classes, train.bounds, self.mesh)
-        return _compiled(self.model.apply, recipe, self.mesh, self.options.augment)  # type: ignore[arg-type]  # functions hash
+            return compiled_step(slots.settings, recipe, train.num_classes, train.bounds, self.mesh, self.shard)
+        apply: Any = self.model.apply  # a protocol does not say that functions hash
+        chunks = self.options.microbatches, self.options.attack_chunks
+        return _compiled(apply, recipe, self.mesh, self.options.augment, chunks, self.shard)
 
     def place(self, state: TrainState) -> TrainState:
         """The state on the devices that the run is spread over."""
-        return state if self.mesh is None else replicate(self.mesh, state)
+        if self.mesh is None:
+            return state
+        return shard_state(self.mesh, state) if self.shard else replicate(self.mesh, state)
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(apply: Apply, recipe: Recipe, mesh: Any, augment: bool) -> Callable:
-    step = make_train_step(apply, *recipe)
-    return jit_step(augmented(step) if augment else step, mesh)
+def _compiled(apply: Apply, recipe: Recipe, mesh: Any, augment: bool, chunks: tuple[int, int], shard: bool) -> Callable:
+    step = make_train_step(apply, *recipe, microbatches=chunks[0], attack_chunks=chunks[1])
+    return jit_step(augmented(step) if augment else step, mesh, shard=shard)
 
 
 def _filled(phase: Phase, slots: Mapping[str, Any], info: RunInfo) -> Recipe:
@@ -201,13 +223,14 @@ def _length(settings: Settings) -> Length:
     return Length(steps=settings.steps) if settings.steps is not None else Length(epochs=settings.epochs)
 
 
-def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
+def prepare(settings: Settings, splits: Splits, devices: int | None, shard: bool = False) -> Run:
     """Builds everything that a run of settings needs and refuses what cannot work, before any work starts.
 
     Args:
       settings: checked here.
       splits: the data.
       devices: how many devices to spread the batch over; None for all.
+      shard: whether to spread the state over them, too.
 
     Raises:
       SettingError: a setting that makes no sense by itself, with this data or with these devices.
@@ -216,11 +239,20 @@ def prepare(settings: Settings, splits: Splits, devices: int | None) -> Run:
     settings.check_radii(splits.train.bounds, splits.train.image_shape)
     mesh = data_mesh(devices)
     check_batch_size(settings.batch_size, mesh, "--batch-size")
+    for name in ("microbatches", "attack_chunks"):
+        check_chunks(settings.batch_size, mesh, getattr(settings, name), "--" + name.replace("_", "-"))
+    if shard and mesh.size == 1:
+        raise SettingError("--shard", "state", "none on a single device; --devices takes several")
     run = run_of(model_of(settings, splits.train.num_classes), phases_of(settings), splits, options_of(settings), mesh)
     if settings.init_from is None:
-        run.recipe()
+        _check_loss(run, run.recipe(), settings.loss_name)
     masked = settings.init_from is not None and settings.init_masks != "none"
-    return run._replace(settings=settings, masked=masked)
+    return run._replace(settings=settings, masked=masked, shard=shard)
+
+
+def _check_loss(run: Run, recipe: Recipe, name: str) -> None:
+    """Refuses chunks for a loss that is no mean over examples."""
+    check_microbatches(run.options.microbatches, recipe.loss, "--microbatches", name)
 
 
 def run_of(model: Model, phases: tuple[Phase, ...], splits: Splits, options: TrainingOptions, mesh: Any) -> Run:
@@ -240,15 +272,20 @@ def check_model(run: Run, recipe: Recipe, state: TrainState, name: str) -> None:
     images, _ = run.splits.train.read(np.arange(min(32, len(run.splits.train))))
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     params = recipe.pruner.effective(state.trainable, state.prune)
-    outputs, _ = run.model.apply(params, state.model_state, jnp.asarray(images, jnp.float32) / scale, train=False)
-    logits, classes = np.asarray(outputs.logits), run.splits.train.num_classes
+    predict = lambda params, model_state, images: run.model.apply(params, model_state, images, train=False)[0].logits  # noqa: E731
+    if run.shard:  # no process has all of the weights
+        predict = jax.jit(predict, out_shardings=replicated(run.mesh))
+    logits = np.asarray(predict(params, state.model_state, jnp.asarray(images, jnp.float32) / scale))
+    classes = run.splits.train.num_classes
     if logits.shape != (len(images), classes):
         raise SettingError("--model", name, f"logits of shape [B, {classes}], not {logits.shape}")
     if logits.min() >= 0 and np.allclose(logits.sum(-1), 1.0, atol=1e-3):
         raise SettingError("--model", name, "a model that returns logits; these outputs look like probabilities")
     for number, phase in enumerate(run.phases):
         if isinstance(phase.slots, OfSettings):
-            _check_pruner(phase, run.recipe(number).pruner, params)
+            made = run.recipe(number)
+            _check_pruner(phase, made.pruner, params)
+            _check_loss(run, made, phase.slots.settings.loss_name)
 
 
 def _check_pruner(phase: Phase, pruner: Pruner, params: PyTree) -> None:

@@ -114,6 +114,12 @@ class General:
     """Training steps, instead of epochs."""
     batch_size: int = 128
     """Examples in a batch, over all devices."""
+    microbatches: int = 1
+    """Take the batch in so many chunks, one after the other: margins of all, the cutoff of the whole batch, then attacks and
+    gradients chunk by chunk, added up. Less memory, and less time where a batch falls out of the cache. Without BatchNorm and
+    dropout it changes nothing; BatchNorm normalises each chunk by itself."""
+    attack_chunks: int = 1
+    """Take margins and attacks in so many chunks, and the gradient of the whole batch at once: changes time and memory alone."""
     gradient_clip: float | None = None
     """Largest L2 norm of the gradient of all weights together; a longer one is scaled down to it. By default unlimited."""
     rate_schedule: Literal["constant", "linear", "cosine", "piecewise", "one-cycle", "cyclic", "staircase"] = "constant"
@@ -315,6 +321,8 @@ class Settings(General):
         counts = [
             "epochs",
             "batch_size",
+            "microbatches",
+            "attack_chunks",
             "validation_steps",
             "validation_limit",
             "validations",
@@ -330,6 +338,9 @@ class Settings(General):
         _require(self, "gradient_clip", clip is None or 0 < clip < math.inf, "a finite number above 0")
         for slot in SLOTS:
             check_name(slot, getattr(self, slot))
+        for name in ("microbatches", "attack_chunks"):
+            divides = self.batch_size % getattr(self, name) == 0
+            _require(self, name, divides, f"a number that --batch-size = {self.batch_size} divides into")
         parse_epsilons("--validation-epsilon", self.validation_epsilon)
         self._check_rate()
         for slot in SLOTS:

@@ -16,6 +16,10 @@ class TrainingOptions:
 
     batch_size: int = 128
     """Examples in a batch, over all devices."""
+    microbatches: int = 1
+    """In how many chunks a batch is taken, one after the other, see :func:`bap_jax.make_train_step`."""
+    attack_chunks: int = 1
+    """In how many chunks margins and attacks are taken."""
     seed: int = 0
     """Seed of weights, batch order, augmentation and attacks."""
     augment: bool = False
@@ -55,9 +59,13 @@ class TrainingOptions:
               ...
           bap_jax.errors.SettingError: batch_size = 0: expected a whole number of at least 1
         """
-        for name in ("batch_size", "validations", "validation_steps", "validation_limit", "log_every", "keep"):
+        counts = ("batch_size", "microbatches", "attack_chunks")
+        for name in (*counts, "validations", "validation_steps", "validation_limit", "log_every", "keep"):
             if getattr(self, name) < 1:
                 raise SettingError(name, getattr(self, name), "a whole number of at least 1")
+        for name in counts[1:]:
+            if self.batch_size % getattr(self, name):
+                raise SettingError(name, getattr(self, name), f"a number that batch_size = {self.batch_size} divides into")
         if not 0 <= self.seed < 2**31:
             raise SettingError("seed", self.seed, "a whole number in [0, 2^31)")
         if not 0 <= self.ema < 1:
@@ -72,7 +80,19 @@ class TrainingOptions:
 
 def options_of(settings: Settings, save_seconds: float = 5.0) -> TrainingOptions:
     """The part of settings that says how a run trains, whatever it trains."""
-    same = ("batch_size", "seed", "augment", "ema", "validations", "validation_steps", "validation_limit", "log_every", "keep")
+    same = (
+        "batch_size",
+        "microbatches",
+        "attack_chunks",
+        "seed",
+        "augment",
+        "ema",
+        "validations",
+        "validation_steps",
+        "validation_limit",
+        "log_every",
+        "keep",
+    )
     return TrainingOptions(
         **{name: getattr(settings, name) for name in same},
         validation_epsilons=parse_epsilons("--validation-epsilon", settings.validation_epsilon),

@@ -14,6 +14,7 @@ from bap_jax.attacks import pgd
 from bap_jax.data import evaluation_batches
 from bap_jax.mathematics import successful
 from bap_jax.mathematics.objectives import cross_entropy
+from bap_jax.parallel import own_rows, shard_batch
 from bap_jax.runs.settings import Settings
 from bap_jax.training import TrainState
 from bap_jax.types import Apply, Array, Batch, Bounds, Norm, Pruner
@@ -50,13 +51,16 @@ def validate(run: Run, pruner: Pruner, state: TrainState) -> Validation:
     apply: Any = run.model.apply  # a protocol does not say that functions hash
     observed = pruner.observe is not None
     measure = _measure(apply, options.validation_norm, options.validation_steps, validation.bounds, observed)
-    size = min(options.validation_limit, len(validation), 250)
-    correct, losses, seen = np.zeros(len(options.validation_epsilons)), 0.0, 0.0
-    for batch in evaluation_batches(validation, size, limit=options.validation_limit):
+    seen = min(options.validation_limit, len(validation))
+    size, mesh = min(seen, 250), run.mesh
+    if mesh is not None:
+        size = -(-size // mesh.size) * mesh.size
+    correct, losses = np.zeros(len(options.validation_epsilons)), 0.0
+    for part in evaluation_batches(validation, size, limit=options.validation_limit, rows=own_rows(mesh, size)):
+        batch = part if mesh is None else shard_batch(mesh, part)
         found = [jax.device_get(measure(params, state.model_state, batch, epsilon)) for epsilon in options.validation_epsilons]
         correct += [float(of_radius["correct"]) for of_radius in found]
         losses += sum(float(of_radius.get("loss", 0.0)) for of_radius in found)
-        seen += float(batch.weight.sum())
     accuracies = tuple(float(total / seen) for total in correct)
     return Validation(options.validation_epsilons, accuracies, losses / (seen * len(accuracies)) if observed else None)
 

@@ -119,7 +119,9 @@ def perturbed(
 
     measured = row_by_row(measured_of, (keys, batch), chunks)
     budget_state = agree(measured, batch, state.budget, gather=gather)
-    return row_by_row(lambda rows: give(rows[0], logits_fn, *rows[1:], budget_state), (keys, batch, measured), chunks), budget_state
+    return row_by_row(
+        lambda rows: give(rows[0], logits_fn, *rows[1:], budget_state), (keys, batch, measured), chunks
+    ), budget_state
 
 
 def share_of_whole(

@@ -48,6 +48,7 @@ def make_train_step(
     *,
     axis_name: str | None = None,
     microbatches: int = 1,
+    attack_chunks: int = 1,
 ) -> TrainStep:
     """Composes the slots into a pure, un-jitted ``(state, batch) -> (state, metrics)``.
 
@@ -66,11 +67,13 @@ def make_train_step(
       optimizer: an optax transformation.
       pruner, budget, loss: the slots.
       axis_name: the pmap axis, or None.
-      microbatches: in how many chunks the batch is taken, one after the other, so that only a chunk's activations need memory: the
-        margins of all chunks, then what the budget makes of the whole batch, then the attacks chunk by chunk, then the gradients,
-        whose sum moves the weights once. Without BatchNorm and dropout the step is that of the whole batch. BatchNorm normalises
+      microbatches: in how many chunks the batch is taken, one after the other, so that only a chunk's activations need memory:
+        the margins of all chunks, then what the budget makes of the whole batch, then the attacks chunk by chunk, then the
+        gradients, whose sum moves the weights once. Without BatchNorm and dropout the step is that of the whole batch. BatchNorm normalises
         each chunk by its own statistics, and its running ones move once a step, to the mean of where each chunk moves them;
         dropout draws anew for each chunk.
+      attack_chunks: in how many chunks margins and attacks are taken while the gradient is that of the whole batch at once:
+        changes nothing but the time and the memory of the attack; fewer than ``microbatches`` are as many.
 
     Returns:
       The step. Its metrics are float32 scalars: ``loss``, what the loss slot reports, ``epsilon_mean`` and the quantiles
@@ -99,8 +102,8 @@ def make_train_step(
       >>> float(bap.measured_sparsity(state.prune.masks))
       0.5
     """
-
     check_microbatches(microbatches, loss)
+    check_microbatches(attack_chunks, name="attack_chunks")
 
     def average(x: Array) -> Array:
         return x if axis_name is None else jax.lax.pmean(x, axis_name)
@@ -129,7 +132,7 @@ def make_train_step(
         def logits_fn(images: Array) -> Array:
             return apply(frozen, state.model_state, images, train=False)[0].logits
 
-        adversarial, budget_state = perturbed(budget, keys, logits_fn, batch, state, gather, microbatches)
+        adversarial, budget_state = perturbed(budget, keys, logits_fn, batch, state, gather, max(microbatches, attack_chunks))
         chex.assert_equal_shape([adversarial.images, batch.images])
         chex.assert_equal_shape([adversarial.epsilon, adversarial.weight, batch.labels])
         adversarial = jax.lax.stop_gradient(adversarial)
@@ -198,18 +201,20 @@ def make_train_step(
     return train_step
 
 
-def check_microbatches(microbatches: int, loss: Loss) -> None:
+def check_microbatches(count: int, loss: Loss | None = None, name: str = "microbatches", loss_name: str = "this one") -> None:
     """Refuses a number of chunks that makes no sense with a loss.
 
     Raises:
-      SettingError: it is below 1, or the loss is no mean over examples, and there is more than one.
+      SettingError: it is below 1; or there is more than one, and the loss is no mean over examples.
 
     Example:
       >>> from bap_jax import losses
       >>> check_microbatches(4, losses.mix())
     """
-    if microbatches < 1:
-        raise SettingError("microbatches", microbatches, "a whole number of at least 1")
+    if count < 1:
+        raise SettingError(name, count, "a whole number of at least 1")
+    if count > 1 and loss is not None and not loss.per_example_mean:
+        raise SettingError(name, count, f"1 with a loss that is no mean over examples, as {loss_name} is none")
 
 
 def _check_threads(batch: Batch, axis_name: str | None) -> None:

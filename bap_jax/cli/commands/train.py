@@ -12,6 +12,7 @@ from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_pairs
 from bap_jax.cli.slots import settings_told
 from bap_jax.errors import SettingError
+from bap_jax.parallel import is_main_process
 from bap_jax.runs.loop import check_out, load_data, train
 from bap_jax.runs.session import Trained
 from bap_jax.runs.settings import Settings
@@ -38,12 +39,12 @@ def show_config(settings: Settings, config: Path, screen: Console) -> None:
 
 def run_train(command: cli.Train, trust: Trust) -> int:
     """`bap train`."""
-    screen = console()
+    screen = console(quiet=not is_main_process())
     settings = given_settings(command, trust)
     if command.config is not None:
         show_config(settings, command.config, screen)
     check_out(settings, command.out, command.resume)
-    writer = TensorBoard(command.out) if command.tensorboard else None
+    writer = TensorBoard(command.out) if command.tensorboard and is_main_process() else None
     with progress_bar("reading data", None, screen) as update:
         splits = load_data(settings, progress=lambda done, total: update(done, "", total))
     try:
@@ -57,7 +58,8 @@ def run_train(command: cli.Train, trust: Trust) -> int:
                 command.out,
                 splits=splits,
                 resume=command.resume,
-                devices=devices_of(command.devices),
+                devices=devices_of(command.devices) if command.distributed is None else None,
+                shard=command.shard == "state",
                 writer=writer,
                 progress=progress,
             )
