@@ -1,4 +1,4 @@
-"""Draws the three claims of the paper, a picture each, from the CSVs in experiments/results/, into experiments/figures/.
+"""Draws the three claims of the paper, and what methods cost, from the CSVs in experiments/results/, into experiments/figures/.
 
 Command: ``python -m experiments.figures`` draws them all anew; ``--check`` only says whether they belong to the CSVs that are
 there. Every picture carries the digest of the CSV that it was drawn from.
@@ -7,6 +7,7 @@ there. Every picture carries the digest of the CSV that it was drawn from.
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,6 +118,39 @@ def trade_off_figure(rows: Sequence[Row]) -> Figure:
         return figure
 
 
+def cost_figure(rows: Sequence[Row]) -> Figure:
+    """AER score of every arm against the seconds that its training took, in the mean over its networks; up and left is better.
+
+    The seconds are those of each run alone, without the network that arms share and begin with.
+    """
+    grid = _test_grid(rows)
+    measured, styles = measure(grid), arm_styles(grid.arms)
+    with drawing():
+        figure = empty_figure(8.2, 5.2)
+        axes = figure.subplots()
+        for arm in grid.arms:
+            # of each network once: its clean row
+            taken = [
+                row["train_seconds"]
+                for row in rows
+                if row["arm"] == arm
+                and row["model"] == grid.comparison.model
+                and row["attack"] == "clean"
+                and row["train_seconds"]
+            ]
+            score, style = measured[arm].aer_score, styles[arm]
+            seconds = float(np.mean(taken)) if taken else math.nan
+            axes.plot(seconds, 100 * score.value, marker=style.marker, color=style.colour, markersize=7.5, linestyle="")
+            axes.plot([seconds] * 2, [100 * score.low, 100 * score.high], color=style.colour, linewidth=1.1)
+        tidy(axes)
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds of training (to the left: cheaper)")
+        axes.set_ylabel("AER score, % (up: better)")
+        legend(figure, [handle(style, style.marker) for style in styles.values()], [*styles], 8.2)
+        title(figure, f"What methods cost: {grid.comparison.label}")
+        return figure
+
+
 def _families(rows: Sequence[Row], grid: Grid) -> tuple[dict[str, list[tuple[float, str]]], list[str]]:
     """Uniform arms by their attack in training, each as (radius, arm), smallest first; and the arms without a radius."""
     uniform = [arm for arm in uniform_arms(rows) if arm in grid.arms]
@@ -139,6 +173,13 @@ DRAWN: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "budgets": budgets_figure,
     "trade_off": trade_off_figure,
 }
+COMPARED = {"methods_digits": {"cost": cost_figure}}  # drawn once their CSVs are published
+
+
+def pictures() -> dict[str, dict[str, Callable[[Sequence[Row]], Figure]]]:
+    """CSV -> the pictures that are drawn of it."""
+    compared = {name: drawn for name, drawn in COMPARED.items() if (RESULTS / f"{name}.csv").is_file()}
+    return dict.fromkeys(CLAIMED, DRAWN) | compared
 
 
 def _test_grid(rows: Sequence[Row]) -> Grid:
@@ -175,12 +216,13 @@ def stamp(name: str) -> str:
 def draw(name: str) -> dict[Path, bytes]:
     """Every picture of a CSV, with the path that it has."""
     rows = [*published_rows(name), *published_rows(name, "validation")]
-    return {FIGURES / f"{name}_{kind}.svg": svg_bytes(make(rows)) + stamp(name).encode() for kind, make in DRAWN.items()}
+    made = pictures()[name].items()
+    return {FIGURES / f"{name}_{kind}.svg": svg_bytes(make(rows)) + stamp(name).encode() for kind, make in made}
 
 
 def stale() -> list[Path]:
     """Pictures that are missing or belong to another state of their CSV."""
-    paths = {FIGURES / f"{name}_{kind}.svg": name for name in CLAIMED for kind in DRAWN}
+    paths = {FIGURES / f"{name}_{kind}.svg": name for name, kinds in pictures().items() for kind in kinds}
     return [path for path, name in paths.items() if not path.exists() or stamp(name) not in path.read_text(encoding="utf-8")]
 
 
@@ -190,7 +232,7 @@ def main() -> int:
             print(f"{path.name}: not drawn from the CSV that is there")
         return len(stale())
     FIGURES.mkdir(exist_ok=True)
-    for name in CLAIMED:
+    for name in pictures():
         for path, content in draw(name).items():
             print(write_atomic(path, content))
     return 0

@@ -42,11 +42,21 @@ def test_trade_off_has_a_point_for_every_arm(rows):
     assert {text.get_text() for text in axes.texts} == {"0.1", "0.3"}
 
 
+def test_cost_is_a_point_for_every_arm_at_its_seconds_and_its_score(published):
+    published("hydra", [0.5, 0.5], train_seconds=20.0)
+    published("hydra", [0.5, 0.5], split="validation", train_seconds=20.0)
+    published("pwoa", [0.4, 0.4], train_seconds=5.0)
+    axes = figures.cost_figure(published.rows).axes[0]
+    points = {tuple(line.get_xydata()[0].round(3)) for line in axes.get_lines() if line.get_marker() != "None"}
+    assert points == {(20.0, 50.0), (5.0, 40.0)} and axes.get_xscale() == "log"
+
+
 def test_a_picture_of_another_csv_is_stale(tmp_path, monkeypatch):
     (tmp_path / "x.csv").write_text("one", encoding="utf-8")
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
     monkeypatch.setattr(figures, "FIGURES", tmp_path)
     monkeypatch.setattr(figures, "CLAIMED", ("x",))
+    monkeypatch.setattr(figures, "COMPARED", {"y": {"cost": figures.cost_figure}})  # which is not published
     assert len(figures.stale()) == 3  # not there
     for kind in figures.DRAWN:
         (tmp_path / f"x_{kind}.svg").write_text("<svg/>" + figures.stamp("x"), encoding="utf-8")
