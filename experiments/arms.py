@@ -73,7 +73,7 @@ def field_methods(radius: float, examples: Arm) -> dict[str, Arm]:
         "bap": {**BAP, **examples},
         "hydra": {"method": "hydra", **_ROBUST, **told},
         "bap hydra": {"method": "hydra", "init_from": "starts/blind", **examples, **BLIND},
-        "pwoa": {"method": "pwoa", **_ROBUST, "phases": {"prune": {"pruner.prunable": "kernels"}}},
+        "pwoa": {"method": "pwoa", **_ROBUST, "pruner.prunable": "kernels"},
         "harp": {"method": "harp", **_ROBUST, **told},
         "flying_bird": {"method": "flying_bird", **told},
         "radmm": {"method": "radmm", **_ROBUST, **told},
@@ -103,7 +103,8 @@ def with_cycles(arm: Arm, base: Settings) -> Arm:
     if arm["method"] != "pwoa":
         return arm
     cycles = max(1, base.changed(**arm).in_phases()[0][1].epochs // 3)
-    return {**arm, "phases": {**arm["phases"], "prune": {**arm["phases"]["prune"], "rate_cycles": cycles}}}
+    phases = arm.get("phases", {})
+    return {**arm, "phases": {**phases, "prune": {**phases.get("prune", {}), "rate_cycles": cycles}}}
 
 
 def with_looks(arm: Arm, every: int) -> Arm:
