@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from bap_jax.checkpoint import CHECKPOINTS, Checkpoints
 from bap_jax.errors import SettingError
@@ -82,8 +83,14 @@ def packed(masks: PyTree) -> str:
     >>> jax.tree.map(lambda mask: mask.tolist(), unpacked(packed(masks), masks))
     {'b': True, 'w': [[True, False], [True, True]]}
     """
-    bits = np.concatenate([np.ravel(np.asarray(mask)) for mask in jax.tree.leaves(masks)])
+    bits = np.concatenate([np.ravel(_on_the_host(mask)) for mask in jax.tree.leaves(masks)])
     return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode("ascii")
+
+
+def _on_the_host(mask: Any) -> np.ndarray:
+    if isinstance(mask, jax.Array) and not (mask.is_fully_addressable or mask.is_fully_replicated):
+        return multihost_utils.process_allgather(mask, tiled=True)
+    return np.asarray(mask)
 
 
 def unpacked(text: str | None, like: PyTree) -> PyTree | None:

@@ -88,15 +88,17 @@ class Run(NamedTuple):
         """The key of a phase."""
         return phase_key(jax.random.key(self.options.seed), number)
 
-    def batches(self, number: int = 0, start: int = 0, stop: int | None = None) -> Any:
-        """The batches of a phase, from the one of the step ``start`` within it to before that of ``stop``."""
+    def batches(self, number: int = 0, start: int = 0, stop: int | None = None, *, whole: bool = False) -> Any:
+        """The batches of a phase, from the one of the step ``start`` within it to before that of ``stop``: of several hosts each
+        its own rows, or all rows (``whole``).
+        """
         return train_batches(
             self.splits.train,
             seed=phase_seed(self.options.seed, number),
             batch_size=self.options.batch_size,
             start_step=start,
             stop_step=stop,
-            rows=own_rows(self.mesh, self.options.batch_size),
+            rows=slice(None) if whole else own_rows(self.mesh, self.options.batch_size),
         )
 
     def info(self, number: int = 0, networks: Mapping[str, Network] | None = None) -> RunInfo:
@@ -151,7 +153,7 @@ class Run(NamedTuple):
         """The masks that a phase's score finds before its first step."""
         score = self.phases[number].score
         assert score is not None
-        batches = self.batches(number)
+        batches = self.batches(number, whole=True)  # every host finds the same masks
         try:
             return score(info, network, batches, jax.random.fold_in(self.key(number), SCORE_STREAM))
         finally:
