@@ -168,18 +168,19 @@ def _cross(axes: Axes, point: tuple[float, float], across: Interval, up: Interva
     axes.plot([point[0]] * 2, [100 * up.low, 100 * up.high], color=style.colour, linewidth=1.1)
 
 
-DRAWN: dict[str, Callable[[Sequence[Row]], Figure]] = {
+Drawn = dict[str, Callable[[Sequence[Row]], Figure]]  # kind of picture -> what draws it of rows
+DRAWN: Drawn = {
     "processes": processes_figure,
     "budgets": budgets_figure,
     "trade_off": trade_off_figure,
 }
-COMPARED = {"methods_digits": {"cost": cost_figure}}  # drawn once their CSVs are published
+COMPARED: dict[str, Drawn] = {"methods_digits": {"cost": cost_figure}}  # drawn once their CSVs are published
 
 
-def pictures() -> dict[str, dict[str, Callable[[Sequence[Row]], Figure]]]:
+def pictures() -> dict[str, Drawn]:
     """CSV -> the pictures that are drawn of it."""
-    compared = {name: drawn for name, drawn in COMPARED.items() if (RESULTS / f"{name}.csv").is_file()}
-    return dict.fromkeys(CLAIMED, DRAWN) | compared
+    found: dict[str, Drawn] = dict.fromkeys(CLAIMED, DRAWN)
+    return found | {name: drawn for name, drawn in COMPARED.items() if (RESULTS / f"{name}.csv").is_file()}
 
 
 def _test_grid(rows: Sequence[Row]) -> Grid:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def mad(settings: Settings, info: RunInfo, network: Network, batches: Iterable[B
     own = settings.pruner_options
     assert isinstance(own, options.MAD)
     prunable = PRUNABLE[own.prunable]
-    how = {"num_steps": own.mask_steps, "rate": own.mask_rate, "curvature": own.curvature, "prunable": prunable}
+    how: dict[str, Any] = {"num_steps": own.mask_steps, "rate": own.mask_rate, "curvature": own.curvature, "prunable": prunable}
     score = jax.jit(functools.partial(adversarial_saliency, info.apply, **how))
     total: PyTree = None
     for attacked in attacked_batches(settings, info, network, batches, key, own.batches or max(1, info.steps_per_epoch)):

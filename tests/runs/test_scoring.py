@@ -32,10 +32,6 @@ SMALL = {
 SPLITS = load_data(Settings(**SMALL))
 
 
-def masks_of(folder, step="last"):
-    return [np.asarray(mask) for mask in jax.tree.leaves(restore_checkpoint(folder, step)[0].masks) if mask.ndim]
-
-
 def test_mad_is_its_saliency_on_the_examples_of_its_budget():
     """Of none these are the batches themselves; the saliency is averaged over as many as are counted."""
     settings = Settings(**SMALL | {"pruner": "mad", "pruner.batches": 2, "pruner.mask_steps": 3, "budget": "none"})
