@@ -17,7 +17,11 @@ and half adversarial images as ``ap`` has it, and all as it was published), judg
 ``python -m experiments.methods_digits_trials --together loop --publish`` comes first, and :func:`chosen` reads its CSV.
 HYDRA, HARP and S2AP are trained at their published proportions (100 : 20 : 100 epochs), the others at whatever passes leave.
 
-Run time: 144 cells and nine networks to begin with, about an hour on one free core.
+Run time: 144 cells and nine networks to begin with. Training a cell took 12 (``ap``, ``bap``, ``robust_bird``), 16 to 21
+(``li20``, ``harp``, ``twin_rep``, ``radmm``, ``mad``, ``flying_bird``) or 23 to 27 seconds (``hydra``, ``s2ap``, ``bap hydra``)
+on one core that was shared, in the best of three trials each; with what evaluation takes, an hour and a half in all is to be
+expected. The process keeps compiled programs, 100 to 200 MB a cell: where memory is short, stop it now and then and give the
+command again.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Command: ``python -m experiments.methods_digits_trials --together loop --publish
 experiments/methods_digits_trials.py --out DIR --together loop``. 90 % sparse, seed 0, PGD-20 on validation data alone. It
 prints, of every method, the AER score of each trial; ``methods_digits.py`` takes the best of them out of the CSV.
 
-Run time: 42 cells and two networks to begin with, about a quarter of an hour on one free core.
+Run time: 40 cells and two networks to begin with, to be expected to take twenty minutes on one free core.
 """
 
 from __future__ import annotations

@@ -140,7 +140,8 @@ def test_together_is_the_cells_one_by_one_to_rounding(swept, left):
         assert one.state.keys() == other.state.keys()
         for path, leaf in one.state.items():
             np.testing.assert_allclose(leaf, other.state[path], rtol=1e-4, atol=1e-6, err_msg=path)
-        assert [line.keys() for line in one.metrics] == [line.keys() for line in other.metrics]
+        alone = [line for line in one.metrics if "mask_distance" not in line]  # how far masks move is followed in a loop alone
+        assert [line.keys() for line in alone] == [line.keys() for line in other.metrics]
         losses = [[line["loss"] for line in run.metrics if "loss" in line] for run in (one, other)]
         np.testing.assert_allclose(*losses, rtol=1e-4)
 
