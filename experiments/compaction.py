@@ -80,9 +80,10 @@ def pruned(model: Model, sparsity: float, images: np.ndarray, seed: int) -> Netw
 
 def images_of(arguments: Arguments) -> Source:
     """CIFAR-10's test images, or random pixels with the labels of nothing."""
+    count = max(arguments.examples, SETTLING)
     if arguments.data_dir is not None:
-        return data.load_split("cifar10", "test", data_dir=arguments.data_dir, limit=arguments.examples)
-    random, count = np.random.default_rng(arguments.seed), max(arguments.examples, 1)
+        return data.load_split("cifar10", "test", data_dir=arguments.data_dir, limit=count)
+    random = np.random.default_rng(arguments.seed)
     images = random.uniform(size=(count, *SHAPE)).astype(np.float32)
     return data.Dataset(images, np.arange(count, dtype=np.int32) % CLASSES, CLASSES, name="random pixels", split="test")
 

@@ -25,6 +25,15 @@ StructuredScope = Literal["layer", "coupled"]
 STRUCTURES = ("filter", "channel", "kernel", "row", "column", "block", "N:M")
 
 
+class Structures(NamedTuple):
+    """What :func:`group_masks` is told of the structures of a network, for those who score them otherwise than by weights."""
+
+    groups: Groups
+    structure: str = "filter"
+    scope: StructuredScope = "layer"
+    block: tuple[int, int] = (4, 4)
+
+
 class _Structures(NamedTuple):
     """What is kept or pruned as one, in one layer or family: scores of any shape, and how a mask of them covers the leaves."""
 

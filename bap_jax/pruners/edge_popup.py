@@ -6,13 +6,14 @@ import math
 
 import jax.numpy as jnp
 
+from bap_jax.mathematics.group_masks import Structures
 from bap_jax.mathematics.masks import Prunable, kernels
 from bap_jax.pruners._scores import fan_in, kaiming_uniform
 from bap_jax.pruners.score_search import score_search
 from bap_jax.types import Array, Pruner
 
 
-def edge_popup(sparsity: float, *, prunable: Prunable = kernels) -> Pruner:
+def edge_popup(sparsity: float, *, prunable: Prunable = kernels, structures: Structures | None = None) -> Pruner:
     """Weights of random sign and constant size, never trained, and trained scores; each layer keeps its largest ``|score|``.
 
     Weights become ``sgn(w) · √2 / √fan_in``, scores begin uniform in ``±1/√fan_in``. Nothing else is trained: BatchNorm's scale
@@ -25,6 +26,7 @@ def edge_popup(sparsity: float, *, prunable: Prunable = kernels) -> Pruner:
     Args:
       sparsity: of each layer, in [0, 1].
       prunable: ``(path, leaf) -> bool``.
+      structures: keep whole filters, channels, ..., see :func:`bap_jax.pruners.score_search.score_search`; published are weights.
 
     Returns:
       A :class:`bap_jax.types.Pruner`, see :func:`bap_jax.pruners.score_search.score_search`.
@@ -43,7 +45,7 @@ def edge_popup(sparsity: float, *, prunable: Prunable = kernels) -> Pruner:
       Fu et al. 2021, "Drawing Robust Scratch Tickets: Subnetworks with Inborn Robustness Are Found within Randomly Initialized
       Networks" (RICE-EIC/Robust-Scratch-Ticket); Ramanujan et al. 2020, "What's Hidden in a Randomly Weighted Neural Network?".
     """
-    return score_search(sparsity, _begin, train_batch_norm=False, prunable=prunable)
+    return score_search(sparsity, _begin, train_batch_norm=False, prunable=prunable, structures=structures)
 
 
 def _begin(key: Array, kernel: Array) -> tuple[Array, Array]:

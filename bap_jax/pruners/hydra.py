@@ -6,13 +6,16 @@ import math
 
 import jax.numpy as jnp
 
+from bap_jax.mathematics.group_masks import Structures
 from bap_jax.mathematics.masks import Prunable, Scope, kernels
 from bap_jax.pruners._scores import fan_in
 from bap_jax.pruners.score_search import score_search
 from bap_jax.types import Array, Pruner
 
 
-def hydra(sparsity: float, *, scope: Scope = "layer", prunable: Prunable = kernels) -> Pruner:
+def hydra(
+    sparsity: float, *, scope: Scope = "layer", prunable: Prunable = kernels, structures: Structures | None = None
+) -> Pruner:
     """Frozen pretrained weights, trained scores that begin in proportion to them; each layer keeps its largest ``|score|``.
 
     Weights and biases are frozen, BatchNorm's scale and shift are trained. Scores begin at ``√(6 / fan_in) · w / max|w|``.
@@ -26,6 +29,7 @@ def hydra(sparsity: float, *, scope: Scope = "layer", prunable: Prunable = kerne
       sparsity: of each layer, in [0, 1]; first and last layer included.
       scope: ``"layer"`` is published; with ``"global"`` all scores compete.
       prunable: ``(path, leaf) -> bool``.
+      structures: keep whole filters, channels, ..., see :func:`bap_jax.pruners.score_search.score_search`; published are weights.
 
     Returns:
       A :class:`bap_jax.types.Pruner`, see :func:`bap_jax.pruners.score_search.score_search`.
@@ -43,7 +47,7 @@ def hydra(sparsity: float, *, scope: Scope = "layer", prunable: Prunable = kerne
     References:
       Sehwag et al. 2020, "HYDRA: Pruning Adversarially Robust Neural Networks" (inspire-group/hydra).
     """
-    return score_search(sparsity, _begin, train_batch_norm=True, scope=scope, prunable=prunable)
+    return score_search(sparsity, _begin, train_batch_norm=True, scope=scope, prunable=prunable, structures=structures)
 
 
 def _begin(key: Array, kernel: Array) -> tuple[Array, Array]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.group_masks import Structures, check_structure, covered, group_masks
 from bap_jax.mathematics.masks import Prunable, Scope, kernels, masks_from_scores, prunable_leaves
 from bap_jax.pruners._given import bound_of, bounded, within
 from bap_jax.pruners._scores import batch_norm_leaves, check_sparsity, filled, only, weights_by_score
@@ -31,6 +32,7 @@ def score_search(
     train_batch_norm: bool,
     scope: Scope = "layer",
     prunable: Prunable = kernels,
+    structures: Structures | None = None,
 ) -> Pruner:
     """Trains a score for every weight and keeps the weights of largest ``|score|``; the weights themselves stay as they are.
 
@@ -43,6 +45,9 @@ def score_search(
       train_batch_norm: whether BatchNorm's scale and shift are trained beside the scores. Biases never are.
       scope: ``"layer"``: each layer at this sparsity; ``"global"``: all scores compete.
       prunable: ``(path, leaf) -> bool``.
+      structures: keep whole ones, those of the largest ``Σ|score|`` (with ``scope="global"`` of the largest mean); the sparsity
+        is a share of them, every layer or family keeps one, and biases and BatchNorm go with their filters. Scored are the kernels
+        that they cover.
 
     Returns:
       A :class:`bap_jax.types.Pruner` that trains ``{"scores": ..., "weights": ...}``, trees of the structure of the weights with
@@ -62,14 +67,23 @@ def score_search(
     check_sparsity(sparsity)
     if scope not in ("layer", "global"):
         raise SettingError("scope", scope, "'layer' or 'global'")
+    masked = prunable
+    if structures is not None:
+        told = structures._asdict()
+        ranked: dict[str, Any] = {"criterion": "mean", "ranking": "global"} if scope == "global" else {}
+        check_structure(structures.structure, structures.scope, "l1", ranked.get("ranking", "local"), structures.block)
+        masked = covered(structures.groups, structure=structures.structure, scope=structures.scope)
+        prunable = lambda path, leaf: leaf.ndim > 1 and masked(path, leaf)  # noqa: E731
 
     def choose(trainable: PyTree, state: ScoreState) -> PyTree:
         chosen = prunable_leaves(state.weights, prunable)
         scores = filled(state.weights, jax.tree.map(jnp.abs, trainable["scores"]), chosen)
+        if structures is not None:
+            return group_masks(scores, state.sparsity, within=within(state.bound), **told, **ranked)
         return masks_from_scores(scores, state.sparsity, scope=scope, prunable=prunable, within=within(state.bound))
 
     def init(key: Array, params: Params, masks: PyTree | None = None) -> tuple[PyTree, ScoreState]:
-        bound = bound_of(params, masks, prunable)
+        bound = bound_of(params, masks, masked)
         params = bounded(params, bound)
         chosen = prunable_leaves(params, prunable)
         leaves, treedef = jax.tree.flatten(params)
@@ -91,9 +105,9 @@ def score_search(
             )
         ]
         weights = jax.tree.unflatten(jax.tree.structure(state.weights), kept)
-        if not train_batch_norm:
-            return weights
-        return filled(weights, trainable["weights"], batch_norm_leaves(state.weights, prunable))
+        if train_batch_norm:
+            weights = filled(weights, trainable["weights"], batch_norm_leaves(state.weights, prunable))
+        return weights if structures is None else _with_what_goes_along(weights, masks, chosen)
 
     def update(key: Array, step: Array, trainable: PyTree, dense_grads: Params, state: ScoreState) -> tuple[PyTree, ScoreState]:
         return trainable, state._replace(masks=choose(trainable, state))
@@ -107,3 +121,10 @@ def score_search(
         project=lambda trainable, state: trainable,
         finish=lambda trainable, state: (effective(trainable, state), choose(trainable, state)),
     )
+
+
+def _with_what_goes_along(weights: Params, masks: PyTree, scored: list[bool]) -> Params:
+    """The weights, biases and BatchNorm of what is pruned being zero, too."""
+    leaves = zip(jax.tree.leaves(weights), jax.tree.leaves(masks), scored, strict=True)
+    kept = [leaf if yes else jnp.where(mask, leaf, jnp.zeros_like(leaf)) for leaf, mask, yes in leaves]
+    return jax.tree.unflatten(jax.tree.structure(weights), kept)

@@ -19,7 +19,7 @@ from bap_jax.attacks import fgsm, n_fgsm, pgd, rs_fgsm
 from bap_jax.budgets import BudgetAttack, parse_cutoff
 from bap_jax.errors import SettingError
 from bap_jax.mathematics.channels import Groups
-from bap_jax.mathematics.group_masks import group_masks
+from bap_jax.mathematics.group_masks import Structures, group_masks
 from bap_jax.mathematics.masks import convolutions, kernels
 from bap_jax.mathematics.objectives import cross_entropy, soft_margin_loss
 from bap_jax.plugins import import_object
@@ -233,17 +233,23 @@ def magnitude(settings: Settings, info: RunInfo, own: options.Magnitude) -> Prun
 
 
 def structured(settings: Settings, info: RunInfo, own: options.Structured) -> Pruner:
-    """The structures of highest score stay; which there are, the network's own forward pass says."""
+    """The structures of highest score stay."""
+    groups = _groups_with(settings, info, own.values())
+    return pruners.structured(settings.ramp(info.num_steps), groups, schedule=schedule_of(settings.schedule), **own.values())
+
+
+def _groups_with(settings: Settings, info: RunInfo, told: dict[str, Any]) -> Groups:
+    """The channels of the network, as its own forward pass has them; what it has not, say a BatchNorm, is found out now."""
     if info.init is None:
-        raise SettingError("info.init", None, "the initialisation of the network, whose arrays --pruner structured has to see")
+        expected = f"the initialisation of the network, whose arrays --pruner {settings.pruner} has to see"
+        raise SettingError("info.init", None, expected)
     params, groups = _groups(info.init, info.apply, info.image_shape)
-    try:  # what the network has not, say a BatchNorm, is found out now
-        jax.eval_shape(lambda params, key: group_masks(params, 0.5, groups, key=key, **own.values()), params, jax.random.key(0))
+    try:
+        jax.eval_shape(lambda params, key: group_masks(params, 0.5, groups, key=key, **told), params, jax.random.key(0))
     except SettingError as error:
-        name, value = (own.spoken(error.name), error.value) if error.name in own.values() else ("--pruner", settings.pruner)
+        name, value = (f"--pruner.{error.name}", error.value) if error.name in told else ("--pruner", settings.pruner)
         raise SettingError(name, value, error.expected) from None
-    ramp = settings.ramp(info.num_steps)
-    return pruners.structured(ramp, groups, schedule=schedule_of(settings.schedule), **own.values())
+    return groups
 
 
 @functools.lru_cache(maxsize=16)
@@ -279,7 +285,8 @@ def scored(settings: Settings, info: RunInfo, own: options.Layered) -> Pruner:
 
 def hydra(settings: Settings, info: RunInfo, own: options.Hydra) -> Pruner:
     """Scores."""
-    return pruners.hydra(settings.final_sparsity, scope=own.scope, prunable=PRUNABLE[own.prunable])
+    given: dict[str, Any] = {"prunable": PRUNABLE[own.prunable], "structures": _structures(settings, info, own)}
+    return pruners.hydra(settings.final_sparsity, scope=own.scope, **given)
 
 
 def s2ap(settings: Settings, info: RunInfo, own: options.S2AP) -> Pruner:
@@ -293,9 +300,18 @@ def harp(settings: Settings, info: RunInfo, own: options.HARP) -> Pruner:
     return pruners.harp(settings.final_sparsity, frequency=_epoch(info), **given)
 
 
-def edge_popup(settings: Settings, info: RunInfo, own: options.Layered) -> Pruner:
+def edge_popup(settings: Settings, info: RunInfo, own: options.Scored) -> Pruner:
     """Scores of random weights."""
-    return pruners.edge_popup(settings.final_sparsity, prunable=PRUNABLE[own.prunable])
+    given: dict[str, Any] = {"prunable": PRUNABLE[own.prunable], "structures": _structures(settings, info, own)}
+    return pruners.edge_popup(settings.final_sparsity, **given)
+
+
+def _structures(settings: Settings, info: RunInfo, own: options.Scored) -> Structures | None:
+    """The structures that scores compete for, if it is not single weights."""
+    if own.structure == "irregular":
+        return None
+    told: dict[str, Any] = {"structure": own.structure, "scope": "coupled" if own.coupled else "layer"}
+    return Structures(_groups_with(settings, info, told), **told)
 
 
 def admm(settings: Settings, info: RunInfo, own: options.ADMM) -> Pruner:

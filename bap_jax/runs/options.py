@@ -569,7 +569,33 @@ class Layered(PrunerOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class Hydra(_Scoped, Layered):
+class Scored(Layered):
+    """Scores are trained, the weights being frozen."""
+
+    structure: str = "irregular"
+    """What is kept or pruned as one: single weights (`irregular`), as published, or the structures of --pruner structured,
+    `filter`, `channel`, `kernel`, `row`, `column`, `block` (4 by 4) or `2:4`, of which the sparsity is then a share."""
+    coupled: bool = False
+    """With filters: the coupled channels of several layers as one, which is what bap compact can cut."""
+
+    def check(self, run: Settings) -> None:
+        super().check(run)
+        if self.structure == "irregular":
+            self.require("coupled", not self.coupled, "nothing with --pruner.structure irregular")
+            return
+        from bap_jax.mathematics.group_masks import check_structure
+
+        self.require("prunable", self.prunable == "kernels", f"kernels with --pruner.structure {self.structure}")
+        ranking = "global" if getattr(self, "scope", "layer") == "global" else "local"
+        try:
+            check_structure(self.structure, "coupled" if self.coupled else "layer", "l1", ranking, (4, 4))  # type: ignore[arg-type]
+        except SettingError as error:
+            name = {"ranking": "scope"}.get(error.name, error.name)
+            raise SettingError(self.spoken(name), getattr(self, name), error.expected.replace("'local'", "layer")) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Hydra(_Scoped, Scored):
     """Scores are trained, the weights being frozen."""
 
 

@@ -115,7 +115,7 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
             "hydra": _pruner("hydra", options.Hydra),
             "s2ap": _pruner("s2ap", options.S2AP),
             "harp": _pruner("harp", options.HARP),
-            "edge_popup": _pruner("edge_popup", options.Layered),
+            "edge_popup": _pruner("edge_popup", options.Scored),
             "admm": _pruner("admm", options.ADMM),
             "robust_admm": _pruner("robust_admm", options.RobustADMM),
             "flying_bird": _pruner("flying_bird", options.FlyingBird),

@@ -14,6 +14,7 @@ from told import told
 
 import bap_jax as bap
 from bap_jax import budgets, losses, models, pruners
+from bap_jax.mathematics.group_masks import Structures
 from bap_jax.mathematics.masks import count_kept, kernels, measured_sparsity
 from bap_jax.mathematics.sparsity import kept_count
 from bap_jax.structure import groups_of
@@ -53,6 +54,7 @@ PRUNERS = {
     "admm": Case(pruners.admm(0.6, frequency=1, prunable=kernels, dual_every=2), of_layers(0.6)),
     "robust_admm": Case(pruners.robust_admm(0.6, frequency=1), of_layers(0.6)),
     "hydra": Case(pruners.hydra(0.6), of_layers(0.6)),
+    "hydra structured": Case(pruners.hydra(0.6, structures=Structures(GROUPS, "block", block=(1, 1))), of_layers(0.6)),
     "edge_popup": Case(pruners.edge_popup(0.6), of_layers(0.6)),
     "s2ap": Case(pruners.s2ap(pruners.hydra(0.6)), of_layers(0.6)),
     "awp": Case(pruners.awp(pruners.magnitude(RAMP)), of_layers(0.6)),

@@ -9,6 +9,8 @@ import optax
 import pytest
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.channels import Family, Groups, Layer, Slice
+from bap_jax.mathematics.group_masks import Structures
 from bap_jax.pruners.edge_popup import edge_popup
 from bap_jax.pruners.hydra import hydra
 
@@ -106,3 +108,25 @@ def test_refusals():
         hydra(-0.1)
     with pytest.raises(SettingError, match="scope = 'wide'"):
         hydra(0.5, scope="wide")
+
+
+def test_scores_of_coupled_filters_take_biases_and_batch_norm_along():
+    index = np.arange(4)[:, None]
+    places = [("a", 1, "makes"), ("bias", 0, "follows"), ("bn/scale", 0, "scales"), ("bn/bias", 0, "follows"), ("b", 0, "reads")]
+    family = Family("a", tuple(Slice("params", path, axis, index, role) for path, axis, role in places))
+    layers = (Layer("a", 1, 0, ("bias", "bn/bias"), ("bn/scale",)), Layer("b", 1, 0, free_outputs=False))
+    structures = Structures(Groups((family,), layers), scope="coupled")
+    random = np.random.default_rng(0)
+    params = {name: jnp.asarray(random.normal(size=shape)) for name, shape in (("a", (3, 4)), ("b", (4, 2)), ("bias", (4,)))}
+    params |= {"bn": {"scale": jnp.ones(4), "bias": jnp.full(4, 0.5)}}
+    pruner = hydra(0.5, structures=structures)
+    trainable, state = pruner.init(jax.random.key(0), params)
+    assert trainable["scores"]["bias"].ndim == 0 and trainable["scores"]["a"].shape == (3, 4)
+    trainable["scores"]["a"] = jnp.zeros((3, 4)).at[0].set(jnp.array([1.0, -3.0, 2.0, -0.5]))
+    found, masks = pruner.finish(trainable, state)
+    kept = [False, True, True, False]
+    for leaf, along in (("a", 0), ("b", 1)):
+        assert np.asarray(found[leaf]).any(along).tolist() == np.asarray(masks[leaf]).any(along).tolist() == kept
+    assert (found["bias"] != 0).tolist() == (found["bn"]["scale"] != 0).tolist() == (found["bn"]["bias"] != 0).tolist() == kept
+    slopes = jax.grad(lambda trained: pruner.effective(trained, state)["a"].sum())(trainable)["scores"]["a"]
+    np.testing.assert_allclose(slopes[0], params["a"][0] * jnp.array([1.0, -1.0, 1.0, -1.0]))  # of what is pruned, too
