@@ -46,8 +46,8 @@ def score_search(
       scope: ``"layer"``: each layer at this sparsity; ``"global"``: all scores compete.
       prunable: ``(path, leaf) -> bool``.
       structures: keep whole ones, those of the largest ``Σ|score|`` (with ``scope="global"`` of the largest mean); the sparsity
-        is a share of them, every layer or family keeps one, and biases and BatchNorm go with their filters. Scored are the kernels
-        that they cover.
+        is a share of them, every layer or family keeps one, and biases and BatchNorm go with their filters. Scored are the
+        kernels that they cover.
 
     Returns:
       A :class:`bap_jax.types.Pruner` that trains ``{"scores": ..., "weights": ...}``, trees of the structure of the weights with
