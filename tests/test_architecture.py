@@ -47,7 +47,7 @@ MAY_IMPORT = {
 }
 # Heavy or worldly packages: files, terminals, pictures. Only edges and the command line meet them.
 EDGES_ONLY = {"tensorflow_datasets", "tensorflow", "orbax", "grain", "array_record", "matplotlib", "tyro", "rich", "tensorboardX"}
-EDGES_ONLY |= {"safetensors", "torch"}
+EDGES_ONLY |= {"safetensors", "torch", "flatbuffers"}
 # Modules without a test file of their name, and the one that holds them. All others have one: bap_jax/attacks/pgd.py is held by
 # tests/attacks/test_pgd.py.
 HELD_BY = {

@@ -210,7 +210,8 @@ class Export(_Stored):
     """A run folder."""
     format: str = "safetensors"
     """The format of the files: `safetensors`; `packed`, one file without the zeros, with all it takes to rebuild the network;
-    `int8`, such a file with the kernels as integers. docs/weights.md describes them."""
+    `int8`, such a file with the kernels as integers; `stablehlo`, a program for JAX on any device, without this library (needs
+    the extra `export`). docs/export.md describes them."""
     layout: str = "auto"
     """Names and axes: `torch` (NCHW, the network's common names in PyTorch), `jax` (NHWC, our own), or `auto`: torch where
     the network's names there are known. docs/weights.md lists them."""
@@ -224,6 +225,10 @@ class Export(_Stored):
     """Of --format packed: `float32`, or `float16`, which rounds."""
     bits: int = 8
     """Of --format int8: the bits of a weight, 2 to 8; each takes a byte whatever it is."""
+    weights: str = "inside"
+    """Of --format stablehlo: the weights are `inside` the program, or `beside` it in a .npz file."""
+    gradients: bool = False
+    """Of --format stablehlo: with the derivative, so that the program can be attacked by gradients."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets, if it is not where the run found it."""
 

@@ -7,17 +7,20 @@ from bap_jax.export.network import Exported, Imported, export_network, import_ne
 from bap_jax.export.normalisation import FoundNormalisation, normalisation_in
 from bap_jax.export.packed_file import is_packed, read_packed, write_packed
 from bap_jax.export.scores import mask_of_scores
+from bap_jax.export.serving import SUFFIX, Program, read_program, write_program
 from bap_jax.export.torch_names import ARCHITECTURES, LAYOUTS, Entry, entries, layout_of
 
 __all__ = [
     "ARCHITECTURES",
     "LAYOUTS",
+    "SUFFIX",
     "Arranged",
     "Difference",
     "Entry",
     "Exported",
     "FoundNormalisation",
     "Imported",
+    "Program",
     "Stored",
     "arrange",
     "differences",
@@ -30,9 +33,11 @@ __all__ = [
     "model_card",
     "normalisation_in",
     "read_packed",
+    "read_program",
     "read_stored",
     "read_tensors",
     "restore",
     "write_packed",
+    "write_program",
     "write_tensors",
 ]

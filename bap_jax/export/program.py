@@ -69,7 +69,7 @@ def to_bytes(program: export.Exported) -> bytes:
     Raises:
       SettingError: the package flatbuffers is missing.
     """
-    _need_flatbuffers()
+    need_flatbuffers()
     return bytes(program.serialize(vjp_order=1))
 
 
@@ -79,7 +79,7 @@ def from_bytes(data: bytes, where: str) -> Model:
     Raises:
       SettingError: it is no such file, or the package flatbuffers is missing.
     """
-    _need_flatbuffers()
+    need_flatbuffers()
     try:
         program = export.deserialize(bytearray(data))
     except Exception as error:  # of flatbuffers, of jax: whatever is wrong with the bytes
@@ -105,6 +105,12 @@ def as_model(program: export.Exported) -> Model:
     return Model(init, apply)
 
 
-def _need_flatbuffers() -> None:
+def need_flatbuffers() -> None:
+    """Refuses to go on where the package is missing with which programs are written and read.
+
+    Raises:
+      SettingError: it is.
+    """
     if importlib.util.find_spec("flatbuffers") is None:
-        raise SettingError("package", "flatbuffers", "to be installed, for files of exported programs: pip install flatbuffers")
+        expected = "to be installed, for files of exported programs: pip install 'bap_jax[export]'"
+        raise SettingError("package", "flatbuffers", expected)

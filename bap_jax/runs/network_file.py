@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bap_jax.checkpoint import Network
+from bap_jax.checkpoint import Network, read_json
 from bap_jax.errors import CheckpointError, SettingError
-from bap_jax.export import import_network, is_packed, read_packed
+from bap_jax.export import SUFFIX, import_network, is_packed, read_packed, read_program
 from bap_jax.mathematics.quantize import Quantized, dequantize
 from bap_jax.runs.datasets import split_of
 from bap_jax.runs.deployed import Deployed
@@ -21,15 +21,20 @@ from bap_jax.runs.recipe import model_of
 from bap_jax.runs.settings import Settings
 from bap_jax.runs.stored import settings_from
 from bap_jax.runs.trust import NETWORK, NOTHING, Trust, check_trust
+from bap_jax.types import Model, Outputs
 
 SCALE, ZEROS = "@scale", "@zeros"  # beside a tensor: the scale of its integers; which of its kept weights are zero
+NOT_OURS = "a file of bap export, which says what its network is made of"
 
 
 def load_file(file: str | Path, *, data_dir: str | None = None, trust: Trust = NOTHING) -> Deployed:
-    """The network in a file of ``bap export --format packed`` or ``int8``, as a function of images.
+    """The network in a file of ``bap export --format packed``, ``int8`` or ``stablehlo``, as a function of images.
+
+    That of a program (``stablehlo``) has no weights but those beside it, under their names, and no masks; gradient attacks need
+    one that was written with ``--gradients``, and those that ask for the derivatives of all classes at once cannot take it.
 
     Args:
-      file: the file.
+      file: the file; a program's card, ``FILE.json``, has to be beside it.
       data_dir: where prepared data sets are; they are read when the network is evaluated, not before.
       trust: which code the file's settings may name.
 
@@ -41,10 +46,16 @@ def load_file(file: str | Path, *, data_dir: str | None = None, trust: Trust = N
         trusted.
       CheckpointError: its tensors are not those of the network that it names.
     """
+    if Path(file).suffix == SUFFIX:
+        return _of_program(Path(file), data_dir, trust)
     if not is_packed(file):
-        kinds = "a run folder, or a file of bap export --format packed or int8; bap import makes a run of other weights"
+        kinds = (
+            "a run folder, or a file of bap export --format packed, int8 or stablehlo; bap import makes a run of other weights"
+        )
         raise SettingError("file", str(file), kinds if Path(file).exists() else f"{kinds}; there is no such file")
     tensors, card = read_packed(file)
+    if not isinstance(card.get("prunable"), list):
+        raise SettingError("file", str(file), NOT_OURS)
     settings = _settings_in(card, file)
     check_trust(settings.as_dict(), Path(file).parent, trust, NETWORK, file=Path(file).name)
     model = model_of(settings, card["num_classes"])
@@ -52,10 +63,36 @@ def load_file(file: str | Path, *, data_dir: str | None = None, trust: Trust = N
     params, model_state = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), np.float32))
     weights, masks = _unpacked(tensors, card["prunable"])
     found = import_network(weights, params, model_state, masks=masks, layout="jax", where=str(file))
-    known = ("step", "finished", "model", "data", "seed", "weight_bits", "dtype")
-    about = {"file": str(file)} | {name: card[name] for name in known if name in card}
     network = Network(found.params, found.masks, found.model_state)
-    return Deployed(model, network, image_shape, about, lambda split: split_of(settings, split, data_dir))
+    return Deployed(model, network, image_shape, _about(file, card), lambda split: split_of(settings, split, data_dir))
+
+
+def _of_program(file: Path, data_dir: str | None, trust: Trust) -> Deployed:
+    """The network of a program: nothing of its model's code is needed, only its data's when it is evaluated."""
+    card = read_json(file.with_name(file.name + ".json")) if file.is_file() else {}
+    digests = card.get("sha256")
+    if not isinstance(digests, dict):
+        raise SettingError("file", str(file), f"a program of bap export with its card {file.name}.json beside it")
+    program = read_program(file, digests)
+    settings = _settings_in(card, file)
+    check_trust(settings.as_dict(), file.parent, trust, ("data",), file=file.name)
+
+    def init(*_: Any) -> Any:
+        raise SettingError("model", str(file), "a network whose code is known: a program is not trained")
+
+    def apply(params: Any, model_state: Any, images: Any, *, train: bool, key: Any = None) -> tuple[Outputs, Any]:
+        if train:
+            init()
+        return Outputs(program.call(params, images), {}), model_state
+
+    network = Network(program.weights, {name: np.array(True) for name in program.weights}, {})
+    model = Model(init, apply)
+    return Deployed(model, network, program.image_shape, _about(file, card), lambda split: split_of(settings, split, data_dir))
+
+
+def _about(file: str | Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("step", "finished", "model", "data", "seed", "weight_bits", "dtype", "gradients")
+    return {"file": str(file)} | {name: card[name] for name in known if name in card}
 
 
 def _unpacked(tensors: Mapping[str, np.ndarray], prunable: list[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -76,10 +113,10 @@ def _settings_in(card: Mapping[str, Any], file: str | Path) -> Settings:
     Raises:
       SettingError: it has none, or not what a network is rebuilt from.
     """
-    shape = card.get("input", {}).get("shape") if isinstance(card.get("input"), dict) else None
-    whole = isinstance(card.get("settings"), dict) and isinstance(card.get("prunable"), list) and isinstance(shape, list)
-    if not whole or type(card.get("num_classes")) is not int:
-        raise SettingError("file", str(file), "a file of bap export, which says what its network is made of")
+    told = card.get("input")
+    shape = told.get("shape") if isinstance(told, dict) else None
+    if not isinstance(card.get("settings"), dict) or not isinstance(shape, list) or type(card.get("num_classes")) is not int:
+        raise SettingError("file", str(file), NOT_OURS)
     try:
         return settings_from(migrated(json.loads(json.dumps(card["settings"]))), f", in {file}")
     except (TypeError, ValueError) as error:

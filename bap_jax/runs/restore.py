@@ -128,8 +128,8 @@ def load(
     """A run's network as a function, rebuilt from the run's configuration; imported runs are runs, too.
 
     Args:
-      run: the run's folder; or a file of ``bap export --format packed`` or ``int8``, which holds one network; or, where no such
-        folder or file is, the name of a network of the zoo (:mod:`bap_jax.runs.zoo`).
+      run: the run's folder; or a file of ``bap export --format packed``, ``int8`` or ``stablehlo``, which holds one network; or,
+        where no such folder or file is, the name of a network of the zoo (:mod:`bap_jax.runs.zoo`).
       checkpoint: ``last``, ``best`` (on validation data), a step, or ``ema``: the averaged weights of the last.
       model: what the network is, as :func:`bap_jax.runs.fit` took it; a run that it made needs it, for no configuration names a
         user's own objects.

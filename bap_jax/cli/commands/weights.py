@@ -12,6 +12,7 @@ from bap_jax.cli.screen import console, show_notes, show_pairs
 from bap_jax.cli.slots import network_told
 from bap_jax.errors import SettingError
 from bap_jax.runs.one_file import export_packed
+from bap_jax.runs.program_file import export_program
 from bap_jax.runs.trust import Trust
 from bap_jax.runs.weights import export_run, import_run
 
@@ -20,9 +21,9 @@ def run_export(command: cli.Export, trust: Trust) -> int:
     """`bap export`."""
     if command.format not in FORMATS:
         raise SettingError("--format", command.format, ", ".join(FORMATS))
-    for name in _ONLY_WITH:
-        if getattr(command, name) != getattr(cli.Export, name) and command.format not in _ONLY_WITH[name]:
-            expected = f"nothing with --format {command.format}; it goes with {' and '.join(_ONLY_WITH[name])}"
+    for name, only in _ONLY_WITH.items():
+        if getattr(command, name) != getattr(cli.Export, name) and command.format != only:
+            expected = f"nothing with --format {command.format}; it goes with {only}"
             raise SettingError(f"--{name}", getattr(command, name), expected)
     given = {name: getattr(command, name) for name in ("out", "checkpoint", "data_dir")} | {"trust": trust}
     files, card = _WRITERS[command.format](command, given)
@@ -56,12 +57,20 @@ def _int8(command: cli.Export, given: dict[str, Any]) -> tuple[dict[str, Path], 
     return {"network": path}, card
 
 
+def _stablehlo(command: cli.Export, given: dict[str, Any]) -> tuple[dict[str, Path], dict[str, Any]]:
+    return export_program(command.run, weights=command.weights, gradients=command.gradients, **given)
+
+
 _WRITERS: Mapping[str, Callable[[cli.Export, dict[str, Any]], tuple[dict[str, Path], dict[str, Any]]]] = MappingProxyType(
-    {"safetensors": _safetensors, "packed": _packed, "int8": _int8}
+    {"safetensors": _safetensors, "packed": _packed, "int8": _int8, "stablehlo": _stablehlo}
 )
 FORMATS = tuple(_WRITERS)
 _ONLY_WITH = MappingProxyType(
-    {"layout": ("safetensors",), "architecture": ("safetensors",), "dtype": ("packed",), "bits": ("int8",)}
+    {
+        **dict.fromkeys(("layout", "architecture"), "safetensors"),
+        **{"dtype": "packed", "bits": "int8"},
+        **dict.fromkeys(("weights", "gradients"), "stablehlo"),
+    }
 )
 
 
