@@ -20,8 +20,8 @@ def pack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       tensors: numpy arrays by name; no name may hold a ``#``.
 
     Returns:
-      Arrays by name: ``NAME`` as it is, or ``NAME#bits`` or ``NAME#gaps``, ``NAME#values`` and ``NAME#shape``. Of one dtype and
-      no compression, so that the same tensors give the same bytes everywhere.
+      Arrays by name: ``NAME`` as it is, or ``NAME#bits`` or ``NAME#gaps``, ``NAME#shape`` and, but for bools, ``NAME#values``.
+      Of one dtype and no compression, so that the same tensors give the same bytes everywhere.
 
     Example:
       >>> sorted(pack({"w": np.eye(16, dtype=np.float32)}))
@@ -34,7 +34,9 @@ def pack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, tensor in tensors.items():
         flat = np.array(tensor, order="C").reshape(-1)
         places = np.flatnonzero(flat)
-        values = {f"{name}{_VALUES}": flat[places], f"{name}{_SHAPE}": np.asarray(tensor.shape, np.uint32)}
+        values = {f"{name}{_SHAPE}": np.asarray(tensor.shape, np.uint32)}
+        if flat.dtype != bool:  # of which all that are not zero are True
+            values[f"{name}{_VALUES}"] = flat[places]
         forms: tuple[dict[str, np.ndarray], ...] = (
             {name: np.array(tensor, order="C")},
             {f"{name}{_BITS}": np.packbits(flat != 0), **values},
@@ -59,7 +61,7 @@ def unpack(packed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not mark:
             tensors[name] = array
         elif mark + form in (_BITS, _GAPS):
-            shape, values = tuple(packed[name + _SHAPE].tolist()), packed[name + _VALUES]
+            shape, values = tuple(packed[name + _SHAPE].tolist()), packed.get(name + _VALUES, np.bool_(True))
             flat = np.zeros(int(np.prod(shape, dtype=np.int64)), values.dtype)
             if mark + form == _BITS:
                 flat[np.unpackbits(array, count=flat.size).astype(bool)] = values

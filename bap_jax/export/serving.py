@@ -159,4 +159,3 @@ def _checked(path: Path, which: str, digests: Mapping[str, str] | None) -> bytes
     if digests is not None and hashlib.sha256(content).hexdigest() != digests.get(which):
         raise SettingError("file", str(path), f"the {which} as written; this one was cut off or altered: its digest is another")
     return content
-

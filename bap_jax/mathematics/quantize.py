@@ -13,6 +13,7 @@ from bap_jax.errors import SettingError
 from bap_jax.types import Array
 
 _SCALE_BITS = 32
+_SCALE_MANTISSA = 16  # with the leading one 17 bits; 24 of a float32 hold their product with 7
 
 
 class Quantized(NamedTuple):
@@ -26,7 +27,9 @@ def quantize(kernel: Array, *, bits: int = 8) -> Quantized:
     """A kernel rounded to integers in [-(2^(bits-1) - 1), 2^(bits-1) - 1], with a scale for each output channel.
 
     The scale is the channel's largest magnitude over the largest integer, so that nothing is cut off, and each weight moves by
-    half a scale at most (but for rounding in the kernel's dtype). Zero stays zero: a mask holds for the result too.
+    half a scale at most (but for rounding in the kernel's dtype). Zero stays zero: a mask holds for the result too. Of a float32
+    kernel the scale is rounded to 17 significant bits, so that integers times scales are exact, and quantising what was
+    quantised changes nothing.
 
     Args:
       kernel: [..., channels] finite floats, the output channels last, as in [in, out] and HWIO.
@@ -47,6 +50,8 @@ def quantize(kernel: Array, *, bits: int = 8) -> Quantized:
     kernel = _kernel(kernel)
     largest = 2 ** (bits - 1) - 1
     scale = jnp.max(jnp.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True) / largest
+    if scale.dtype == jnp.float32:
+        scale = jax.lax.reduce_precision(scale, exponent_bits=8, mantissa_bits=_SCALE_MANTISSA)
     scale = jnp.where(scale > 0, scale, jnp.ones_like(scale))
     return Quantized(jnp.clip(jnp.round(kernel / scale), -largest, largest).astype(jnp.int8), scale)
 

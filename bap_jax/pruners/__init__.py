@@ -8,6 +8,7 @@ from bap_jax.pruners.flying_bird import FlyingBirdState, flying_bird, flying_bir
 from bap_jax.pruners.harp import HARPState, harp
 from bap_jax.pruners.hydra import hydra
 from bap_jax.pruners.magnitude import CappedState, MagnitudeState, magnitude
+from bap_jax.pruners.quantized import quantized
 from bap_jax.pruners.robust_bird import RobustBirdState, drawn, robust_bird
 from bap_jax.pruners.score_search import ScoreState
 from bap_jax.pruners.sharpness import awp, s2ap
@@ -38,6 +39,7 @@ __all__ = [
     "harp",
     "hydra",
     "magnitude",
+    "quantized",
     "robust_admm",
     "robust_bird",
     "s2ap",

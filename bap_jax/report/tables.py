@@ -30,6 +30,9 @@ SIZE_COLUMNS = {
     "bytes": "bytes on disk, packed",
     "flops_dense": "FLOPs, dense",
     "flops_sparse": "FLOPs, sparse",
+    "weight_bits": "bits of a weight",
+    "bops_dense": "BOPs, dense",
+    "bops_sparse": "BOPs, sparse",
 }
 COST_COLUMNS = {
     "passes": "passes per image",

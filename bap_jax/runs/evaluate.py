@@ -96,7 +96,7 @@ def evaluate_run(
     plan.check_radii(dataset.bounds, dataset.image_shape)
     net = stored.on(dataset)
     batch_size = min(batch_size, -(-(plan.limit or len(dataset)) // mesh.size) * mesh.size)
-    sizes, counted = sizes_of(net.network, net.predict, dataset.image_shape)
+    sizes, counted = sizes_of(net.network, net.predict, dataset.image_shape, settings.deployed_bits())
     threats = plan.threats(dataset.bounds, dataset.image_shape, dataset.num_classes)
     place = functools.partial(replicate, mesh) if mesh.size > 1 else lambda weights: weights
     if plan.has_goal:

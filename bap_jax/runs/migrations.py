@@ -74,6 +74,7 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
         found |= {"schema": SCHEMA, "method": None, "phases": {}}
     model = found.get("model")
     if isinstance(model, str):  # of a training run; before a network could be told options, it had those by default
+        found.setdefault("weight_bits", 32)  # weights were floats
         then = Settings(model=model).as_dict()
         found = {name: value for name, value in then.items() if name.startswith("model.")} | SINCE_3 | found
     return found

@@ -48,7 +48,7 @@ def arm_of(settings: Settings) -> str:
     own = {slot: [f"{slot}.{name}" for name in settings.options(slot).changed()] for slot in SLOTS}
     attacked = ["attack", *own["attack"], "norm", "loss.adversarial_weight", *own["budget"]]
     told = [*(attacked if row.attacks else ()), "loss", *own["loss"], "optimizer", *own["optimizer"]]
-    told += ["gradient_clip", *RATE, "ema", "augment"]
+    told += ["weight_bits", "gradient_clip", *RATE, "ema", "augment"]
     if not row.attacks:
         left_out.add("loss.adversarial_weight")
     default = General()
@@ -93,7 +93,7 @@ def _of_phases(settings: Settings) -> list[str]:
     """The name of a method of several phases, and what departs from it."""
     default = Settings(method=settings.method, init_from=settings.init_from)
     parts = [str(settings.method)]
-    general = ["norm", "gradient_clip", *RATE, "ema", "augment"]
+    general = ["norm", "weight_bits", "gradient_clip", *RATE, "ema", "augment"]
     for slot in ("budget", "attack", "loss", "pruner", "optimizer"):
         if getattr(settings, slot) != getattr(default, slot):
             parts.append(told_in_words(settings, slot))

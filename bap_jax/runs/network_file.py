@@ -12,8 +12,7 @@ import numpy as np
 
 from bap_jax.checkpoint import Network, read_json
 from bap_jax.errors import CheckpointError, SettingError
-from bap_jax.export import SUFFIX, import_network, is_packed, read_packed, read_program
-from bap_jax.mathematics.quantize import Quantized, dequantize
+from bap_jax.export import SUFFIX, import_network, is_packed, read_packed, read_program, unrounded
 from bap_jax.runs.datasets import split_of
 from bap_jax.runs.deployed import Deployed
 from bap_jax.runs.migrations import migrated
@@ -23,7 +22,6 @@ from bap_jax.runs.stored import settings_from
 from bap_jax.runs.trust import NETWORK, NOTHING, Trust, check_trust
 from bap_jax.types import Model, Outputs
 
-SCALE, ZEROS = "@scale", "@zeros"  # beside a tensor: the scale of its integers; which of its kept weights are zero
 NOT_OURS = "a file of bap export, which says what its network is made of"
 
 
@@ -61,7 +59,7 @@ def load_file(file: str | Path, *, data_dir: str | None = None, trust: Trust = N
     model = model_of(settings, card["num_classes"])
     image_shape = tuple(card["input"]["shape"])
     params, model_state = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), np.float32))
-    weights, masks = _unpacked(tensors, card["prunable"])
+    weights, masks = unrounded(tensors, card["prunable"])
     found = import_network(weights, params, model_state, masks=masks, layout="jax", where=str(file))
     network = Network(found.params, found.masks, found.model_state)
     return Deployed(model, network, image_shape, _about(file, card), lambda split: split_of(settings, split, data_dir))
@@ -93,18 +91,6 @@ def _of_program(file: Path, data_dir: str | None, trust: Trust) -> Deployed:
 def _about(file: str | Path, card: Mapping[str, Any]) -> dict[str, Any]:
     known = ("step", "finished", "model", "data", "seed", "weight_bits", "dtype", "gradients")
     return {"file": str(file)} | {name: card[name] for name in known if name in card}
-
-
-def _unpacked(tensors: Mapping[str, np.ndarray], prunable: list[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(weights, masks) by name: integers times their scales, and what is not zero or kept at zero."""
-    weights = {name: tensor for name, tensor in tensors.items() if not name.endswith((SCALE, ZEROS))}
-    masks = {name: weights[name] != 0 for name in prunable}
-    for name in prunable:
-        if name + ZEROS in tensors:
-            masks[name] |= tensors[name + ZEROS]
-        if name + SCALE in tensors:
-            weights[name] = np.asarray(dequantize(Quantized(jax.numpy.asarray(weights[name]), tensors[name + SCALE])))
-    return weights, masks
 
 
 def _settings_in(card: Mapping[str, Any], file: str | Path) -> Settings:

@@ -5,19 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
 from bap_jax.errors import SettingError
-from bap_jax.export import Exported, export_network, write_packed
-from bap_jax.mathematics.quantize import quantize
+from bap_jax.export import DTYPES, export_network, rounded, write_packed
+from bap_jax.runs import program
 from bap_jax.runs.datasets import example_of
-from bap_jax.runs.network_file import SCALE, ZEROS
 from bap_jax.runs.restore import stored_network
 from bap_jax.runs.trust import NOTHING, Trust, code_in, remember
 from bap_jax.runs.weights import card_of, make_folder
 
-DTYPES = ("float32", "float16")
 PACKED, INTEGERS = Path("export") / "model.packed.safetensors", Path("export") / "model.int8.safetensors"  # in a run folder
 
 
@@ -56,9 +51,11 @@ def export_packed(
     if path.suffix != PACKED.suffix or path.is_dir():
         raise SettingError("--out", str(path), f"a file name that ends in {PACKED.suffix}")
     stored = stored_network(run, checkpoint, trust)
+    if stored.settings.model == program.NETWORK:
+        raise SettingError("--format", "packed", "stablehlo: this network is a program already, which no settings build again")
     example = example_of(stored.settings, data_dir)
     exported = export_network(*stored.on(example).network, layout="jax")
-    tensors = packed_tensors(exported, dtype=dtype, bits=bits)
+    tensors = rounded(exported, dtype=dtype, bits=bits)
     card = card_of(run, stored, exported, example, layout="jax", architecture=stored.settings.model)
     del card["tensors"], card["format"]  # the file says them itself
     card |= {"prunable": list(exported.masks), "dtype": dtype, "weight_bits": bits}
@@ -66,41 +63,3 @@ def export_packed(
     write_packed(path, tensors, card)
     remember(path.parent, code_in(stored.settings.as_dict()).values())
     return path, card
-
-
-def packed_tensors(exported: Exported, *, dtype: str = "float32", bits: int | None = None) -> dict[str, np.ndarray]:
-    """What such a file holds of a network in the layout jax.
-
-    Args:
-      exported: the network.
-      dtype, bits: see :func:`export_packed`.
-
-    Returns:
-      Every tensor by its name; beside prunable ones ``NAME@scale``, float32, where they are integers, and ``NAME@zeros``, bool,
-      where some kept weight is zero: otherwise the mask is what is not zero.
-
-    Raises:
-      SettingError: a weight that float16 cannot hold.
-    """
-    found: dict[str, np.ndarray] = {}
-    for name, tensor in exported.tensors.items():
-        if bits is not None and name in exported.masks:
-            small = quantize(jnp.asarray(tensor), bits=bits)
-            found[name], found[name + SCALE] = np.asarray(small.values), np.asarray(small.scale)
-        else:
-            found[name] = _as(dtype, name, tensor)
-        if name in exported.masks:
-            zeros = exported.masks[name] & (found[name] == 0)
-            if zeros.any():
-                found[name + ZEROS] = zeros
-    return found
-
-
-def _as(dtype: str, name: str, tensor: np.ndarray) -> np.ndarray:
-    if not jnp.issubdtype(tensor.dtype, jnp.floating):
-        return tensor
-    with np.errstate(over="ignore"):
-        found = tensor.astype(dtype)
-    if not np.all(np.isfinite(found)):
-        raise SettingError("--dtype", dtype, f"float32: {name} holds {float(np.max(np.abs(tensor))):.3g}")
-    return found

@@ -28,6 +28,7 @@ OF_A_PHASE = (
     "ramp_begin",
     "ramp_end",
     "frequency",
+    "weight_bits",
     "gradient_clip",
     "rate_schedule",
     "rate_warmup",

@@ -14,11 +14,12 @@ from bap_jax.errors import SettingError
 from bap_jax.mathematics.convolution import ConvKind, conv_kind
 from bap_jax.models import build as build_model
 from bap_jax.parallel import jit_step
+from bap_jax.pruners import quantized
 from bap_jax.runs.factories import filled
 from bap_jax.runs.network_options import keywords_of
 from bap_jax.runs.optimizer import shaped
 from bap_jax.runs.options import Options
-from bap_jax.runs.settings import Settings
+from bap_jax.runs.settings import FLOAT_BITS, Settings
 from bap_jax.training import TrainState, make_train_step
 from bap_jax.types import Array, Batch, Bounds, Model, ModelState, Params, Recipe, RunInfo
 
@@ -73,7 +74,10 @@ def recipe_of(settings: Settings, info: RunInfo) -> Recipe:
       SettingError: a factory of the user's own does not return what the slot takes.
     """
     optimizer = shaped(settings, info.num_steps or None, filled("optimizer", settings, info))
-    return Recipe(optimizer, *(filled(slot, settings, info) for slot in ("pruner", "budget", "loss")))
+    pruner, budget, loss = (filled(slot, settings, info) for slot in ("pruner", "budget", "loss"))
+    if settings.weight_bits != FLOAT_BITS:
+        pruner = quantized(pruner, bits=settings.weight_bits)
+    return Recipe(optimizer, pruner, budget, loss)
 
 
 def compiled_step(settings: Settings, recipe: Recipe, num_classes: int, bounds: Bounds, mesh, shard: bool = False) -> Callable:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["General", "Settings", "parse_epsilons", "parse_fractions", "parse_number", "rate_factors", "schedule_of"]
 
+FLOAT_BITS = 32  # of a weight that is not quantised
 SCHEMA = 3  # of config.json; docs/runs.md says what each was
 # settings that may name the user's own code, and the names known here
 PLUGINS: Mapping[str, tuple[str, ...]] = {slot: names_of(slot) for slot in SLOTS}
@@ -95,6 +96,9 @@ class General:
     """`adam`, `adamw`, `sgd`, or `package.module:factory`."""
     norm: Literal["linf", "l2", "l1", "rms"] = "linf"
     """The norm that budgets are measured in."""
+    weight_bits: int = 32
+    """Bits of a weight in the kernels that the network computes with: 32, floats; or 2 to 8, integers times a scale for each
+    output channel, in every forward pass of training, attacks included (quantisation-aware training). With any --pruner."""
     initial_sparsity: float = 0.0
     """Sparsity at the begin of the ramp: zeros / prunable weights. Before the ramp the network is dense. With --init-from, what
     its masks measure, where that is more: before the ramp they stay."""
@@ -262,6 +266,16 @@ class Settings(General):
         """
         return tuple(phase_settings(self, as_told(self.phases))) if self.method is not None else ()
 
+    def deployed_bits(self) -> int:
+        """Bits of a weight in the kernels of the network that training ends with: those of the last phase.
+
+        Example:
+          >>> Settings().deployed_bits(), Settings(method="hydra", phases={"finetune": {"weight_bits": 8}}).deployed_bits()
+          (32, 8)
+        """
+        phases = self.in_phases()
+        return phases[-1][1].weight_bits if phases else self.weight_bits
+
     def options(self, slot: str) -> Options:
         """The options of what fills a slot."""
         return getattr(self, f"{slot}_options")
@@ -334,6 +348,9 @@ class Settings(General):
         for name in counts:
             _require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _require(self, "seed", 0 <= self.seed < 2**31, "a whole number in [0, 2^31)")
+        bits = self.weight_bits
+        _require(self, "weight_bits", bits == FLOAT_BITS or 2 <= bits <= 8, f"{FLOAT_BITS}, or a whole number from 2 to 8")
+        _require(self, "ema", not self.ema or bits == FLOAT_BITS, "0 with --weight-bits: a mean of integers is none")
         clip = self.gradient_clip
         _require(self, "gradient_clip", clip is None or 0 < clip < math.inf, "a finite number above 0")
         for slot in SLOTS:

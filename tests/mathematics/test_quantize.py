@@ -17,10 +17,20 @@ def test_the_integers_are_numpys_and_no_weight_moves_by_more_than_half_a_scale(b
     scale = np.abs(KERNEL).max((0, 1, 2)) / np.float32(largest)
     found = quantize(KERNEL, bits=bits)
     assert found.values.dtype == jnp.int8
-    np.testing.assert_allclose(found.scale.reshape(-1), scale, rtol=1e-6)
-    np.testing.assert_array_equal(found.values, np.round(KERNEL / scale))
+    np.testing.assert_allclose(found.scale.reshape(-1), scale, rtol=2.0**-17)
+    np.testing.assert_array_equal(found.values, np.round(KERNEL / np.asarray(found.scale)))
     assert (np.abs(found.values).max((0, 1, 2)) == largest).all()  # each channel uses its whole range
     assert (np.abs(dequantize(found) - KERNEL) <= scale / 2 * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_products_are_exact_and_quantising_again_changes_nothing(bits):
+    found = quantize(KERNEL, bits=bits)
+    exact = np.asarray(found.values, np.float64) * np.asarray(found.scale, np.float64)
+    np.testing.assert_array_equal(np.asarray(dequantize(found), np.float64), exact)
+    again = jax.jit(lambda kernel: quantize(kernel, bits=bits))(dequantize(found))
+    np.testing.assert_array_equal(again.values, found.values)
+    np.testing.assert_array_equal(again.scale, found.scale)
 
 
 def test_zeros_stay_and_a_channel_of_zeros_is_one_of_zeros():

@@ -30,6 +30,7 @@ def test_by_hand(sparsity, kept):
     assert sizes["nonzero"] == sum(kept)  # biases begin at zero
     assert sizes["compression_ratio"] == pytest.approx(1480 / sum(kept))
     assert (sizes["flops_dense"], sizes["flops_sparse"]) == (2 * 1480, 2 * sum(kept))
+    assert (sizes["bops_dense"], sizes["bops_sparse"]) == (1480 * 32 * 32, sum(kept) * 32 * 32)
     assert SIZE_COLUMNS.keys() <= sizes.keys()  # what a report shows
     tensors = 4 * (1480 + 30)
     assert tensors < sizes["bytes_dense"] < tensors + 500
@@ -37,6 +38,12 @@ def test_by_hand(sparsity, kept):
         assert 5 * sum(kept) < sizes["bytes"] < 5 * sum(kept) + 1000 < sizes["bytes_dense"]
     else:
         assert sizes["bytes"] <= sizes["bytes_dense"] + 300
+
+
+def test_small_integers_take_fewer_bytes_and_bit_operations():
+    small, _ = sizes_of(*pruned(0.0), SHAPE, 8)
+    assert small["bops_dense"] == 1480 * 8 * 32 and small["flops_dense"] == 2 * 1480
+    assert 0 < small["bytes_dense"] - (1480 + 4 * (30 + 30)) < 900  # a byte a weight; biases and scales of four; the header
 
 
 def test_work_that_cannot_be_counted_is_said_and_stops_nothing():

@@ -63,6 +63,8 @@ DEFINITIONS: dict[str, str] = {  # of what stands here and in no report's table;
     "its zeros in the smallest of three forms (as it is; a bit per element and the values; gaps and the values).",
     "FLOPs": "of the convolutions and matrix products of one image's forward pass, a multiply-add being two; sparse: without the "
     "products with a zero weight, by each kernel's own share of zeros. No promise about time.",
+    "BOPs": "bit operations: multiply-adds times the bits of a weight (32, or those of --weight-bits and bap quantize) times the "
+    "32 of an activation.",
 }
 
 
