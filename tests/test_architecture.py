@@ -80,7 +80,8 @@ HELD_BY = {
     "losses/test_distill_hsic": "losses/distill",
     "models/test_resnet": "models/_blocks models/preact_resnet models/wide_resnet",
     "losses/test_losses": "losses/_common losses/mart losses/mix losses/trades",
-    "methods/test_methods": "methods/_published methods/ap methods/bap methods/cat methods/fat methods/flying_bird "
+    "methods/test_methods": "methods/_published methods/adversarial_finetuning methods/ap methods/bap methods/cat methods/fat "
+    "methods/flying_bird "
     "methods/harp methods/hydra methods/iaat methods/li20 methods/mad methods/madry methods/mart methods/mma "
     "methods/nt methods/pwoa methods/radmm methods/robust_bird methods/rst methods/s2ap methods/sensitive_filters "
     "methods/trades methods/twin_rep",

@@ -199,6 +199,31 @@ class Compact(_Stored, _Process):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantize(_Stored):
+    """Round the weights of a trained network to small integers, as a run of its own, which is evaluated like any other. To train
+    with the rounding in place, see `bap train --weight-bits 8`.
+
+    Example: bap quantize runs/x --bits 8
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder."""
+    out: Path | None = None
+    """The run folder to write; absent or empty. By default the run's name with -int8 behind it."""
+    bits: int = 8
+    """Bits of a weight, 2 to 8; each output channel of a kernel has a scale of its own."""
+    checkpoint: str = "last"
+    """`last`, `best` (on validation data), a step, or `ema`: the averaged weights of the last, of a run with --ema."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets, if it is not where the run found it."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.weights import run_quantize
+
+        return run_quantize(self, trust)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(_Stored):
     """Write a trained network's weights, masks and model card, for PyTorch or whatever else reads safetensors; or the network as
     one small file that bap.load reads.
@@ -440,6 +465,7 @@ def command(read: type = Train) -> Any:
         | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Compact, tyro.conf.subcommand("compact")]
+        | Annotated[Quantize, tyro.conf.subcommand("quantize")]
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[imported, tyro.conf.subcommand("import")]
         | _Data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,9 +35,13 @@ def rounded(exported: Exported, *, dtype: str = "float32", bits: int | None = No
     if dtype not in DTYPES:
         raise SettingError("--dtype", dtype, " or ".join(DTYPES))
     found: dict[str, np.ndarray] = {}
+    smalls: dict[str, Quantized] = {}
+    if bits is not None:
+        kernels = {name: exported.tensors[name] for name in exported.masks}
+        smalls = jax.jit(lambda tensors: {name: quantize(tensor, bits=bits) for name, tensor in tensors.items()})(kernels)
     for name, tensor in exported.tensors.items():
-        if bits is not None and name in exported.masks:
-            small = quantize(jnp.asarray(tensor), bits=bits)
+        if name in smalls:
+            small = smalls[name]
             found[name], found[name + SCALE] = np.asarray(small.values), np.asarray(small.scale)
         else:
             found[name] = _as(dtype, name, tensor)

@@ -48,6 +48,8 @@ METHODS: Mapping[str, str] = MappingProxyType(  # name -> module:object
         "li20": "bap_jax.methods.li20:METHOD",
         "mad": "bap_jax.methods.mad:METHOD",
         "sensitive_filters": "bap_jax.methods.sensitive_filters:METHOD",
+        "adversarial_finetuning": "bap_jax.methods.adversarial_finetuning:METHOD",
+        "adversarial_finetuning_int8": "bap_jax.methods.adversarial_finetuning:INT8",
     }
 )
 

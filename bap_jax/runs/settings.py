@@ -49,8 +49,8 @@ class General:
     """A published method, whose settings are those by default; its phases have settings of their own, `--PHASE.SETTING`:
     --prune.epochs 20, --finetune.budget none. One of `nt`, `ap`, `bap`, `bap-authors`, `mma`, `iaat`, `cat`, `fat`, `madry`,
     `trades`, `mart`, `pwoa`, `pwoa-cifar10`, `pwoa-cifar100`, `hydra`, `s2ap`, `radmm`, `harp`, `flying_bird`,
-    `flying_bird_plus`, `twin_rep`, `rst`, `robust_bird`, `li20`, `mad`, `sensitive_filters`. By default none is named, and what
-    stands here is bap."""
+    `flying_bird_plus`, `twin_rep`, `rst`, `robust_bird`, `li20`, `mad`, `sensitive_filters`,
+    `adversarial_finetuning`, `adversarial_finetuning_int8`. By default none is named, and what stands here is bap."""
     data: str = "digits"
     """`digits` (embedded), the name of a prepared TFDS image data set such as `mnist`, or `package.module:factory`."""
     data_dir: str | None = None

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-
 TWICE = 1.0  # seconds: a scheduler signals a process and the one that started it, which passes it on; that is once
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
+from bap_jax.mathematics.quantize import fake_quantize
 from bap_jax.methods import METHODS, method_of
 from bap_jax.runs import factories
 from bap_jax.runs.datasets import load_data
@@ -28,7 +29,7 @@ SMALL = {
     "log_every": 1,
 }
 SINGLE = ("flying_bird", "flying_bird_plus", "twin_rep", "rst")
-SEVERAL = ("s2ap", "radmm", "harp", "robust_bird", "li20", "mad")
+SEVERAL = ("s2ap", "radmm", "harp", "robust_bird", "li20", "mad", "adversarial_finetuning")
 SPLITS = load_data(Settings(**SMALL))
 
 
@@ -86,6 +87,14 @@ def test_a_method_prunes_as_far_as_asked_for(name, tmp_path):
     assert phases_of(tmp_path / "run") == ([own.name for own in method_of(name).phases] or ["train"])
     moves = name in ("harp", "flying_bird_plus")  # a density that training moves, here for two steps
     assert found.sparsity == pytest.approx(0.5, abs=0.2 if moves else 0.02)
+
+
+def test_integers_are_finetuned_under_attack(tmp_path):
+    settings = small("adversarial_finetuning_int8")
+    assert [(own.weight_bits, own.attacks) for _, own in settings.in_phases()] == [(32, False), (8, True)]
+    trained(tmp_path / "run", settings)
+    for kernel in (leaf for leaf in jax.tree.leaves(restore_checkpoint(tmp_path / "run", "last")[0].params) if leaf.ndim > 1):
+        np.testing.assert_array_equal(jax.jit(fake_quantize)(kernel), kernel)
 
 
 def test_hydra_and_pwoa_from_end_to_end(tmp_path, monkeypatch):

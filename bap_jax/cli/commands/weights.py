@@ -13,6 +13,7 @@ from bap_jax.cli.slots import network_told
 from bap_jax.errors import SettingError
 from bap_jax.runs.one_file import export_packed
 from bap_jax.runs.program_file import export_program
+from bap_jax.runs.quantization import quantize_run
 from bap_jax.runs.trust import Trust
 from bap_jax.runs.weights import export_run, import_run
 
@@ -72,6 +73,26 @@ _ONLY_WITH = MappingProxyType(
         **dict.fromkeys(("weights", "gradients"), "stablehlo"),
     }
 )
+
+
+def run_quantize(command: cli.Quantize, trust: Trust) -> int:
+    """`bap quantize`."""
+    screen = console()
+    given = {name: getattr(command, name) for name in ("out", "bits", "checkpoint", "data_dir")}
+    out, record = quantize_run(command.run, trust=trust, **given)
+    before, after = record["before"], record["after"]
+    pairs = [
+        ("weights", f"{record['bits']} bits each in kernels, a scale for each output channel"),
+        ("moved", f"by {record['moved']:.3g} at most; {record['to_zero']:,} more are zero"),
+        ("bytes, dense", f"{before['bytes_dense']:,} before, {after['bytes_dense']:,} now"),
+        ("bytes, without zeros", f"{before['bytes']:,} before, {after['bytes']:,} now"),
+    ]
+    if after["bops_sparse"] is not None:
+        pairs.append(("bit operations, sparse", f"{before['bops_sparse']:,} before, {after['bops_sparse']:,} now"))
+    show_pairs("quantised", pairs, screen)
+    screen.print(f"run: {out}", highlight=False, soft_wrap=True)
+    screen.print(f"next: bap evaluate {out} --transfer-from {command.run}", highlight=False, soft_wrap=True)
+    return 0
 
 
 def run_import(command: cli.Import, trust: Trust) -> int:
