@@ -13,6 +13,7 @@ BIN = $(VENV)/bin
 MODULE = $(BIN)/python -m
 CROSSCHECK ?= .venv-crosscheck
 PYTHON_CROSSCHECK ?= $(PYTHON)
+ONNX ?= .venv-onnx
 
 # The tests that depend on the versions of Python and jax rather than on files, data and the command line.
 CORE = mathematics attacks budgets pruners losses training structure models
@@ -24,7 +25,7 @@ else
   SELECTED = $(TESTS)
 endif
 
-.PHONY: help demo test soak lint types format lock clean environment crosscheck
+.PHONY: help demo test soak lint types format lock clean environment crosscheck onnx
 
 help: ## list the targets and variables
 	@echo 'make demo    install, then the main job on the digits: a table, and runs/demo/report.html'
@@ -35,6 +36,7 @@ help: ## list the targets and variables
 	@echo 'make format  mend what ruff can mend'
 	@echo 'make lock    compile requirements.txt from pyproject.toml (needs uv); LOCK=--upgrade for newer versions'
 	@echo 'make crosscheck RUN=runs/NAME   our attacks against torchattacks, foolbox and adv-lib on a run'"'"'s network: docs/crosscheck.md'
+	@echo 'make onnx RUN=runs/NAME   its network as ONNX, and onnxruntime'"'"'s logits against ours; ARGS="--models all": docs/export.md'
 	@echo 'make clean   remove environments, caches and build products; runs/ stays'
 	@echo
 	@echo 'PYTHON=$(PYTHON)   the interpreter, 3.11 or newer'
@@ -86,11 +88,21 @@ $(CROSSCHECK)/installed: tools/crosscheck/requirements.txt
 	$(CROSSCHECK)/bin/python -m pip install --quiet --no-deps torchattacks==3.5.1 adv-lib==0.2.8
 	touch $@
 
+onnx: environment $(ONNX)/installed
+	@test -n '$(RUN)$(ARGS)' || { echo 'make onnx needs RUN=, the folder of a trained run, or ARGS="--models all"' >&2; exit 1; }
+	$(MODULE) tools.onnx.compare --onnx $(ONNX)/bin/python $(if $(RUN),--run '$(RUN)') $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
+
+# jax2onnx wants an older orbax-checkpoint than this package does.
+$(ONNX)/installed: tools/onnx/requirements.txt
+	$(PYTHON) -m venv $(ONNX)
+	$(ONNX)/bin/python -m pip install --quiet -r tools/onnx/requirements.txt
+	touch $@
+
 lock:
 	@$(UV) --version >/dev/null 2>&1 || { echo 'make lock needs uv: pip install uv' >&2; exit 1; }
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --extra dev --extra tensorboard $(LOCK) \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet --output-file requirements.txt
 
 clean:
-	rm -rf .venv-[0-9]* $(CROSSCHECK) build dist *.egg-info .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-[0-9]* $(CROSSCHECK) $(ONNX) build dist *.egg-info .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find bap_jax experiments tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,8 +18,6 @@ from bap_jax.runs.settings import Settings
 TRAIN = (
     "--data",
     "digits",
-    "--model",
-    "mlp",
     "--budget",
     "none",
     "--steps",
