@@ -57,7 +57,8 @@ def group_masks(
 ) -> PyTree:
     """Masks that keep whole structures, those of the highest score.
 
-    With ``scope="layer"`` every layer is seen by itself, a kernel as the matrix W [out, in·h·w] of torch's order:
+    With ``scope="layer"`` every layer is seen by itself, a kernel as the matrix W [out, in·h·w] of torch's order; that of a dense
+    layer on a flattened map too, whose inputs are channels, rows, columns there, as far as ``groups.families`` tell the map:
 
     * ``filter``: an output channel, W[o]; with it go its bias and the BatchNorm scale and bias that follow it, so that behind
       BatchNorm and ReLU it is exactly zero. Logits are never pruned;
@@ -234,7 +235,8 @@ def _units(
     if scope == "coupled":
         found = [_coupled(leaves, family, criterion) for family in groups.families]
     else:
-        made = (_of_layer(leaves, layer, structure, criterion, block) for layer in _layers(groups.layers, structure))
+        chosen = _layers(groups.layers, structure)
+        made = (_of_layer(leaves, layer, _order(groups, layer), structure, criterion, block) for layer in chosen)
         found = [each for each in made if each is not None]
     if not found:
         raise SettingError("groups", groups, f"a network that has a {structure} to prune")
@@ -256,12 +258,33 @@ def _score(pool: Callable[[Array], Array], weights: Array, criterion: Criterion)
     return total / pool(jnp.ones_like(weights)) if criterion == "mean" else total
 
 
+def _order(groups: Groups, layer: Layer) -> np.ndarray | None:
+    """The inputs of a dense layer on a flattened map in torch's order, all of the first channel, then all of the second, ....
+
+    None where they are in it already, or no one family reads them all.
+
+    Example:
+      >>> from bap_jax.mathematics.channels import Slice
+      >>> map_of_two = Family("conv", (Slice("params", "fc", 0, np.array([[0, 2], [1, 3]]), "reads"),))
+      >>> _order(Groups((map_of_two,), ()), Layer("fc", 1, 0)).tolist()
+      [0, 2, 1, 3]
+    """
+    place = ("params", layer.path, layer.input_axis)
+    pieces = [piece for family in groups.families for piece in family.slices if (piece.tree, piece.path, piece.axis) == place]
+    if len(pieces) != 1 or pieces[0].indices.shape[1] == 1:
+        return None
+    return pieces[0].indices.ravel()
+
+
 def _of_layer(
-    leaves: dict[str, Array], layer: Layer, structure: str, criterion: Criterion, block: tuple[int, int]
+    leaves: dict[str, Array], layer: Layer, order: np.ndarray | None, structure: str, criterion: Criterion, block: tuple[int, int]
 ) -> _Structures | None:
     kernel = leaves[layer.path]
     axes = (layer.output_axis, layer.input_axis)
     ordered = jnp.moveaxis(kernel, axes, (0, 1))  # [out, in, h, w]
+    if order is not None and len(order) != ordered.shape[1]:
+        order = None
+    ordered = ordered if order is None else ordered[:, order]
     sizes = ordered.shape[0], ordered.shape[1], math.prod(ordered.shape[2:])
     form = _form(structure, sizes, block)
     if form is None:
@@ -275,7 +298,8 @@ def _of_layer(
         scores = _score(pool, ordered.reshape(sizes), criterion)
 
     def cover(keep: Array) -> dict[str, Array]:
-        mask = jnp.moveaxis(jnp.broadcast_to(spread(keep), sizes).reshape(ordered.shape), (0, 1), axes)
+        mask = jnp.broadcast_to(spread(keep), sizes).reshape(ordered.shape)
+        mask = jnp.moveaxis(mask if order is None else mask[:, np.argsort(order)], (0, 1), axes)
         beside = (*layer.shifts, *layer.scales) if structure == "filter" else ()
         return {layer.path: mask} | dict.fromkeys(beside, keep)
 

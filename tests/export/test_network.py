@@ -1,11 +1,15 @@
 """Whole networks: to tensors and back to the bit, and a forward pass by hand on the tensors in PyTorch's layout."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.export import export_network, import_network
+from bap_jax.mathematics.group_masks import group_masks
+from bap_jax.models import build
+from bap_jax.structure import groups_of
 
 SMALL = {
     "mlp": ((6, 5, 3), {}),
@@ -151,3 +155,20 @@ def test_torchvision_s_names_and_counters(make_network):
     imported = import_network(renamed, params, model_state, **settings)
     same_bits(imported.model_state, model_state)
     assert imported.params["head"]["bias"].tobytes() == params["head"]["bias"].tobytes()
+
+
+@pytest.mark.parametrize("structure", ["2:4", "1:2"])
+def test_n_of_m_holds_in_the_exported_matrices(structure):
+    """What PyTorch's semi-structured tensors ask for, on [out, in·h·w], a dense layer on a flattened map included."""
+    kept, width = map(int, structure.split(":"))
+    model = build("lenet5", num_classes=8)
+    params, state = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 12, 12, 4)))
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), params)
+    groups = groups_of(model, params, state, (12, 12, 4))
+    masks = jax.jit(lambda params: group_masks(params, 1 - kept / width, groups, structure=structure))(params)
+    exported = export_network(params, masks, state, architecture="lenet5", image_shape=(12, 12, 4))
+    assert any(entry.arranged.kind == "flattened" for entry in exported.entries) and len(exported.masks) == 4
+    for name in exported.masks:
+        rows = exported.tensors[name].reshape(len(exported.tensors[name]), -1, width)
+        assert (np.count_nonzero(rows, axis=-1) == kept).all(), name

@@ -30,7 +30,7 @@ from bap_jax.runs.trust import Trust
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT = 1e-4  # of the largest logit
-SMALL = dict.fromkeys(("wideresnet", "dm_wideresnet"), {"depth": 10, "width": 2})  # of those that are large by default
+SMALL = {name: {"depth": 10, "width": 2} for name in ("wideresnet", "dm_wideresnet")}  # of those that are large by default
 IMAGES = 5
 
 
