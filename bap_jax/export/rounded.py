@@ -71,7 +71,7 @@ def unrounded(tensors: Mapping[str, np.ndarray], prunable: Sequence[str]) -> tup
         if name + ZEROS in tensors:
             masks[name] |= tensors[name + ZEROS]
         if name + SCALE in tensors:
-            weights[name] = np.asarray(dequantize(Quantized(jnp.asarray(weights[name]), tensors[name + SCALE])))
+            weights[name] = np.asarray(dequantize(Quantized(jnp.asarray(weights[name]), jnp.asarray(tensors[name + SCALE]))))
     return weights, masks
 
 

@@ -11,6 +11,7 @@ from random_runs import make_run
 from bap_jax.errors import SettingError
 from bap_jax.runs.program_file import export_program
 from bap_jax.runs.restore import load
+from tools import serve
 
 flatbuffers = pytest.importorskip("flatbuffers")
 IMAGES = np.random.default_rng(1).uniform(size=(3, 8, 8, 1)).astype(np.float32)
@@ -50,6 +51,8 @@ def test_a_program_runs_without_this_library(run, bap, tmp_path):
     done = subprocess.run([sys.executable, "-c", SERVE], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("('cpu', 'cuda', 'tpu') (batch, 8, 8, 1) (1, 10)") == 2 and "alone" in done.stdout
+    for weights in ("inside", "beside"):
+        assert serve.main([str(tmp_path / f"{weights}.stablehlo"), "--batch", "2", "--rounds", "2"])["rate"] > 0
     wanted = np.asarray(load(run)(IMAGES))
     with np.load(tmp_path / "logits.npz") as found:
         for weights in ("inside", "beside"):

@@ -31,7 +31,7 @@ def test_the_network_is_sent_and_compared(added, code, tmp_path, capsys, monkeyp
     python.chmod(0o755)
     words = ["--onnx", str(python), "--run", str(run), "--out", str(tmp_path / "out")]
     assert compare.main(compare.parsed(words)) == code
-    assert f"{tmp_path / 'out' / 'x.onnx'} (4 bytes in 1)" in capsys.readouterr().out
+    assert f"{tmp_path / 'out' / 'x.onnx'} (4 bytes)" in capsys.readouterr().out
     with np.load(tmp_path / "out" / "x.npz") as stored:
         arrays = dict(stored)
     told, images = json.loads(str(arrays.pop("told"))), arrays.pop("images")

@@ -85,9 +85,8 @@ def main(arguments: argparse.Namespace) -> int:
     for name, told, model, weights in given(arguments):
         answers.append(compare(name, told, model, weights, arguments.onnx, out))
         found = answers[-1]
-        parts = [file for file in (found.file, Path(f"{found.file}.data")) if file.exists()]
-        size = sum(file.stat().st_size for file in parts)
-        print(f"{name}: {found.file} ({size:,} bytes in {len(parts)}), largest difference {found.difference:.1e}", flush=True)
+        size = found.file.stat().st_size
+        print(f"{name}: {found.file} ({size:,} bytes), largest difference {found.difference:.1e}", flush=True)
     return int(not all(answer.same for answer in answers))
 
 

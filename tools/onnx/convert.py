@@ -37,6 +37,7 @@ def network(told: dict[str, Any], weights: dict[str, np.ndarray]) -> Callable:
 
 
 def main(source: str, out: str) -> None:
+    import onnx
     import onnxruntime
     from jax2onnx import to_onnx
 
@@ -45,7 +46,10 @@ def main(source: str, out: str) -> None:
         arrays = {name: stored[name] for name in stored.files}
     told, images = json.loads(str(arrays.pop("told"))), arrays.pop("images")
     function = network(told, arrays)
-    to_onnx(function, inputs=[("batch", *told["image_shape"])], model_name=told["model"], return_mode="file", output_path=out)
+    model = to_onnx(function, inputs=[("batch", *told["image_shape"])], model_name=told["model"])
+    # It moves images to NCHW and keeps the shapes that they had before, over which onnxruntime stumbles; it finds them itself.
+    del model.graph.value_info[:]
+    onnx.save(model, out)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(out, options, providers=["CPUExecutionProvider"])
