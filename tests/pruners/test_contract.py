@@ -64,7 +64,6 @@ PRUNERS = {
     "twin_rep": Case(pruners.twin_rep(0.6, begin_step=3), IN_ALL),
     "structured": Case(pruners.structured(RAMP, GROUPS, structure="block", block=(1, 1)), of_layers(0.6)),
     "quantized": Case(pruners.quantized(pruners.magnitude(RAMP), bits=4), of_layers(0.6)),
-    "quantized hydra": Case(pruners.quantized(pruners.hydra(0.6)), of_layers(0.6)),
     "robust_bird": Case(pruners.robust_bird(0.6, frequency=2, prunable=kernels), IN_ALL),
 }
 IMAGES = jax.random.uniform(jax.random.key(1), (STEPS, B, D))
