@@ -248,8 +248,9 @@ class Export(_Stored):
     """The file of the weights; masks and card go beside it. By default export/model.safetensors in the run folder."""
     dtype: str = "float32"
     """Of --format packed: `float32`, or `float16`, which rounds."""
-    bits: int = 8
-    """Of --format int8: the bits of a weight, 2 to 8; each takes a byte whatever it is."""
+    bits: int | None = None
+    """Of --format int8: the bits of a weight, 2 to 8; each takes a byte whatever it is. By default those that the network has
+    already, else 8."""
     weights: str = "inside"
     """Of --format stablehlo: the weights are `inside` the program, or `beside` it in a .npz file."""
     gradients: bool = False

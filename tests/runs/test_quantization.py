@@ -9,7 +9,6 @@ from bap_jax.errors import SettingError
 from bap_jax.mathematics.quantize import dequantize, fake_quantize, quantize
 from bap_jax.runs.evaluate import evaluate_run
 from bap_jax.runs.naming import arm_of
-from bap_jax.runs.one_file import export_packed
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.quantization import quantize_run
 from bap_jax.runs.restore import load
@@ -37,7 +36,8 @@ def test_a_quantised_run_is_the_run_with_rounded_kernels(bap, tmp_path):
     assert all(np.abs(levels(layer["kernel"], bits)).max() <= 2 ** (bits - 1) - 1 for layer in after.params.values())
     for mine, theirs in zip(jax.tree.leaves(after.masks), jax.tree.leaves(before.masks), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    path, _ = export_packed(out, out=tmp_path / "small.safetensors", bits=bits)  # nothing is lost in a file of as many bits
+    path = tmp_path / "small.safetensors"
+    assert bap("export", out, "--format", "int8", "--out", path)[0] == 0  # of as many bits, so that nothing is lost
     for mine, theirs in zip(jax.tree.leaves(load(path).params), jax.tree.leaves(after.params), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 

@@ -14,6 +14,8 @@ from bap_jax.errors import SettingError
 from bap_jax.runs.one_file import export_packed
 from bap_jax.runs.program_file import export_program
 from bap_jax.runs.quantization import quantize_run
+from bap_jax.runs.restore import settings_of
+from bap_jax.runs.settings import FLOAT_BITS
 from bap_jax.runs.trust import Trust
 from bap_jax.runs.weights import export_run, import_run
 
@@ -54,7 +56,11 @@ def _packed(command: cli.Export, given: dict[str, Any]) -> tuple[dict[str, Path]
 
 
 def _int8(command: cli.Export, given: dict[str, Any]) -> tuple[dict[str, Path], dict[str, Any]]:
-    path, card = export_packed(command.run, bits=command.bits, **given)
+    bits = command.bits
+    if bits is None:
+        own = settings_of(command.run, uses=()).deployed_bits()
+        bits = 8 if own == FLOAT_BITS else own
+    path, card = export_packed(command.run, bits=bits, **given)
     return {"network": path}, card
 
 
