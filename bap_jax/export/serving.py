@@ -131,13 +131,36 @@ def read_program(path: str | os.PathLike[str], digests: Mapping[str, str] | None
     except (ValueError, TypeError, AssertionError):
         raise SettingError("file", str(beside), f"the weights that {path} takes: other names, shapes or types") from None
     call = _call(exported)
-    return Program(call if exported.has_vjp() else _without_gradients(call, str(path)), given, shape, classes, exported.has_vjp())
+    call = _one_by_one(call) if exported.has_vjp() else _without_gradients(call, str(path))
+    return Program(call, given, shape, classes, exported.has_vjp())
 
 
 def _call(exported: Any) -> Callable[[Mapping[str, Array], Array], Array]:
     if len(exported.in_avals) == 1:
         return lambda weights, images: exported.call(images)
     return lambda weights, images: exported.call(dict(weights), images)
+
+
+def _one_by_one(call: Callable) -> Callable:
+    """The call and its derivative, made one after the other under ``vmap``, for which jax has no rule for a program.
+
+    Attacks ask for the derivatives of all classes so.
+    """
+
+    @jax.custom_batching.sequential_vmap
+    def answer(weights: Mapping[str, Array], images: Array) -> Array:
+        return call(weights, images)
+
+    @jax.custom_batching.sequential_vmap
+    def pull(weights: Mapping[str, Array], images: Array, towards: Array) -> Any:
+        return jax.vjp(call, weights, images)[1](towards)
+
+    def forward(weights: Mapping[str, Array], images: Array) -> Any:
+        return answer(weights, images), (weights, images)
+
+    differentiable = jax.custom_vjp(answer)
+    differentiable.defvjp(forward, lambda given, towards: pull(*given, towards))
+    return differentiable
 
 
 def _without_gradients(call: Callable, path: str) -> Callable:

@@ -29,7 +29,7 @@ def load_file(file: str | Path, *, data_dir: str | None = None, trust: Trust = N
     """The network in a file of ``bap export --format packed``, ``int8`` or ``stablehlo``, as a function of images.
 
     That of a program (``stablehlo``) has no weights but those beside it, under their names, and no masks; gradient attacks need
-    one that was written with ``--gradients``, and those that ask for the derivatives of all classes at once cannot take it.
+    one that was written with ``--gradients``.
 
     Args:
       file: the file; a program's card, ``FILE.json``, has to be beside it.

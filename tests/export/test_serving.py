@@ -28,6 +28,12 @@ def test_value_and_gradient_come_back(inside, tmp_path):
         np.testing.assert_allclose(found.call(found.weights, batch), wanted, rtol=1e-6)
     gradient = jax.grad(lambda x: found.call(found.weights, x)[:, 1].sum())(images)
     np.testing.assert_allclose(gradient, (1 - np.tanh(images) ** 2) * WEIGHTS["w"][:, 1][None], rtol=1e-5)
+    _, pull = jax.vjp(lambda x: found.call(found.weights, x), images)
+    both = jax.vmap(pull)(jnp.eye(2)[:, None] * jnp.ones((1, 3, 1)))[0]  # of all classes, as DeepFool and FAB ask for them
+    np.testing.assert_allclose(both[1], gradient, rtol=1e-6)
+    if not inside:
+        moved = jax.grad(lambda weights: found.call(weights, images).sum())(found.weights)
+        np.testing.assert_allclose(moved["w"], np.tanh(images).sum(0)[:, None] * np.ones((1, 2)), rtol=1e-5)
 
 
 def test_other_weights_and_other_functions_are_refused(tmp_path):

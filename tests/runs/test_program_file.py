@@ -60,7 +60,7 @@ def test_a_program_runs_without_this_library(run, bap, tmp_path):
 
 
 def test_a_program_is_a_network_that_is_attacked(tmp_path):
-    plan = {"attack": "pgd", "steps": 3, "epsilon": "0.1", "limit": 24, "controls": False}
+    plan = {"attack": "pgd,deepfool", "norm": "l2", "steps": 3, "epsilon": "0.1", "limit": 24, "controls": False}
     run = make_run(tmp_path / "x")
     files, card = export_program(run, out=tmp_path / "net.stablehlo", weights="beside", gradients=True)
     net, there = load(files["program"]), load(run)
