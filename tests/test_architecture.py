@@ -96,7 +96,7 @@ HELD_BY = {
     "runs/test_compaction": "cli/commands/compact export/program report/compactions runs/footprint runs/program",
     "runs/test_damaged_run": "cli/screen cli/commands/report runs/records",
     "runs/test_evaluate": "checkpoint/journal cli/commands/evaluate",
-    "runs/test_network_file": "runs/one_file",
+    "runs/test_network_file": "export/rounded runs/one_file",
     "runs/test_optimizer": "training/average",
     "runs/test_plugins": "plugins",
     "runs/test_recipe": "runs/info",
@@ -112,7 +112,7 @@ HELD_BY = {
     "test_inputs": "types errors",
     "cli/test_errors": "runs/settings",
     "runs/test_slots": "runs/factories runs/options runs/parsing",
-    "pruners/test_contract": "pruners/fixed",
+    "pruners/test_contract": "pruners/quantized pruners/fixed",
     "pruners/test_given_masks": "pruners/_given pruners/dense",
 }
 COMPILERS = {"jit", "pmap", "pjit"}

@@ -1,4 +1,5 @@
-"""The command line: `bap train`, `evaluate`, `benchmark`, `report`, `compact`, `quantize`, `export`, `import`, `data`, `sweep`, `bench`, `zoo`, `demo`.
+"""The command line: `bap train`, `evaluate`, `benchmark`, `report`, `compact`, `quantize`, `export`, `import`, `data`, `sweep`,
+`bench`, `zoo`, `demo`.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
 screen. The commands and their arguments are in ``arguments.py``, what they do in ``commands/``.

@@ -31,6 +31,5 @@ INT8 = Method(
     phases=(_CLEAN, Phase("finetune", {"pruner": ("dense", {"weight_bits": 8})}, Length(epochs=3))),
     taxonomy=Taxonomy("none", "–", "–", "–", attacks=True, pretrained=True),
     reference=_SOURCE,
-    differs="Weights are integers of 8 bits, activations stay floats; the rounding is in place while it is fine-tuned. "
-    + _OURS,
+    differs="Weights are integers of 8 bits, activations stay floats; the rounding is in place while it is fine-tuned. " + _OURS,
 )
