@@ -35,7 +35,7 @@ help: ## list the targets and variables
 	@echo 'make types   mypy'
 	@echo 'make format  mend what ruff can mend'
 	@echo 'make lock    compile requirements.txt from pyproject.toml (needs uv); LOCK=--upgrade for newer versions'
-	@echo 'make crosscheck RUN=runs/NAME   our attacks against torchattacks, foolbox and adv-lib on a run'"'"'s network: docs/crosscheck.md'
+	@echo 'make crosscheck RUN=runs/NAME   our attacks against AutoAttack, torchattacks, foolbox, adv-lib on a run'"'"'s network: docs/crosscheck.md'
 	@echo 'make onnx RUN=runs/NAME   its network as ONNX, and onnxruntime'"'"'s logits against ours; ARGS="--models all": docs/export.md'
 	@echo 'make clean   remove environments, caches and build products; runs/ stays'
 	@echo

@@ -74,6 +74,14 @@ def cases() -> list[Case]:
             Case(f"autoattack-{norm}", "autoattack", "torchattacks", norm, start="random", settings={"num_steps": 100})
             for norm in ("linf", "l2")
         ),
+        # The original package, by AutoAttack's authors. Its FAB stops at the first target within the budget: verdicts compare.
+        *(
+            Case(f"apgd-{loss}-linf-pyautoattack", ours, "pyautoattack", "linf", start="given", settings={"num_steps": 100})
+            for loss, ours in (("ce", "apgd"), ("dlr", "apgd"), ("t", "apgd_targeted"))
+        ),
+        Case("fab-t-linf-pyautoattack", "fab_targeted", "pyautoattack", "linf", settings={"num_steps": 100}),
+        Case("square-linf-pyautoattack", "square", "pyautoattack", "linf", start="random", settings={"num_queries": 5000}),
+        Case("autoattack-linf-pyautoattack", "autoattack", "pyautoattack", "linf", start="random", settings={"num_steps": 100}),
     ]
     return found
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from tools.crosscheck.catalogue import Case, cases, distances
 from tools.crosscheck.protocol import ROOT, Worker, WorkerError
-from tools.crosscheck.tables import budget_table, minimal_table, speed_table, write_between
+from tools.crosscheck.tables import budget_table, minimal_table, speed_table, standing_table, write_between
 
 RADII = {
     "mnist": {"linf": 0.25, "l2": 1.5, "l1": 10.0},
@@ -88,8 +88,8 @@ class Comparison:
         given = dict(pair.split("=") for pair in arguments.epsilon)
         self.radii = {**radii, "l0": 0.0, **{norm: float(value) for norm, value in given.items()}}
 
-    def attack(self, worker: Worker, case: Case, seed: int) -> tuple[Judged, np.ndarray | None, float]:
-        """One attack in one environment, judged in both."""
+    def attack(self, worker: Worker, case: Case, seed: int) -> tuple[Judged, np.ndarray | None, float, list[list[Any]]]:
+        """One attack in one environment, judged in both; of a cascade, how many images stood after each part."""
         side = "ours" if worker is self.ours else "theirs"
         out, points = self.folder / f"{case.name}-{seed}-{side}.npz", self.folder / "points.npy"
         paths = {"out": str(out.resolve())}
@@ -106,7 +106,8 @@ class Comparison:
             judge.ask("predict", path=str(points.resolve()), out=str((self.folder / "logits.npy").resolve()))
             logits.append(np.load(self.folder / "logits.npy"))
         labels = self.labels[self.rows]
-        return Judged(attacked, self.images[self.rows], labels, logits[0], logits[1], case), queries, float(answer["seconds"])
+        judged = Judged(attacked, self.images[self.rows], labels, logits[0], logits[1], case)
+        return judged, queries, float(answer["seconds"]), answer["standing"]
 
     def compare(self, case: Case) -> dict[str, Any]:
         """A row of the table."""
@@ -114,8 +115,8 @@ class Comparison:
         epsilon, total = self.radii[case.norm], len(self.labels)
         here = [self.attack(self.ours, case, seed) for seed in seeds]
         there = [self.attack(self.theirs, case, seed) for seed in seeds]
-        ours = [judged.success(judged.fools_ours, case, epsilon) for judged, _, _ in here]
-        theirs = [judged.success(judged.fools_theirs, case, epsilon) for judged, _, _ in there]
+        ours = [judged.success(judged.fools_ours, case, epsilon) for judged, *_ in here]
+        theirs = [judged.success(judged.fools_theirs, case, epsilon) for judged, *_ in there]
         row: dict[str, Any] = {
             "attack": case.name,
             "reference": case.library,
@@ -126,9 +127,9 @@ class Comparison:
             "agree": float(np.mean([np.mean(a == b) for a, b in zip(ours, theirs, strict=True)])),
             "only_here": int(np.sum(ours[0] & ~theirs[0])),
             "only_there": int(np.sum(theirs[0] & ~ours[0])),
-            "verdicts_differ": sum(int(np.sum(judged.fools_ours != judged.fools_theirs)) for judged, _, _ in here + there),
-            "seconds_here": statistics.median(seconds for _, _, seconds in here),
-            "seconds_there": statistics.median(seconds for _, _, seconds in there),
+            "verdicts_differ": sum(int(np.sum(judged.fools_ours != judged.fools_theirs)) for judged, *_ in here + there),
+            "seconds_here": statistics.median(seconds for _, _, seconds, _ in here),
+            "seconds_there": statistics.median(seconds for _, _, seconds, _ in there),
         }
         if len(seeds) > 1:
             pairs = itertools.combinations(theirs, 2)
@@ -139,6 +140,9 @@ class Comparison:
             robust = [(len(self.rows) - int(success.sum())) / total for success in found]
             row |= {f"robust_{name}": robust[0], f"lowest_{name}": min(robust), f"highest_{name}": max(robust)}
         row |= {"epsilon": epsilon}
+        for name, found in (("here", here), ("there", there)):
+            if found[0][3]:
+                row[f"standing_{name}"] = found[0][3]
         if here[0][1] is not None and there[0][1] is not None:
             both = ours[0] & theirs[0]
             for name, queries in (("here", here[0][1]), ("there", there[0][1])):
@@ -286,7 +290,7 @@ def page(rows: Sequence[dict[str, Any]], about: dict[str, Any], arguments: argpa
     about = {**about, "name": arguments.name}
     if arguments.speed:
         return speed_table(rows, about)
-    return "\n\n".join(table for table in (budget_table(rows, about), minimal_table(rows)) if table)
+    return "\n\n".join(table for table in (budget_table(rows, about), standing_table(rows), minimal_table(rows)) if table)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,11 @@ class Ours:
         taken = self.images[rows]
         began = time.perf_counter()
         run = self._program(which, epsilon, seed, taken, self.labels[rows], np.array(rows))
+        self.standing: list[tuple[str, int]] = []
         images, queries = run()
         found = {"images": images} if queries is None else {"images": images, "queries": queries}
         np.savez(out, allow_pickle=False, **found)
-        return {"seconds": time.perf_counter() - began}
+        return {"seconds": time.perf_counter() - began, "standing": self.standing}
 
     def time(self, case: str, rows: list[int], epsilon: float, settings: dict[str, int], warm: bool) -> dict[str, Any]:
         """Seconds of one run; ``warm`` compiles and runs it once before."""
@@ -109,6 +110,8 @@ class Ours:
         settings: dict[str, Any] = {"controls": False, "keep_examples": True}
         settings["put"] = functools.partial(shard_batch, self.mesh)
         result = evaluate(self.predict, self.weights, batches, [threat], [epsilon], jax.random.key(seed), **settings)
+        stages = result.stages[threat.name].items()
+        self.standing = [(stage, round(float(accuracy[-1]) * len(rows))) for stage, accuracy in stages]
         found = np.asarray(result.success[threat.name])[-1]
         attacked = np.asarray(result.examples[threat.name])[-1]
         return np.where(found[:, None, None, None], attacked, images), None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
 import time
 import types
@@ -59,7 +61,7 @@ class Reference:
         images, queries = run()
         seconds = time.perf_counter() - began
         np.savez(out, images=_channels_last(images), **({} if queries is None else {"queries": queries}))
-        return {"seconds": seconds}
+        return {"seconds": seconds, "standing": getattr(run, "standing", [])}
 
     def time(self, case: str, rows: list[int], epsilon: float, settings: dict[str, int], warm: bool) -> dict[str, Any]:
         """Seconds of one run; ``warm`` runs it once before."""
@@ -78,6 +80,8 @@ class Reference:
     def _program(self, case: Case, rows: list[int], epsilon: float, seed: int, network: TorchNetwork) -> Callable:
         images, labels = _channels_first(self.images[rows]), torch.from_numpy(self.labels[rows])
         torch.manual_seed(seed)
+        if case.library == "pyautoattack":
+            return _pyautoattack(network, case, epsilon, seed, images, labels, noise(self.images, case.norm, seed)[rows])
         if case.library == "torchattacks":
             attack = _torchattacks(network, case, epsilon, seed)
             if case.start == "given":
@@ -133,6 +137,50 @@ def _torchattacks(network: TorchNetwork, case: Case, epsilon: float, seed: int) 
         torchattacks.FAB(network, multi_targeted=True, **common),
         square,
     ])  # fmt: skip
+
+
+def _pyautoattack(
+    network: TorchNetwork, case: Case, epsilon: float, seed: int, images: Tensor, labels: Tensor, drawn: np.ndarray
+) -> Callable:
+    """AutoAttack as its authors have it, whole or one of its attacks, with the settings of its standard version."""
+    from pyautoattack import AutoAttack
+
+    whole = AutoAttack(network, eps=epsilon, norm=_CAPITALS[case.norm], seed=seed, version="standard")
+    if case.ours == "autoattack":
+        heard = _Standing(len(images))
+        whole.logger.addHandler(heard)
+        whole.logger.setLevel(logging.DEBUG)
+
+        def run() -> tuple[Tensor, None]:
+            heard.standing.clear()
+            return whole.run_standard_evaluation(images, labels, batch_size=100)[0], None
+
+        run.standing = heard.standing  # type: ignore[attr-defined]
+        return run
+    attack = {"apgd": whole.apgd, "apgd_targeted": whole.apgd_targeted, "fab_targeted": whole.fab, "square": whole.square}[
+        case.ours
+    ]
+    attack.seed = seed
+    if case.ours == "apgd":
+        attack.loss = "dlr" if "-dlr-" in case.name else "ce"
+    if case.ours == "fab_targeted":
+        attack.targeted = True
+    if case.start == "given":
+        _begin_at(attack, images, _channels_first(drawn))
+    return lambda: (attack.perturb(images, labels), None)
+
+
+class _Standing(logging.Handler):
+    """Hears how many images stand after each attack of the package's AutoAttack, which tells nobody else."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self.total, self.standing = total, list[tuple[str, int]]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = re.match(r"robust accuracy after (\S+): ([\d.]+)%", record.getMessage())
+        if found:
+            self.standing.append((found[1].lower(), round(float(found[2]) * self.total / 100)))
 
 
 def _begin_at(attack: Any, images: Tensor, drawn: Tensor) -> None:

@@ -59,6 +59,17 @@ def budget_table(rows: Sequence[Row], about: Row) -> str:
     return text + "\n\n" + markdown(header, lines)
 
 
+def standing_table(rows: Sequence[Row]) -> str:
+    """Cascades: how many of the attacked examples stood after each of their attacks, first seed; empty where none was run."""
+    chosen = [row for row in rows if "standing_here" in row and "standing_there" in row]
+    lines = []
+    for row in chosen:
+        there = dict(row["standing_there"])
+        for stage, count in row["standing_here"]:
+            lines.append([row["attack"], stage, str(row["examples"]), str(count), str(there.get(stage, "–"))])
+    return markdown(["attack", "after", "n", "standing here", "standing there"], lines) if lines else ""
+
+
 def minimal_table(rows: Sequence[Row]) -> str:
     """Attacks that look for the nearest point: distances over examples where both found one."""
     header = ["attack", "reference", "n", "found here", "found there", "median here", "median there", "ratio (median, 10–90 %)"]
