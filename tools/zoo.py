@@ -24,7 +24,7 @@ from bap_jax.runs.zoo import CARD, FOLDER, NETWORK, Card
 
 HERE = Path(__file__).resolve().parent.parent / "bap_jax" / "runs" / FOLDER
 LARGEST = 5_000_000  # bytes of all networks together: the wheel stays below 6 MB
-DIGITS = "--data digits --model mlp --batch-size 64 --epochs 60 --scope global --ramp-end 0.8 --final-sparsity 0.9"
+DIGITS = "--data digits --model mlp --batch-size 64 --epochs 60 --pruner.scope global --ramp-end 0.8 --final-sparsity 0.9"
 EVALUATE = "--attack pgd --norm linf --epsilon 0.1,0.2,0.3 --steps 20"
 
 

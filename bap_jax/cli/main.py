@@ -1,5 +1,4 @@
-"""The command line: `bap train`, `evaluate`, `benchmark`, `report`, `compact`, `quantize`, `export`, `import`, `data`, `sweep`,
-`bench`, `zoo`, `demo`.
+"""The command line: `bap train`, `evaluate`, `benchmark`, `report`, `compact`, `export`, `import`, `data`, `sweep`, `bench`, `zoo`, `demo`, `quantize`.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
 screen. The commands and their arguments are in ``arguments.py``, what they do in ``commands/``.

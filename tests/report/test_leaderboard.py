@@ -107,3 +107,15 @@ def test_the_page(tmp_path):
     with pytest.raises(SettingError, match="bap evaluate RUN --attack autoattack"):
         write_leaderboard(evaluated(attack="fgsm"), tmp_path)
     assert isinstance(leaderboard_html([Entry("a", "b", "c", "US", 0.5, 1.0, 0.5, 1, 1, False)]), str)
+
+
+def test_structures_are_ranked_among_structures():
+    rows = [
+        *evaluated(robust=0.445, sparsity=0.75, structure="S"),
+        *evaluated(robust=0.445, sparsity=0.95, arm="b", structure="US"),
+    ]
+    filters, weights = entries_of(rows)
+    assert (filters.structure, weights.structure) == ("S", "US")
+    assert rank(filters, published()).of == 4 and rank(filters, published()).place == 2  # behind TwinRep's 45.21
+    assert rank(weights, published()).of == 10
+    assert {entry.structure for entry in entries_of(rows, structure="S")} == {"S"}
