@@ -10,7 +10,7 @@ import pytest
 from tools.crosscheck.catalogue import COMPARED_NORMS, by_name, cases, distances, noise, start
 from tools.crosscheck.compare import merged, read_csv, write_csv
 from tools.crosscheck.protocol import ROOT, Worker, WorkerError
-from tools.crosscheck.tables import budget_table, minimal_table, write_between
+from tools.crosscheck.tables import budget_table, minimal_table, standing_table, write_between
 
 ours = importlib.import_module("tools.crosscheck.ours")
 IMAGES = np.random.RandomState(0).rand(3, 4, 4, 2).astype(np.float32)
@@ -99,3 +99,12 @@ def test_rows_survive_a_file_and_a_later_run_of_other_attacks(tmp_path):
     assert read_csv(tmp_path / "x.csv") == old and read_csv(tmp_path / "none.csv") == []
     rows = merged(old, [{"attack": "c", "agree": 1.0}, {"attack": "a", "agree": 0.75}], ["c", "a", "b", "d"])
     assert [(row["attack"], row["agree"]) for row in rows] == [("c", 1.0), ("a", 0.75), ("b", 0.25)]
+
+
+def test_what_stands_after_each_attack_of_a_cascade():
+    stages = [["apgd-ce", 20], ["apgd-t", 18], ["square", 18]]
+    row = {"attack": "autoattack-linf-pyautoattack", "examples": 23, "standing_here": stages, "standing_there": stages[:2]}
+    lines = standing_table([row, {"attack": "fgsm-linf", "examples": 23}]).splitlines()
+    assert len(lines) == 5 and lines[2] == "| autoattack-linf-pyautoattack | apgd-ce | 23 | 20 | 20 |"
+    assert lines[4].endswith("| 18 | – |")  # there, nothing was left or it was not run
+    assert standing_table([{"attack": "fgsm-linf"}]) == ""
