@@ -140,9 +140,9 @@ class Comparison:
             robust = [(len(self.rows) - int(success.sum())) / total for success in found]
             row |= {f"robust_{name}": robust[0], f"lowest_{name}": min(robust), f"highest_{name}": max(robust)}
         row |= {"epsilon": epsilon}
-        for name, found in (("here", here), ("there", there)):
-            if found[0][3]:
-                row[f"standing_{name}"] = found[0][3]
+        for name, first in (("here", here[0]), ("there", there[0])):
+            if first[3]:
+                row[f"standing_{name}"] = first[3]
         if here[0][1] is not None and there[0][1] is not None:
             both = ours[0] & theirs[0]
             for name, queries in (("here", here[0][1]), ("there", there[0][1])):
