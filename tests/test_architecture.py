@@ -403,7 +403,7 @@ def look_at_import(module: str, folder: Path, *names: str) -> dict:
 
 
 def test_importing_the_package_sets_nothing_and_loads_nothing_heavy():
-    files = {"checkpoint", "export", "report", "load"}  # these may load orbax and safetensors
+    files = {"checkpoint", "export", "report", "load", "zoo"}  # these may load orbax and safetensors
     seen = look_at_import("bap_jax", ROOT, *(name for name in bap_jax.__all__ if name not in files))
     assert {"bap_jax", "flax", "optax"} <= set(seen["loaded"])
     heavy = {"tensorflow_datasets", "tensorflow", "orbax", "matplotlib", "grain", "tyro", "safetensors", "torch"}
