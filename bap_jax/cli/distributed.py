@@ -8,6 +8,7 @@ why it ended.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def failed(error: Exception) -> int:
     """The exit status for what the runtime raises where another process is gone; anything else is shown in full."""
     from jax.errors import JaxRuntimeError
 
-    if isinstance(error, JaxRuntimeError):
+    if isinstance(error, JaxRuntimeError) or re.match(r"[A-Z_]{5,}: ", str(error)):  # a status; jax wraps some as ValueError
         print(f"bap: the runtime says: {str(error).splitlines()[0][:300]}", file=sys.stderr)
         return LOST
     traceback.print_exc()

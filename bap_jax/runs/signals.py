@@ -15,12 +15,13 @@ class Interrupted(Exception):
     """The run was asked to stop (SIGINT or SIGTERM) and saved its state; ``--resume`` goes on.
 
     Attributes:
-      status: 128 and the number of the signal, as a shell has it: 130 for SIGINT, 143 for SIGTERM.
+      status: 128 and the number of the signal, as a shell has it: 130 for SIGINT, 143 for SIGTERM, also where another
+        host was asked.
     """
 
     def __init__(self, message: str):
         super().__init__(message)
-        self.status = 128 + (_last[0] if _last else signal.SIGINT)
+        self.status = 128 + (_last[0] if _last else signal.SIGTERM)  # another host was asked
 
 
 _last: list[int] = []  # the signal that asked last

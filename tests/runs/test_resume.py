@@ -75,7 +75,7 @@ def test_a_run_that_was_asked_to_stop(number, after_lines, bap, left, uninterrup
     time.sleep(0.3 if after_lines == 0 else 0.0)
     process.send_signal(number)
     output, error = process.communicate(timeout=120)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert "stopping after this step and saving" in error and "--resume goes on from there" in output
     code, _, message = bap("train", *arguments(BLIND), "--out", run)
     assert code == 2 and "--resume" in message
