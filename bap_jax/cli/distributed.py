@@ -27,7 +27,7 @@ def is_parent(arguments: Sequence[str]) -> bool:
     """Whether a command line is one to watch over.
 
     Example:
-      >>> is_parent(["train", "--distributed", "auto"]), is_parent(["train"]), is_parent(["train", "--distributed=auto", "--help"])
+      >>> is_parent(["train", "--distributed", "auto"]), is_parent(["train"]), is_parent(["train", "--distributed=auto", "-h"])
       (True, False, False)
     """
     asks = any(word.partition("=")[0] == "--distributed" for word in arguments)

@@ -69,9 +69,9 @@ def make_train_step(
       axis_name: the pmap axis, or None.
       microbatches: in how many chunks the batch is taken, one after the other, so that only a chunk's activations need memory:
         the margins of all chunks, then what the budget makes of the whole batch, then the attacks chunk by chunk, then the
-        gradients, whose sum moves the weights once. Without BatchNorm and dropout the step is that of the whole batch. BatchNorm normalises
-        each chunk by its own statistics, and its running ones move once a step, to the mean of where each chunk moves them;
-        dropout draws anew for each chunk.
+        gradients, whose sum moves the weights once. Without BatchNorm and dropout the step is that of the whole batch.
+        BatchNorm normalises each chunk by its own statistics, and its running ones move once a step, to the mean of where each
+        chunk moves them; dropout draws anew for each chunk.
       attack_chunks: in how many chunks margins and attacks are taken while the gradient is that of the whole batch at once:
         changes nothing but the time and the memory of the attack; fewer than ``microbatches`` are as many.
 

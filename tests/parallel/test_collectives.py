@@ -41,7 +41,7 @@ def told_in(devices, cutoff, **chunks):
 
 @pytest.mark.parametrize(("cutoff", "gathers"), [("mean", 1), ("quantile:0.5", 2)])
 def test_one_message_has_the_gradient_of_all_weights(cutoff, gathers):
-    """Besides, some scalars: the cutoff and the weights of means; and a gather for each quantile: of the metrics, of the cutoff."""
+    """Besides, scalars: the cutoff and the weights of means; and a gather for each quantile: of the metrics, of the cutoff."""
     eight = told_in(8, cutoff)
     if cutoff == "mean":
         assert told_in(2, cutoff) == eight
