@@ -316,8 +316,12 @@ def _check_occupied(path: str, resume: bool) -> None:
         raise SettingError("--out", path, f"an empty folder or a run's folder: there is {names[0]} but no {CONFIG}")
 
 
-def lock_folder(path: str) -> IO[bytes]:
+def lock_folder(path: str, *, shared: bool = False) -> IO[bytes]:
     """Keep other processes out of a folder until the file that is returned is closed or the process ends, however it ends.
+
+    Args:
+      path: the folder.
+      shared: let those in that ask for it shared, too.
 
     Raises:
       SettingError: another process has it, or it cannot be written.
@@ -327,7 +331,7 @@ def lock_folder(path: str) -> IO[bytes]:
     except OSError as error:
         raise SettingError("--out", path, f"a folder that can be written ({error.strerror})") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise SettingError("--out", path, "a folder that no other process is writing into") from None

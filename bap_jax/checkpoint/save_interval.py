@@ -55,6 +55,7 @@ class SaveInterval:
         if step - self._last_step < self._steps:
             return False
         now = self._clock()
+        self._last_time = min(self._last_time, now)  # a clock that was set back would else save nothing until it caught up
         if not self._agreed(now - self._last_time >= self._seconds):
             return False
         self._last_step, self._last_time = step, now

@@ -80,10 +80,10 @@ class Train(_Stored, _Process, General):
 
     def set_up(self) -> None:
         if self.distributed is None:
-            return set_up_process(self.devices)
+            return super().set_up()
         from bap_jax.cli.distributed import join
 
-        join(self.distributed, self.devices)
+        join(self.distributed, self.devices, self.conv)
 
     def __call__(self, trust: Trust) -> int:
         from bap_jax.cli.commands.train import run_train
@@ -394,6 +394,12 @@ class SweepFile(_Process):
     here (`auto`, which times a few steps of both)."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets; else TFDS_DATA_DIR."""
+    shard: str | None = None
+    """I/N: do part I of N of the sweep, from 0: the same command on N machines that see one --out, in any scheduler's array job.
+    What trains together stays together. Once all parts are done, the command without --shard writes the report."""
+    claim: bool = False
+    """Share the sweep with other processes that are given --claim, on any machine that sees --out: each takes what nobody has
+    locked, until nothing is left to take. What a process that died had is taken by another."""
     dry_run: bool = False
     """Only list the cells and what has become of them so far."""
 

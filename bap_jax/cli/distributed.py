@@ -57,12 +57,13 @@ def watch(arguments: Sequence[str]) -> int:
     return status
 
 
-def join(told: str, devices: int | None) -> None:
+def join(told: str, devices: int | None, conv: str | None = None) -> None:
     """Joins the other processes, before jax touches a device.
 
     Args:
       told: see :func:`bap_jax.parallel.parse_distributed`.
       devices: CPU devices of this process, one by default; on accelerators all are used.
+      conv: how convolutions are computed, as ``--conv`` says it.
 
     Raises:
       SettingError: ``told`` is nothing that can be joined, or nobody is found by ``auto``.
@@ -71,7 +72,7 @@ def join(told: str, devices: int | None) -> None:
 
     address, processes, rank = parse_distributed(told)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    set_up_process(devices)
+    set_up_process(devices, conv)
     initialize_distributed(address, processes, rank)
 
 

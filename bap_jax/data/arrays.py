@@ -69,9 +69,17 @@ def from_arrays(
 
 def _images(images: Any) -> np.ndarray:
     images = np.asarray(images)
-    return images.astype(np.float32) if np.issubdtype(images.dtype, np.floating) else images
+    if not np.issubdtype(images.dtype, np.floating):
+        return images
+    with np.errstate(over="ignore"):  # what is too large is infinite then, and refused as such
+        return images.astype(np.float32)
 
 
 def _labels(labels: Any) -> np.ndarray:
     labels = np.asarray(labels)
-    return labels.astype(np.int32) if np.issubdtype(labels.dtype, np.integer) else labels
+    if not np.issubdtype(labels.dtype, np.integer):
+        return labels
+    small = labels.astype(np.int32)
+    if not np.array_equal(small, labels):  # cut to 32 bits they would be others
+        raise SettingError("labels", int(labels[small != labels][0]), "class numbers, from 0 on")
+    return small

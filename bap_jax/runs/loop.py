@@ -256,8 +256,14 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
       SettingError: see :func:`train`.
     """
     settings.check()
-    if re.match(r"[A-Za-z0-9]+:/", str(out)):  # gs://bucket, of which pathlib leaves one slash
-        raise SettingError("--out", str(out), "a path in the file system")
+    scheme = re.match(r"([A-Za-z0-9]+):/", str(out))  # gs://bucket, of which pathlib leaves one slash
+    if scheme:
+        why = "a bucket has neither the lock nor the renaming by which a run is one process's and its files whole"
+        if scheme[1] == "s3":
+            why = "the checkpoint library writes no S3"
+        raise SettingError("--out", str(out), f"a path in the file system: {why}; a mounted bucket or a copy afterwards will do")
+    if str(settings.data_dir).startswith("s3:/"):
+        raise SettingError("--data-dir", settings.data_dir, "a path in the file system, or gs://: TFDS reads no S3")
     check_run(out, settings.as_dict(), resume, may_differ=_may_differ(settings), migrated=migrated)
     if settings.init_from is not None and not (resume and saved_step(out)[0] is not None):
         check_source(settings)

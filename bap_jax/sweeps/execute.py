@@ -98,13 +98,13 @@ def state_of(cell: SweepCell) -> str:
     if finished:
         missing = sum(stored_evaluation(cell.folder, plan, step or 0) is None for plan in cell.plans)
         return f"trained, {missing} evaluations to do" if missing else "finished"
-    note = _failure_in(cell.folder)
+    note = failure_in(cell.folder)
     if note is not None:
         return f"failed: {note['message']}"
     return "to do" if step is None else f"interrupted at step {step}"
 
 
-def _failure_in(folder: Path) -> Failure | None:
+def failure_in(folder: Path) -> Failure | None:
     path = folder / FAILED
     if not path.exists():
         return None
@@ -147,14 +147,23 @@ def run_sweep(
     cells = cells_of(sweep, out, data_dir)
     Path(out).mkdir(parents=True, exist_ok=True)
     with lock_folder(str(out)) if jax.process_index() == 0 else contextlib.nullcontext():
-        return _Job(cells, Path(out), together, devices, told).go()
+        return Job(cells, Path(out), together, devices, told).go()
 
 
-class _Job:
+class Job:
     """One process's part of a sweep."""
 
-    def __init__(self, cells: Sequence[SweepCell], out: Path, together: Together, devices: int | None, told: Told | None):
+    def __init__(
+        self,
+        cells: Sequence[SweepCell],
+        out: Path,
+        together: Together,
+        devices: int | None,
+        told: Told | None,
+        book: Path | None = None,
+    ):
         self.cells, self.out, self.together, self.devices, self.told = cells, out, together, devices, told
+        self.book = book or out / BOOK
         self.by_name = {cell.name: cell for cell in cells}
         self.data, self.trust = _Data(), trust_in(cells)
         self.records: dict[str, list[dict[str, Any]]] = {}
@@ -162,8 +171,7 @@ class _Job:
         self.finished = {cell.name: step for cell in cells if (step := finished_step(cell.folder)) is not None}
         self.work = {cell.name: TRAINING if cell.name in self.finished else 0.0 for cell in cells}
         self.shown = 0.0
-        book = self.out / BOOK
-        self.groups: list[dict[str, Any]] = _groups_in(book) if book.exists() else []
+        self.groups: list[dict[str, Any]] = groups_in(self.book) if self.book.exists() else []
 
     def go(self) -> Swept:
         for cell in self.cells:  # evaluated already: no data is needed for it
@@ -390,7 +398,7 @@ class _Job:
         if jax.process_index():
             return
         book = {"cells": {cell.name: line(cell) for cell in self.cells}, "groups": self.groups, "versions": versions()}
-        write_atomic(self.out / BOOK, json_text(book, indent=1) + "\n")
+        write_atomic(self.book, json_text(book, indent=1) + "\n")
 
     def tell(self, what: str) -> None:
         self.shown = max(self.shown, sum(self.work.values()))
@@ -398,7 +406,7 @@ class _Job:
             self.told(self.shown, len(self.cells), what)
 
 
-def _groups_in(book: Path) -> list[dict[str, Any]]:
+def groups_in(book: Path) -> list[dict[str, Any]]:
     """What an earlier process decided about groups; each has to name its cells and its lanes.
 
     Raises:

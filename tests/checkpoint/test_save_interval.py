@@ -26,6 +26,13 @@ def test_short_epochs_wait_for_five_seconds():
     assert saves(0.125, seconds=0) == list(range(10, 101, 10))
 
 
+def test_a_clock_that_jumps_costs_one_interval_at_most():
+    """Forwards, it saves at once; back, the seconds begin anew instead of being waited for."""
+    now = iter([1000.0, 5000.0, 5001.0, 10.0, 14.0, 15.0])
+    due = SaveInterval(1, 5.0, clock=lambda: next(now)).due
+    assert [due(step) for step in range(1, 6)] == [True, False, False, False, True]
+
+
 def test_the_interval_starts_where_training_resumes():
     assert saves(1.0, start=55) == [65, 75, 85, 95]
 

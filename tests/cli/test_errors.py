@@ -129,6 +129,9 @@ def test_a_report_that_cannot_be_written_or_has_nothing_to_say(refused, bap, tmp
 def test_an_address_is_no_run_folder(refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--out = 'gs:/bucket/x': expected a path in the file system" in refused("train", *SMALL, "--out", "gs://bucket/x")
+    message = refused("train", *SMALL, "--out", "s3://bucket/x")
+    assert "the checkpoint library writes no S3" in message
+    assert "--data-dir" in refused("train", *SMALL, "--out", tmp_path / "run", "--data-dir", "s3://bucket/sets")
     assert not any(tmp_path.iterdir())
 
 

@@ -20,6 +20,7 @@ from bap_jax.sweeps.demo import SWEEP
 from bap_jax.sweeps.execute import BOOK, SweepCell, Swept, Together, cells_of, run_sweep, state_of, trust_in
 from bap_jax.sweeps.file import load_sweep
 from bap_jax.sweeps.grid import Sweep, with_seeds
+from bap_jax.sweeps.shared import parse_shard, run_shared
 
 
 def run_sweep_file(command: cli.SweepFile, trust: Trust) -> int:
@@ -29,6 +30,8 @@ def run_sweep_file(command: cli.SweepFile, trust: Trust) -> int:
     if command.dry_run:
         show_cells(cells_of(loaded, command.out, command.data_dir), screen)
         return 0
+    if command.shard is not None or command.claim:
+        return run_part(command, loaded, screen)
     swept = run_and_report(
         loaded,
         command.out,
@@ -38,6 +41,29 @@ def run_sweep_file(command: cli.SweepFile, trust: Trust) -> int:
         screen=screen,
     )
     return 1 if swept.failed else 0
+
+
+def run_part(command: cli.SweepFile, loaded: Sweep, screen: Console) -> int:
+    """`bap sweep --shard` and `--claim`: a part of a sweep that others work on, too; the report, if it was the last."""
+    shard = parse_shard(command.shard) if command.shard is not None else (0, 1)
+    cells = cells_of(loaded, command.out, command.data_dir)
+    with progress_bar("cells", len(cells), screen) as update:
+        found = run_shared(
+            loaded,
+            command.out,
+            shard=shard,
+            together=command.together,
+            devices=devices_of(command.devices),
+            data_dir=command.data_dir,
+            told=lambda done, total, what: update(round(done, 2), what, total),
+        )
+    if found.to_do:
+        said = f"{found.to_do} of {len(cells)} cells are for others to do; when all are done, bap sweep without --shard and --claim"
+        screen.print(f"{said} writes the report", highlight=False, soft_wrap=True)
+    else:
+        report(found.records, loaded, command.out, screen, trust_in(cells))
+    show_failed(Swept(found.records, found.failed), len(cells), command.out, screen)
+    return 1 if found.failed else 0
 
 
 def run_demo(command: cli.Demo, trust: Trust) -> int:
