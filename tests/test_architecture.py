@@ -64,6 +64,7 @@ HELD_BY = {
     "bench/test_steps": "bench/result cli/commands/bench",
     "budgets/test_budgets": "budgets/_parts budgets/cutoff_scale budgets/none budgets/uniform",
     "budgets/test_fat": "attacks/friendly_pgd",
+    "budgets/test_contract": "budgets/_staged",
     "checkpoint/test_damage": "checkpoint/digests checkpoint/json_file",
     "checkpoint/test_manager": "checkpoint/paths",
     "cli/test_commands": "cli/arguments cli/main cli/process cli/commands/data cli/commands/train",

@@ -50,3 +50,15 @@ def test_the_page_on_trust_names_every_setting_and_flag():
 
     assert all(f"`--{name}`" in page for name in CODE) and "`--trust`" in page
     assert all(word in page for word in ("XDG_STATE_HOME", "PYTHONPATH", "features.json"))
+
+
+def test_every_fault_on_the_page_is_held_by_a_test_that_is_there():
+    page, tests = (DOCS / "faults.md").read_text(encoding="utf-8"), DOCS.parent / "tests"
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 30
+    for file, function in named:
+        source = (tests / file).read_text(encoding="utf-8")
+        assert not function or f"def {function}(" in source, (file, function)
+    for row in page.splitlines():
+        if row.startswith("| ") and "---" not in row and not row.startswith("| fault"):
+            assert re.search(r"\w+\.py|the same", row), row

@@ -8,7 +8,7 @@ import numpy as np
 
 from bap_jax.data.dataset import Dataset, Splits, check
 from bap_jax.data.split import validation_rows
-from bap_jax.errors import DataError
+from bap_jax.errors import DataError, SettingError
 from bap_jax.types import Bounds
 
 

@@ -100,6 +100,8 @@ def test_it_begins_with_a_network(tmp_path):
         ({"options": TrainingOptions(batch_size=64)}, "batch_size"),
         ({"options": TrainingOptions(batch_size=8, validation_epsilons=(8.0,))}, "validation_epsilons"),
         ({"options": TrainingOptions(batch_size=8, ema=1.0)}, "ema"),
+        ({"options": TrainingOptions(batch_size=8, microbatches=3)}, "microbatches"),
+        ({"options": TrainingOptions(batch_size=8, attack_chunks=0)}, "attack_chunks"),
         ({"resume": True}, "resume"),
     ],
 )
@@ -114,3 +116,5 @@ def test_arrays_that_are_no_data_are_refused():
         fit(nn.Dense(3), RECIPE, (np.zeros((40, 4)), np.zeros(39, int)), steps=1, options=OPTIONS)
     with pytest.raises(DataError, match="leaves its bounds"):
         fit(nn.Dense(3), RECIPE, (np.full((40, 4), 2.0), np.arange(40) % 3), steps=1, options=OPTIONS)
+    with pytest.raises(SettingError, match=r"labels = 4294967296: expected class numbers"):
+        fit(nn.Dense(3), RECIPE, (np.zeros((40, 4)), np.arange(40) % 3 + 2**32), steps=1, options=OPTIONS)
