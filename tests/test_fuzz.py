@@ -27,7 +27,8 @@ SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(string.printable, max_size=12)
     | st.sampled_from(["8/255", "1/0", "nan", "inf", "-1", "1e400", "mean", "quantile:2", "a.b:c", "0,0.1", "auto", ""])
 )  # fmt: skip
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+NAMES = st.text(max_size=5)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3))
 
 
 def fuzz(few: int, many: int):

@@ -32,7 +32,10 @@ def collectives(text: str) -> list[Collective]:
       >>> collectives(f"ENTRY %main (p: f32[8]) -> f32[8] {{\\n{line}\\n}}")
       [Collective(kind='all-reduce', bytes=36, in_loop=False, operands=2)]
     """
-    found, name, bodies, calls = [], "", set(), {}
+    found: list[tuple[str, str, int, int]] = []
+    bodies: set[str] = set()
+    calls: dict[str, set[str]] = {}
+    name = ""
     for line in text.splitlines():
         opened = re.match(r"(?:ENTRY )?%(\S+) \(.*\{$", line)
         if opened:

@@ -105,6 +105,7 @@ def state_of(cell: SweepCell) -> str:
 
 
 def failure_in(folder: Path) -> Failure | None:
+    """What is noted of a failure in a cell's folder, None if nothing is."""
     path = folder / FAILED
     if not path.exists():
         return None

@@ -1,6 +1,6 @@
-"""One sweep on many machines: each process takes units of it, cells that train together, under a lock that ends with the process.
+"""One sweep on many machines: each process takes units, cells that train together, under a lock that ends with the process.
 
-``claims/UNIT`` holds the lock of a unit and its own ``sweep.json``, so that whoever goes on with a unit trains it as it was begun.
+``claims/UNIT`` holds the lock of a unit and its own ``sweep.json``, so that whoever goes on with it trains it as it was begun.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bap_jax.atomic import json_text, write_atomic
 from bap_jax.checkpoint import lock_folder, versions
 from bap_jax.errors import SettingError
-from bap_jax.sweeps.execute import BOOK, Failure, Job, SweepCell, Told, Together, cells_of, failure_in, groups_in, state_of
+from bap_jax.sweeps.execute import BOOK, Failure, Job, SweepCell, Together, Told, cells_of, failure_in, groups_in, state_of
 from bap_jax.sweeps.grid import Sweep
 
 CLAIMS = "claims"

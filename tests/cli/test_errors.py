@@ -39,6 +39,12 @@ BAD_SETTINGS = {
     "no_steps": (["--steps", 0], ["--steps = 0", "at least 1"]),
     "learning_rate_nan": (["--learning-rate", "nan"], ["--optimizer.learning-rate = nan", "above 0"]),
     "batch_above_data": (["--batch-size", 2000], ["batch_size = 2000", "1259"]),
+    "chunks_that_do_not_divide": (["--microbatches", 3], ["--microbatches = 3", "--batch-size = 128 divides into"]),
+    "chunks_of_a_loss_that_is_no_mean": (
+        ["--method", "pwoa", "--model", "lenet5", "--microbatches", 2],
+        ["--microbatches = 2", "no mean over examples, as distill_hsic"],
+    ),
+    "one_device_to_spread_over": (["--shard", "state"], ["--shard = 'state'", "--devices takes several"]),
     "too_many_devices": (["--devices", 8, "--batch-size", 100], ["--batch-size = 100", "8 devices", "96 or 104"]),
     "module_missing": (["--model", "no_such_package.module:net"], ["--model = 'no_such_package.module:net'", "PYTHONPATH"]),
     "attribute_missing": (["--pruner", f"{OWN}:nothing"], [f"--pruner = '{OWN}:nothing'", "no 'nothing'"]),

@@ -58,8 +58,8 @@ def test_cells_that_begin_with_one_network_stay_together():
 
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "1/0", "a/b"])
-def test_a_part_that_there_is_none_of(text, refused, tmp_path):
-    with pytest.raises(SettingError, match="--shard = .*: expected I/N"):
+def test_a_part_that_there_is_none_of(text):
+    with pytest.raises(SettingError, match=r"--shard = .*: expected I/N"):
         parse_shard(text)
 
 

@@ -58,8 +58,8 @@ def run_part(command: cli.SweepFile, loaded: Sweep, screen: Console) -> int:
             told=lambda done, total, what: update(round(done, 2), what, total),
         )
     if found.to_do:
-        said = f"{found.to_do} of {len(cells)} cells are for others to do; when all are done, bap sweep without --shard and --claim"
-        screen.print(f"{said} writes the report", highlight=False, soft_wrap=True)
+        said = f"{found.to_do} of {len(cells)} cells are for others to do; when all are done, bap sweep without --shard"
+        screen.print(f"{said} and --claim writes the report", highlight=False, soft_wrap=True)
     else:
         report(found.records, loaded, command.out, screen, trust_in(cells))
     show_failed(Swept(found.records, found.failed), len(cells), command.out, screen)
