@@ -133,7 +133,7 @@ def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     def spread(leaf: Any) -> jax.Array:
         own = np.asarray(leaf)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             begin = int(np.searchsorted(rows, index[0].start or 0))
             return own[begin : begin + total // mesh.size].copy()
 
