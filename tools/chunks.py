@@ -16,7 +16,7 @@ import bap_jax as bap
 from bap_jax import budgets, losses, models, pruners
 from bap_jax.training import init_state, make_train_step
 
-ARMS: tuple[tuple[int, dict[str, int]], ...] = ((128, {}), (512, {}), (512, {"attack_chunks": 4}), (512, {"microbatches": 4}))
+ARMS: tuple[tuple[int, dict[str, Any]], ...] = ((128, {}), (512, {}), (512, {"attack_chunks": 4}), (512, {"microbatches": 4}))
 
 
 def main() -> None:

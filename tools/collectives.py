@@ -19,7 +19,7 @@ from bap_jax.training import init_state, make_train_step
 B, SHAPE = 64, (8, 8, 1)
 
 
-def counted(model: bap.Model, budget: bap.Budget, devices: int, shard: bool = False, **chunks: int) -> list[Collective]:
+def counted(model: bap.Model, budget: bap.Budget, devices: int, shard: bool = False, **chunks: Any) -> list[Collective]:
     """The collectives of a step of the loss mix."""
     mesh, slots = data_mesh(devices), (optax.sgd(0.1, momentum=0.9), _pruner(), budget, losses.mix())
     info = bap.RunInfo(model.apply, 10, bap.Bounds(), SHAPE, num_examples=B, steps_per_epoch=1, num_steps=9)
@@ -31,7 +31,7 @@ def counted(model: bap.Model, budget: bap.Budget, devices: int, shard: bool = Fa
         where = sharding_of(mesh, leaf, 2**10) if shard else replicated(mesh)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
-    step = jit_step(make_train_step(model.apply, *slots, **chunks), mesh, shard=shard)
+    step: Any = jit_step(make_train_step(model.apply, *slots, **chunks), mesh, shard=shard)
     lowered = step.lower(jax.tree.map(placed, state), jax.device_put(batch, batch_sharding(mesh)))
     return collectives(lowered.compile().as_text())
 

@@ -106,7 +106,7 @@ def traced_recipe(settings: Settings, num_classes: int, bounds: Bounds) -> Recip
 
 def step_of(settings: Settings, recipe: Recipe, num_classes: int) -> Callable:
     """The train step before it is jitted, on augmented images where the settings say so."""
-    chunks = {"microbatches": settings.microbatches, "attack_chunks": settings.attack_chunks}
+    chunks: dict[str, Any] = {"microbatches": settings.microbatches, "attack_chunks": settings.attack_chunks}
     step = make_train_step(model_of(settings, num_classes).apply, *recipe, **chunks)
     return augmented(step) if settings.augment else step
 

@@ -91,7 +91,9 @@ def mean_state(states: list[ModelState]) -> ModelState:
     """
 
     def mean(*leaves: Array) -> Array:
-        return sum(leaves) / len(leaves) if jnp.issubdtype(jnp.result_type(leaves[0]), jnp.inexact) else leaves[-1]
+        if not jnp.issubdtype(jnp.result_type(leaves[0]), jnp.inexact):
+            return leaves[-1]
+        return sum(leaves[1:], leaves[0]) / len(leaves)
 
     return jax.tree.map(mean, *states)
 
@@ -137,7 +139,8 @@ def share_of_whole(
     """
 
     def mean(values: Array, weight: Array) -> Array:
-        total = next((theirs.weight for own, theirs in zip(chunk, whole, strict=True) if own.weight is weight), None)
+        weights = (chunk[0].weight, whole[0].weight), (chunk[1].weight, whole[1].weight)
+        total = next((theirs for own, theirs in weights if own is weight), None)
         if total is None:
             expected = "1, for a loss whose means are over other weights than those of the batch or of its examples"
             raise SettingError("microbatches", "several", expected)
