@@ -87,7 +87,7 @@ def mean_state(states: list[ModelState]) -> ModelState:
 
     Example:
       >>> mean_state([{"mean": jnp.float32(1), "count": 3}, {"mean": jnp.float32(2), "count": 3}])
-      {'mean': Array(1.5, dtype=float32), 'count': 3}
+      {'count': 3, 'mean': Array(1.5, dtype=float32)}
     """
 
     def mean(*leaves: Array) -> Array:
