@@ -26,7 +26,7 @@ def main(steps=600, limit=100, out="runs/linen"):
     arrays = digits.train.images, digits.train.labels  # [N, 8, 8, 1] in [0, 1] and [N]
     bap.runs.fit(Net(), recipe, arrays, steps=steps, out=out, resume=True)  # called again, it goes on where it stopped
     net = bap.load(out, checkpoint="best", model=Net())
-    return net, net.evaluate(digits.test, attack="autoattack", epsilon="0.1", limit=limit)
+    return net, net.evaluate(digits.test, attacks="autoattack", epsilon=0.1, limit=limit)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def recipe(info):
 def main(steps=600, limit=100):
     digits = bap.data.load("digits")
     net = bap.runs.fit(Net, recipe, (digits.train.images, digits.train.labels), steps=steps).network
-    return net, net.evaluate(digits.test, attack="autoattack", epsilon="0.1", limit=limit)
+    return net, net.evaluate(digits.test, attacks="autoattack", epsilon=0.1, limit=limit)
 
 
 if __name__ == "__main__":

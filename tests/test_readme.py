@@ -32,7 +32,10 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     exec(evaluation, names)
     printed = capsys.readouterr().out
     after = [float(array.item()) for array in names["result"].stages["autoattack-linf"].values()]
-    assert list(names["result"].stages["autoattack-linf"]) == ["apgd-ce", "apgd-t", "fab-t", "square"] and "square" in printed
+    assert (
+        list(names["result"].stages["autoattack-linf"]) == ["apgd-ce", "apgd-t", "fab-t", "square"]
+        and "autoattack linf" in printed
+    )
     assert after == sorted(after, reverse=True) and 0 < after[-1] < names["result"].clean_accuracy
 
     from bap_jax.cli.main import main

@@ -5,6 +5,7 @@ from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.cascade import Cascade, Stage, cascade
 from bap_jax.evaluation.checks import check_distances, check_margins, check_overfitting, check_sparsity
 from bap_jax.evaluation.evaluate import evaluate
+from bap_jax.evaluation.evaluate_batches import evaluate_batches
 from bap_jax.evaluation.goals import GoalResult, evaluate_goal
 from bap_jax.evaluation.jobs import Surrogate
 from bap_jax.evaluation.optimality import best_distances, global_optimality, local_optimality
@@ -43,6 +44,7 @@ __all__ = [
     "clean_accuracy",
     "count_passes",
     "evaluate",
+    "evaluate_batches",
     "evaluate_goal",
     "global_optimality",
     "local_optimality",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from bap_jax.attacks import apgd, apgd_targeted, fab, fab_targeted, square
@@ -12,6 +14,9 @@ from bap_jax.mathematics.objectives import dlr
 from bap_jax.types import Bounds, Norm
 
 Version = Literal["standard", "plus", "rand"]
+AUTOATTACK: Mapping[str, Version] = MappingProxyType(  # the name of an attack -> its version
+    {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
+)
 _STEPS, _QUERIES, _EOT_SAMPLES = 100, 5000, 20
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from bap_jax.errors import SettingError
 from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.evaluation.compiled import Predict
-from bap_jax.evaluation.evaluate import evaluate
+from bap_jax.evaluation.evaluate_batches import evaluate_batches
 from bap_jax.evaluation.result import EvaluationResult, Progress
 from bap_jax.evaluation.security_curve import SecurityCurve, security_curve
 from bap_jax.evaluation.tables import Rows
@@ -153,7 +153,7 @@ def survey_protocol(
 
     common: dict[str, Any] = {"controls": controls, "put": put}
     cascade = autoattack(bounds=bounds, name="autoattack-linf", **autoattack_settings)
-    whole = evaluate(
+    whole = evaluate_batches(
         predict, params, attacked, cascade, (EPSILON, NOMINAL), key, nested=True, progress=part(0), **common, **named("attacked")
     )
     seen = 0
@@ -171,5 +171,5 @@ def survey_protocol(
         **({} if put is None else {"put": put}), **given,
     )  # fmt: skip
     threat = tuned.threat(num_steps, bounds, HO_FMN)
-    found = evaluate(predict, params, measured, threat, NOMINAL, key, progress=part(2), **common, **named("measured"))
+    found = evaluate_batches(predict, params, measured, threat, NOMINAL, key, progress=part(2), **common, **named("measured"))
     return SurveyResult(whole, found, tuned, security_curve(found.distance[HO_FMN], RADII))

@@ -41,7 +41,7 @@ def cut(images: Array, attacked: Array, epsilon: float | Array, norm: Norm, boun
 class Truncated:
     """An attack whose point is made once, whatever the budget, and then cut to each: what a threat's ``attack`` may be.
 
-    Called like any attack it makes its point anew and cuts it; :func:`bap_jax.evaluation.evaluate` makes it once for all
+    Called like any attack it makes its point anew and cuts it; :func:`bap_jax.evaluation.evaluate_batches` makes it once for all
     budgets. Accuracy on cut points says how far away the uncut ones are, in this attack's directions. It is not robust accuracy:
     no attack was tried *at* the budget. It may rise with ε, since a longer piece of the same perturbation can lead back into the
     right class.

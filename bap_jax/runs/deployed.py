@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from bap_jax.checkpoint import Network
-from bap_jax.data import Source, evaluation_batches
+from bap_jax.data import Source
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import EvaluationResult, Progress, evaluate
+from bap_jax.evaluation import EvaluationResult, evaluate
 from bap_jax.runs.plan import AttackPlan
-from bap_jax.types import Apply, Array, Model, ModelState, Params, PyTree
+from bap_jax.types import Apply, Array, Bounds, Model, ModelState, Params, PyTree
 
 
 @functools.lru_cache(maxsize=64)
@@ -50,8 +51,8 @@ class Deployed:
       masks: bool, of the structure of ``params``, True = kept.
       model_state: BatchNorm statistics, or ``{}``.
       about: what is known about it.
-      predict: ``((params, model_state), images) -> logits``, pure and not jitted: what :func:`bap_jax.evaluate` takes, with
-        ``weights``.
+      predict: ``((params, model_state), images) -> logits``, pure and not jitted: what
+        :func:`bap_jax.evaluation.evaluate_batches` takes, with ``weights``.
 
     Example:
       >>> import bap_jax as bap, jax.numpy as jnp, numpy as np
@@ -113,42 +114,37 @@ class Deployed:
         images = images.astype(jnp.float32) / (255 if images.dtype == jnp.uint8 else 1)
         return _compiled(self.predict)(self.weights, images)
 
-    def evaluate(
-        self,
-        dataset: Source | None = None,
-        *,
-        batch_size: int = 256,
-        progress: Callable[[Progress], None] | None = None,
-        **plan: Any,
-    ) -> EvaluationResult:
-        """Attacks the network, as ``bap evaluate`` does, and writes nothing.
+    def evaluate(self, images: Any = None, labels: Any = None, *, split: str = "test", **given: Any) -> EvaluationResult:
+        """Attacks the network, as :func:`bap_jax.evaluate` does, and writes nothing.
 
         Args:
-          dataset: what to attack; by default the split of the plan, of the data that the network was trained on.
-          batch_size: examples attacked at once.
-          progress: see :func:`bap_jax.evaluate`.
-          **plan: what to attack with, as :class:`bap_jax.runs.plan.AttackPlan` has it: ``attack="autoattack"``,
-            ``norm="linf"``, ``epsilon="8/255"``, ``limit=1000``, ….
+          images: [N, ...] images or a data set; by default data that the network was trained on.
+          labels: [N], of arrays.
+          split: where no images are given: ``test``, ``validation`` or ``train``.
+          **given: what :func:`bap_jax.evaluate` takes: ``attacks="autoattack"``, ``epsilon=8 / 255``, ``norm``, ``limit``,
+            ``batch_size``, ``seed``, ``progress``, settings of the attacks. ``attack=`` and ``epsilon="8/255"``, as they were
+            before, work for one release more.
 
         Returns:
           See :func:`bap_jax.evaluate`.
 
         Raises:
-          SettingError: a plan that makes no sense, or no data.
+          SettingError: what makes no sense, or no data.
         """
-        attack = AttackPlan(**plan).check()
-        if dataset is None:
+        if images is None:
             if self._dataset is None:
-                raise SettingError("dataset", None, "examples to attack: nothing is known of the data of this network")
-            dataset = self._dataset(attack.split)
-        attack.check_radii(dataset.bounds, dataset.image_shape)
-        return evaluate(
-            self.predict,
-            self.weights,
-            evaluation_batches(dataset, min(batch_size, attack.limit or len(dataset)), limit=attack.limit),
-            attack.threats(dataset.bounds),
-            attack.epsilons(),
-            jax.random.key(attack.seed),
-            controls=attack.controls,
-            progress=progress,
-        )
+                raise SettingError("images", None, "examples to attack: nothing is known of the data of this network")
+            images = self._dataset(split)
+        if "attack" in given or (isinstance(given.get("epsilon"), str) and "attacks" not in given):
+            given = _as_before(given)
+        return evaluate(self, images, labels, **given)
+
+
+def _as_before(given: dict[str, Any]) -> dict[str, Any]:
+    """The words of :class:`bap_jax.runs.plan.AttackPlan`, which were taken here before, as those of today."""
+    text = 'net.evaluate(attacks="pgd", epsilon=0.1, num_steps=20) is how it is written now'
+    warnings.warn(f"{text}; attack=, steps=, queries= and radii as text go with the next release", FutureWarning, stacklevel=3)
+    plan = AttackPlan(**{name: given.pop(name) for name in AttackPlan.__dataclass_fields__ if name in given and name != "limit"})
+    box = given.pop("bounds", Bounds())
+    more = {"attacks": plan.check().threats(box), "epsilon": plan.epsilons(), "seed": plan.seed, "controls": plan.controls}
+    return given | more

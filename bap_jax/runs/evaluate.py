@@ -23,10 +23,9 @@ from bap_jax.evaluation import (
     Check,
     EvaluationResult,
     check_sparsity,
-    evaluate,
+    evaluate_batches,
     local_optimality,
     passes_of_threat,
-    wilson_interval,
 )
 from bap_jax.evaluation import Surrogate as AttackedOn
 from bap_jax.mathematics.masks import measured_sparsity
@@ -73,7 +72,7 @@ def evaluate_run(
       batch_size: examples attacked at once.
       devices: how many devices; None for all.
       save_examples: write the attacked images too, ``evaluations/NAME.examples.npz``.
-      progress: see :func:`bap_jax.evaluation.evaluate`.
+      progress: see :func:`bap_jax.evaluation.evaluate_batches`.
       trust: which code the configurations of this run and of those that the plan transfers from may name.
 
     Returns:
@@ -105,7 +104,7 @@ def evaluate_run(
     header = {"plan": plan.as_dict(), "step": step, "batch_size": batch_size, "devices": mesh.size}
     header |= {"examples": save_examples, "versions": versions(), "weights": fingerprint(net.weights)}
     journal = Journal(folder / f"{name}.partial", header)
-    result = evaluate(
+    result = evaluate_batches(
         net.predict,
         place(net.weights),
         evaluation_batches(dataset, batch_size, limit=plan.limit),
@@ -132,7 +131,7 @@ def evaluate_run(
         "finished": bool(about.get("finished")),
         "phase": about.get("phase_name"),
         "plan": plan.as_dict(),
-        "rows": _rows(result, settings, net.network, sizes, plan, threats),
+        "rows": _rows(result, settings, net.network, sizes, plan),
         "cost": cost_of(settings, lines),
         "stages": _stages(result),
         "distances": {threat: distance_summary(result.distance[threat]) for threat in result.distance},
@@ -226,31 +225,9 @@ def _rows(
     network: Network,
     sizes: dict[str, Any],
     plan: AttackPlan,
-    threats: Sequence[Threat | Cascade],
 ) -> list[dict[str, Any]]:
-    common = common_columns(settings, network, sizes, plan.checkpoint, plan.split) | {"num_examples": result.num_examples}
-
-    def row(attack: str, norm: str, epsilon: float, accuracy: float) -> dict[str, Any]:
-        low, high = wilson_interval(accuracy, result.num_examples)
-        measured = {"attack": attack, "norm": norm, "epsilon": epsilon, "accuracy": accuracy}
-        return {**common, **measured, "low": low, "high": high}
-
-    rows = [row("clean", "", 0.0, result.clean_accuracy)]
-    norms = {threat.name: threat.norm for threat in threats}
-    for name, accuracies in result.robust_accuracy.items():
-        norm = norms.get(name) or norms[name.partition(" from ")[0]]
-        for place, (epsilon, accuracy) in enumerate(zip(result.epsilons[name], accuracies, strict=True)):
-            repaired = {"repaired": float(result.repaired[name][place])} if name in result.repaired else {}
-            if epsilon > 0:
-                rows.append(row(name.replace(f"-{norm}", ""), norm, epsilon, float(accuracy)) | repaired)
-    for norm, accuracies in result.worst_case.items():
-        group = [name for name in norms if norms[name] == norm]
-        if len(group) > 1:
-            for epsilon, accuracy in zip(result.epsilons[group[0]], accuracies, strict=True):
-                if epsilon > 0:
-                    attack = "worst of " + ", ".join(name.replace(f"-{norm}", "") for name in group)
-                    rows.append(row(attack, norm, epsilon, float(accuracy)))
-    return rows
+    common = common_columns(settings, network, sizes, plan.checkpoint, plan.split)
+    return [{**common, **measured} for measured in result.to_rows()]
 
 
 def _per_example(result: EvaluationResult) -> dict[str, np.ndarray]:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:  # what attacks needs jax, and the command line's help does no
     from bap_jax.evaluation import Cascade
     from bap_jax.types import Bounds, Norm, Threat
 
-AUTOATTACK = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
-CASCADE = "cascade:"
 GOALS = tuple(f"targeted:{rule}" for rule in ("random", "most_likely", "least_likely", "next"))
 PGD_STEPS = 20
 AVERAGE = "ema"  # the --checkpoint that means the averaged weights of the last
@@ -187,10 +185,12 @@ class AttackPlan:
         self, bounds: Bounds, image_shape: tuple[int, ...] | None = None, num_classes: int | None = None
     ) -> list[tuple[str, Threat | Cascade]]:
         """The same, each with the name that ``--attack`` has for it."""
+        from bap_jax.evaluation.named import parts_of
+
         names = [name.strip() for name in self.attack.split(",")]
         shown = (bounds, image_shape, num_classes)
         made = [(name, threat) for name in names for threat in self._in_every_norm(name, *shown)]
-        parts = [part for name in names for part in _parts(name)]
+        parts = [part for name in names for part in parts_of(name, "--attack")]
         given = {"steps": self.steps, "queries": self.queries, "step_size": self.step_size}
         given |= {"restarts": self.restarts if self.restarts > 1 else None}
         for setting, value in given.items():
@@ -203,10 +203,12 @@ class AttackPlan:
     def _in_every_norm(
         self, name: str, bounds: Bounds, image_shape: tuple[int, ...] | None, num_classes: int | None
     ) -> list[Threat | Cascade]:
-        parts = _parts(name)
-        norms = [norm for norm in self.norms if all(norm in _norms(part) for part in parts)]
+        from bap_jax.evaluation.named import norms_of, parts_of
+
+        parts = parts_of(name, "--attack")
+        norms = [norm for norm in self.norms if all(norm in norms_of(part) for part in parts)]
         if not norms:
-            wanted = "; ".join(f"{' or '.join(_norms(part))} with --attack {part}" for part in dict.fromkeys(parts))
+            wanted = "; ".join(f"{' or '.join(norms_of(part))} with --attack {part}" for part in dict.fromkeys(parts))
             raise SettingError("--norm", self.norm, wanted if len(parts) == 1 else f"a norm of every part of {name}: {wanted}")
         return [self._threat(name, cast("Norm", norm), bounds, image_shape, num_classes) for norm in norms]
 
@@ -214,6 +216,8 @@ class AttackPlan:
         self, name: str, norm: Norm, bounds: Bounds, image_shape: tuple[int, ...] | None, num_classes: int | None
     ) -> Threat | Cascade:
         from bap_jax.evaluation import ATTACKS, Cascade, cascade
+        from bap_jax.evaluation.autoattack import AUTOATTACK
+        from bap_jax.evaluation.named import CASCADE, parts_of
         from bap_jax.types import Threat
 
         if name in ATTACKS:
@@ -225,7 +229,7 @@ class AttackPlan:
         if name in AUTOATTACK:
             return self._autoattack(name, norm, bounds)
         if name.startswith(CASCADE):
-            parts = _parts(name)
+            parts = parts_of(name, "--attack")
             return cascade(f"{'+'.join(parts)}-{norm}", [self._plain(part, norm, bounds) for part in parts])
         if is_import_path(name):
             threat = import_object("--attack", name)(norm=norm, bounds=bounds)
@@ -237,7 +241,7 @@ class AttackPlan:
 
     def _autoattack(self, name: str, norm: Norm, bounds: Bounds) -> Cascade:
         """As published, or with the steps and queries of this plan, which its name then tells."""
-        from bap_jax.evaluation import autoattack
+        from bap_jax.evaluation.autoattack import AUTOATTACK, autoattack
 
         given = {"num_steps": self.steps, "num_queries": self.queries if self._takes(name, "queries") else None}
         given = {setting: value for setting, value in given.items() if value is not None}
@@ -247,9 +251,12 @@ class AttackPlan:
 
     def _takes(self, name: str, setting: str) -> bool:
         """Whether an attack, or AutoAttack, has a setting of this plan that is given."""
-        if name in AUTOATTACK:
-            return setting == "steps" or (setting == "queries" and AUTOATTACK[name] != "rand")  # which has no Square
         from bap_jax.evaluation import ATTACKS
+        from bap_jax.evaluation.autoattack import AUTOATTACK
+        from bap_jax.evaluation.named import takes
+
+        if name in AUTOATTACK:
+            return setting in ("steps", "queries") and takes(name, f"num_{setting}")
 
         return name in ATTACKS and bool(self._settings(name, setting))
 
@@ -305,30 +312,6 @@ class AttackPlan:
             for setting, (mine_name, value) in mine.items()
             if setting in takes and value is not None and only in (None, mine_name)
         }
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """The attacks that a cascade of the command line is made of; of anything else, itself."""
-    if not name.startswith(CASCADE):
-        return (name,)
-    from bap_jax.evaluation import ATTACKS
-
-    parts = tuple(name.removeprefix(CASCADE).split("+"))
-    if any(part not in ATTACKS for part in parts):
-        raise SettingError("--attack", name, f"{CASCADE} and names out of {', '.join(ATTACKS)}, joined by +")
-    return parts
-
-
-def _norms(name: str) -> tuple[str, ...]:
-    """The norms that an attack works in; all of them for what is somebody's own."""
-    from bap_jax.evaluation import ATTACKS
-    from bap_jax.types import NORMS
-
-    if name in ATTACKS:
-        return ATTACKS[name].norms
-    if name in AUTOATTACK:
-        return ("linf", "l2", "l1") if AUTOATTACK[name] == "standard" else ("linf", "l2")
-    return NORMS
 
 
 def _renamed(setting: str, make: Any) -> Any:

@@ -137,7 +137,7 @@ def load(
       trust: which code the run's configuration may name, besides what is remembered of this folder.
 
     Returns:
-      The network: ``net(images)`` are logits, ``net.evaluate(attack="autoattack", epsilon="8/255")`` attacks it. ``net.about``
+      The network: ``net(images)`` are logits, ``net.evaluate(epsilon=8 / 255)`` attacks it. ``net.about``
       holds ``run``, ``step``, ``metric``, ``finished``, ``phase``, ….
 
     Raises:
@@ -147,7 +147,7 @@ def load(
     Example:
       >>> import bap_jax as bap
       >>> net = bap.load("runs/x", checkpoint="best")  # doctest: +SKIP
-      >>> net(images), net.evaluate(attack="pgd", epsilon="0.1").robust_accuracy  # doctest: +SKIP
+      >>> net(images), net.evaluate(attacks="pgd", epsilon=0.1).robust_accuracy  # doctest: +SKIP
     """
     if not Path(run).exists() and str(run) in zoo.names():
         for name, value, default in (("checkpoint", checkpoint, "last"), ("model", model, None)):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import autoattack, cascade, compiled, evaluate, named_threat
+from bap_jax.evaluation import autoattack, cascade, compiled, named_threat
+from bap_jax.evaluation import evaluate_batches as evaluate
 from bap_jax.types import Batch, Bounds
 
 _random = np.random.RandomState(0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import Cascade, Stage, autoattack, cascade, evaluate, named_threat
+from bap_jax.evaluation import Cascade, Stage, autoattack, cascade, named_threat
+from bap_jax.evaluation import evaluate_batches as evaluate
 from bap_jax.mathematics.per_example import choose
 from bap_jax.types import AttackResult, Batch, Bounds
 

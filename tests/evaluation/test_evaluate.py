@@ -1,235 +1,137 @@
-"""Evaluation of a linear network, whose robust accuracy is known; independence of batching; every check made to fire."""
+"""Evaluation in one line: arrays, names and radii come to the same as batches, threats and keys made by hand."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bap_jax as bap
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import evaluate, named_threat
-from bap_jax.mathematics import margin_loss
-from bap_jax.types import AttackResult, Batch, Bounds, Threat
+from bap_jax.evaluation import evaluate, evaluate_batches, named_threat
+from bap_jax.types import Batch, Bounds
 
-N, D = 21, 6
-_random = np.random.RandomState(11)
-WEIGHTS = jnp.asarray(_random.randn(D, 2), jnp.float32)
-IMAGES = (_random.rand(N, D) * 0.6 + 0.2).astype(np.float32)  # 0.2 from the walls
-LOGITS = (IMAGES - 0.5) @ np.asarray(WEIGHTS)
-LABELS = LOGITS.argmax(1).astype(np.int32)
-LABELS[:3] = 1 - LABELS[:3]  # three examples are wrong already
-NORMAL = np.asarray(WEIGHTS[:, 0] - WEIGHTS[:, 1])
-LEAD = np.where(LOGITS.argmax(1) == LABELS, np.abs((IMAGES - 0.5) @ NORMAL), 0)
-KEY = jax.random.key(0)
-EPSILONS = (0.0, 0.01, 0.02, 0.05, 0.2)
+N, D, K = 20, 6, 5
+_random = np.random.RandomState(3)
+WEIGHTS = _random.randn(D, K).astype(np.float32)
+IMAGES = (0.2 + 0.6 * _random.rand(N, D)).astype(np.float32)
+LABELS = ((IMAGES - 0.5) @ WEIGHTS).argmax(1)
+QUICK = {"controls": False}
 
 
-def linear(weights, images):
-    return (images - 0.5) @ weights
+def linear(images):
+    return (images - 0.5) @ WEIGHTS
 
 
-def batches(size, images=IMAGES, labels=LABELS):
-    for start in range(0, len(images), size):
-        rows = min(size, len(images) - start)
-        pad = size - rows
-        index = np.r_[np.arange(start, start + rows), np.full(pad, len(images))].astype(np.int32)
-        padded = np.concatenate([images[start : start + rows], np.zeros((pad, *images.shape[1:]), np.float32)])
-        yield Batch(padded, np.r_[labels[start : start + rows], np.zeros(pad, np.int32)], index, (index < len(images)) * 1.0)
+@pytest.fixture(scope="module")
+def result():
+    return evaluate(
+        linear, IMAGES, LABELS, attacks="pgd,fmn", norm=("linf", "l2"), epsilon={"linf": 0.05, "l2": [0.1, 0.2]}, **QUICK
+    )
 
 
-def expected(norm, epsilons):
-    distance = LEAD / np.linalg.norm(NORMAL, {"linf": 1, "l2": 2}[norm])
-    gap = np.abs(distance[None] - np.asarray(epsilons)[:, None])
-    assert gap[:, LEAD > 0].min() > 1e-4 * 0.3  # no example so near to a budget that rounding decides
-    return (distance[None] > np.asarray(epsilons)[:, None]).mean(1)
+def test_it_finds_what_batches_and_threats_by_hand_find(result):
+    batches = [Batch(IMAGES, LABELS.astype(np.int32), np.arange(N, dtype=np.int32), np.ones(N, np.float32))]
+    threats = [named_threat(attack, norm=norm) for attack in ("pgd", "fmn") for norm in ("linf", "l2")]
+    by_hand = evaluate_batches(
+        lambda w, x: (x - 0.5) @ w, WEIGHTS, batches, threats, {"linf": 0.05, "l2": [0.1, 0.2]}, 0, **QUICK
+    )
+    assert result.epsilons == by_hand.epsilons and list(result.success) == [threat.name for threat in threats]
+    for name in result.success:
+        np.testing.assert_array_equal(result.success[name], by_hand.success[name])
+    smaller = evaluate(linear, IMAGES, LABELS, attacks=threats[0], epsilon=0.05, batch_size=7, seed=jax.random.key(0), **QUICK)
+    np.testing.assert_array_equal(smaller.success["pgd-linf"], result.success["pgd-linf"])
 
 
-def statuses(result):
-    return {check.name: check.status for check in result.checks}
+def test_rows_table_and_picture_say_the_same(result, tmp_path):
+    rows = result.to_rows()
+    assert [row["attack"] for row in rows[:2]] == ["clean", "pgd"] and all(r["low"] <= r["accuracy"] <= r["high"] for r in rows)
+    worst = [row for row in rows if row["attack"] == "worst of pgd, fmn"]
+    assert [(row["norm"], row["epsilon"]) for row in worst] == [("linf", 0.05), ("l2", 0.1), ("l2", 0.2)]
+    assert [row["accuracy"] for row in worst] == [*result.worst_case["linf"], *result.worst_case["l2"]]
+    lines = str(result).splitlines()
+    assert lines[0] == f"{N} examples" and len({len(line) for line in lines[1 : len(rows) + 2]}) == 1
+    assert f"{100 * worst[0]['accuracy']:.1f} %" in next(line for line in lines if line.startswith("worst of pgd, fmn linf"))
+    assert sum(line.startswith("smallest perturbations found by fmn") for line in lines) == 2
+    figure = result.plot()
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["Security curves, linf", "Security curves, l2", "Distances, linf", "Distances, l2"]
+    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[1].get_lines()}
+    np.testing.assert_allclose(drawn["worst of them"], 100 * np.r_[result.clean_accuracy, result.worst_case["l2"]])
+    figure.savefig(tmp_path / "curve.png")
 
 
-def test_a_linear_networks_accuracies_are_the_analytic_ones():
-    threats = [
-        named_threat("pgd", num_steps=10),
-        named_threat("fgsm"),
-        named_threat("pgd", norm="l2", num_steps=30, relative_step_size=0.25),
-        named_threat("deepfool", norm="l2", num_steps=4, overshoot=1e-4),
-    ]
+def test_a_cascade_by_its_name_has_its_stages_drawn():
+    found = evaluate(linear, IMAGES, LABELS, attacks="cascade:fgsm+pgd", epsilon=[0, 0.05], num_steps=3, limit=8, **QUICK)
+    assert found.num_examples == 8 and list(found.stages) == ["fgsm+pgd-linf"]
+    axes = found.plot().axes[-1]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["clean", "fgsm-linf", "pgd-3-linf"]
+    assert axes.get_lines()[0].get_ydata()[-1] == 100 * found.robust_accuracy["fgsm+pgd-linf"][1]
+
+
+def test_bytes_data_sets_bounds_and_progress(capsys):
+    dataset = bap.data.from_arrays(
+        (IMAGES.reshape(N, 2, 3, 1) * 255).astype(np.uint8), LABELS, test=(IMAGES[:2], LABELS[:2])
+    ).train
+    flat = lambda images: linear(images.reshape(len(images), -1))  # noqa: E731
+    by_data = evaluate(flat, dataset, attacks="fgsm", epsilon=0.05, **QUICK)
+    by_arrays = evaluate(flat, dataset.images, dataset.labels, attacks="fgsm", epsilon=0.05, progress=True, **QUICK)
+    np.testing.assert_array_equal(by_data.success["fgsm-linf"], by_arrays.success["fgsm-linf"])
+    told = capsys.readouterr()
+    assert told.out == "" and "100%  fgsm-linf at 0.05" in told.err and max(map(len, told.err.split("\r"))) <= 80
+    wide = evaluate(linear, 2 * IMAGES, LABELS, attacks="fgsm", epsilon=1.5, bounds=Bounds(-1, 2), **QUICK)
+    assert wide.num_examples == N
     seen = []
-    result = evaluate(linear, WEIGHTS, batches(8), threats, {"linf": EPSILONS, "l2": EPSILONS}, KEY, progress=seen.append)
-    assert result.num_examples == N
-    assert result.clean_accuracy == pytest.approx(18 / 21)
-    for name, norm in (("pgd-10-linf", "linf"), ("fgsm-linf", "linf"), ("pgd-30-l2", "l2"), ("deepfool-4-l2", "l2")):
-        np.testing.assert_allclose(result.robust_accuracy[name], expected(norm, EPSILONS))
-        assert result.success[name].shape == (5, N)
-    for norm in ("linf", "l2"):
-        np.testing.assert_allclose(result.worst_case[norm], expected(norm, EPSILONS))
-    np.testing.assert_allclose(result.distance["deepfool-4-l2"], LEAD / np.linalg.norm(NORMAL), rtol=2e-2)
-    np.testing.assert_array_equal(result.index, np.arange(N))
-    np.testing.assert_array_equal(result.label, LABELS)
-    np.testing.assert_array_equal(result.prediction, LOGITS.argmax(1))
-    assert set(statuses(result).values()) == {"passed"}, [check for check in result.checks if check.status != "passed"]
-    assert len(seen) == 3 * (3 * 4 + 1)  # the 18 correct examples in three batches, for every attack at every ε but 0
-    assert (seen[2].done, seen[2].total, seen[-1].epsilon) == (18, 18, np.inf) and seen[-1].fraction == pytest.approx(1)
+    evaluate(linear, IMAGES, LABELS, attacks="fgsm", epsilon=0.05, progress=seen.append, **QUICK)
+    assert seen[-1].fraction == 1.0
 
 
-def test_batch_size_padding_and_a_mesh_change_nothing():
-    threats = [
-        named_threat("pgd", num_steps=3, restarts=2, objective=margin_loss),
-        named_threat("deepfool", norm="l2", num_steps=5),
-    ]
-    one = evaluate(linear, WEIGHTS, batches(21), threats, EPSILONS, KEY)
-    mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
-    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-    weights = jax.device_put(WEIGHTS, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
-    spread = evaluate(linear, weights, batches(8), threats, EPSILONS, KEY, put=lambda batch: jax.device_put(batch, rows))
-    for other in (spread, evaluate(linear, WEIGHTS, batches(8), threats, EPSILONS, KEY)):
-        np.testing.assert_array_equal(other.success["pgd-3-x2-linf"], one.success["pgd-3-x2-linf"])
-        np.testing.assert_array_equal(other.prediction, one.prediction)
-        np.testing.assert_allclose(other.distance["deepfool-5-l2"], one.distance["deepfool-5-l2"], rtol=1e-4)
-        assert statuses(other) == statuses(one)
+def test_a_function_whose_weights_have_changed_is_not_taken_for_what_it_was():
+    weights = [WEIGHTS]
+    changing = lambda images: (images - 0.5) @ weights[0]  # noqa: E731
+    before = evaluate(changing, IMAGES, LABELS, attacks="fgsm", epsilon=0, **QUICK)
+    weights[0] = -WEIGHTS
+    after = evaluate(changing, IMAGES, LABELS, attacks="fgsm", epsilon=0, **QUICK)
+    assert before.clean_accuracy == 1.0 and after.clean_accuracy < 0.5
 
 
-def test_another_checkpoint_other_budgets_and_new_threats_compile_nothing():
-    traces = []
-
-    def counted(weights, images):
-        traces.append(1)
-        return (images - 0.5) @ weights
-
-    threats = [named_threat("pgd", num_steps=2), named_threat("deepfool", norm="l2", num_steps=2)]
-    evaluate(counted, WEIGHTS, batches(7), threats, [0.1], KEY)
-    before = len(traces)
-    again = [named_threat("pgd", num_steps=2), named_threat("deepfool", norm="l2", num_steps=2)]
-    evaluate(counted, WEIGHTS * 0.5, batches(7), again, [0.0, 0.05, 0.2], jax.random.key(1))
-    assert len(traces) == before
-
-
-def test_the_worst_case_is_taken_per_example():
-    """Two attacks that fool different halves leave what one on the whole would, though each alone leaves half."""
-
-    def half(parity):
-        def attack(logits_fn, keys, images, labels, epsilon):
-            sign = jnp.where(labels == 0, -1.0, 1.0)[:, None] * jnp.sign(jnp.asarray(NORMAL))[None]
-            chosen = (jnp.arange(len(images)) % 2 == parity)[:, None]
-            moved = images + epsilon * jnp.where(chosen, sign, 0)
-            return AttackResult(moved, jnp.zeros(len(images), bool), jnp.zeros((1, len(images))))
-
-        return Threat(f"half-{parity}", "linf", Bounds(), False, attack)
-
-    result = evaluate(linear, WEIGHTS, batches(N), [half(0), half(1)], [0.2], KEY)
-    assert min(result.robust_accuracy[name][0] for name in ("half-0", "half-1")) > 0.3
-    np.testing.assert_allclose(result.worst_case["linf"], expected("linf", [0.2]))
+def test_the_old_call_works_and_says_what_it_is_now():
+    batch = Batch(IMAGES, LABELS.astype(np.int32), np.arange(N, dtype=np.int32), np.ones(N, np.float32))
+    predict = lambda w, x: (x - 0.5) @ w  # noqa: E731
+    given = named_threat("fgsm"), 0.05, jax.random.key(0)
+    today = evaluate_batches(predict, WEIGHTS, batch, *given, controls=False)
+    for call in (
+        lambda: bap.evaluate(predict, WEIGHTS, batch, *given, controls=False),
+        lambda: bap.evaluate(predict, params=WEIGHTS, batches=batch, threats=given[0], epsilons=0.05, key=0, controls=False),
+    ):
+        with pytest.warns(FutureWarning, match="evaluate_batches now"):
+            found = call()
+        np.testing.assert_array_equal(found.success["fgsm-linf"], today.success["fgsm-linf"])
 
 
-def test_probabilities_instead_of_logits_fail():
-    result = evaluate(lambda w, x: jax.nn.softmax((x - 0.5) @ w), WEIGHTS, batches(N), [], [0.1], KEY)
-    assert statuses(result)["outputs are logits"] == "failed"
-    assert result.clean_accuracy == pytest.approx(18 / 21) and result.worst_case == {}
-
-
-@pytest.mark.parametrize("model, status", [
-    (lambda w, x: jnp.round((x - 0.5) @ w * 100) / 100, "failed"),
-    (lambda w, x: (x - 0.5) @ w * 30, "warned"),
-])  # fmt: skip
-def test_killed_and_saturated_gradients_are_reported(model, status):
-    assert statuses(evaluate(model, WEIGHTS, batches(N), [], [0.1], KEY))["input gradients"] == status
-
-
-def test_nan_outputs_fail():
-    result = evaluate(linear, WEIGHTS.at[0, 0].set(jnp.nan), batches(N), [named_threat("pgd", num_steps=2)], [0.1], KEY)
-    found = statuses(result)
-    assert found["finite outputs"] == found["finite input gradients"] == found["pgd-2-linf: finite points"] == "failed"
-
-
-def noise_at_run_time(weights, images):
-    shape = jax.ShapeDtypeStruct((len(images), 2), jnp.float32)
-    return (images - 0.5) @ weights + jax.pure_callback(lambda: np.random.randn(len(images), 2).astype(np.float32), shape)
-
-
-def noise_while_tracing(weights, images):
-    return (images - 0.5) @ weights + np.random.randn(1, 2).astype(np.float32)
-
-
-@pytest.mark.parametrize("model", [noise_at_run_time, noise_while_tracing])
-def test_randomised_outputs_fail(model):
-    assert statuses(evaluate(model, WEIGHTS, batches(N), [], [0.1], KEY))["deterministic outputs"] == "failed"
-
-
-def wrong_threat(change):
-    def attack(logits_fn, keys, images, labels, epsilon):
-        zero = jnp.zeros(len(images), bool)
-        return AttackResult(change(images, epsilon), zero, jnp.zeros((1, len(images))))
-
-    return Threat("wrong", "linf", Bounds(), False, attack)
-
-
-def test_points_outside_ball_or_box_are_reported_and_not_counted():
-    far = evaluate(linear, WEIGHTS, batches(N), [wrong_threat(lambda x, eps: 1 - x)], [0.001], KEY)
-    assert statuses(far)["wrong: points in the ball"] == "failed"
-    assert far.robust_accuracy["wrong"][0] == far.clean_accuracy
-    out = evaluate(linear, WEIGHTS, batches(N), [wrong_threat(lambda x, eps: x - eps)], [0.9], KEY)
-    assert statuses(out)["wrong: points in the box"] == "failed"
-    assert statuses(out)["wrong: points in the ball"] == "passed"
-    assert out.robust_accuracy["wrong"][0] == out.clean_accuracy
-
-
-def test_an_adversarial_point_met_but_not_returned_is_reported():
-    def attack(logits_fn, keys, images, labels, epsilon):
-        return AttackResult(images, jnp.ones(len(images), bool), jnp.zeros((1, len(images))))
-
-    result = evaluate(linear, WEIGHTS, batches(N), [Threat("lost", "linf", Bounds(), False, attack)], [0.1], KEY)
-    assert statuses(result)["lost: adversarial points returned"] == "warned"
-
-
-def test_an_attack_that_weakens_with_its_budget_is_reported():
-    def change(images, epsilon):
-        return images + jnp.where(epsilon < 0.15, epsilon, 0.0) * jnp.sign(jnp.asarray(NORMAL))[None]
-
-    result = evaluate(linear, WEIGHTS, batches(N), [wrong_threat(change)], [0.0, 0.1, 0.2], KEY)
-    assert statuses(result)["wrong: accuracy does not rise with ε"] == "failed"
-
-
-def test_too_short_an_attack_is_reported_as_still_moving_and_weaker_than_one_step():
-    short = named_threat("pgd", num_steps=4, step_size=0.001, random_start=False, name="short")
-    result = evaluate(linear, WEIGHTS, batches(N), [short, named_threat("fgsm")], [0.2], KEY)
-    assert statuses(result)["short: the loss has settled"] == "warned"
-    assert statuses(result)["short is at least as strong as fgsm-linf at ε = 0.2"] == "warned"
-
-
-def test_repeated_examples_fail():
-    twice = [next(batches(N)), next(batches(N))]
-    assert statuses(evaluate(linear, WEIGHTS, twice, [], [0.1], KEY))["every example once"] == "failed"
-
-
-def test_settings_that_hold_arrays_work_too():
-    bounds = Bounds(jnp.zeros(D), jnp.ones(D))
-    result = evaluate(linear, WEIGHTS, batches(N), [named_threat("fgsm", bounds=bounds)], [0.01], KEY)
-    np.testing.assert_allclose(result.robust_accuracy["fgsm-linf"], expected("linf", [0.01]))
-
-
-@pytest.mark.parametrize("change, name", [
-    ({"epsilons": [-0.1]}, "epsilons"),
-    ({"epsilons": [float("nan")]}, "epsilons"),
-    ({"epsilons": []}, "epsilons"),
-    ({"epsilons": {"l2": [0.1]}}, "epsilons"),
-    ({"threats": [named_threat("fgsm"), named_threat("fgsm")]}, "threats"),
-    ({"batches": []}, "batches"),
-    ({"batches": batches(N, labels=LABELS + 1)}, "labels"),
-    ({"batches": batches(N, labels=LABELS - 1)}, "labels"),
-    ({"batches": batches(N, images=IMAGES * 255)}, "images"),
-    ({"batches": batches(N, images=IMAGES * np.nan)}, "images"),
-])  # fmt: skip
-def test_what_cannot_be_is_refused(change, name):
-    settings = {"batches": batches(N), "threats": [named_threat("fgsm")], "epsilons": [0.1], **change}
-    with pytest.raises(SettingError) as error:
-        evaluate(linear, WEIGHTS, settings["batches"], settings["threats"], settings["epsilons"], KEY)
-    assert error.value.name == name
-
-
-@pytest.mark.parametrize("change", [
-    {"num_steps": 0}, {"num_steps": None}, {"step_size": 0.1, "relative_step_size": 0.1},
-    {"step_size": 0.0}, {"relative_step_size": -1.0},
-])  # fmt: skip
-def test_threats_refuse_settings_that_cannot_be(change):
-    with pytest.raises(SettingError):
-        named_threat("pgd", **change)
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epsilon": None}, "epsilon = None: expected a radius such as 8 / 255"),
+        ({"epsilon": 8}, "epsilons = 8: expected at most 1"),
+        ({"attacks": "pdg"}, "attacks = 'pdg'"),
+        ({"attacks": []}, "attacks = "),
+        ({"attacks": "cascade:pgd+pdg"}, "attacks = 'cascade:pgd"),
+        ({"attacks": 7}, "threats = 'int'"),
+        ({"norm": "l7"}, "norm = 'l7'"),
+        ({"norm": "l0"}, "norm = 'l0': expected linf or l2"),
+        ({"restart": 5}, "restart = 5"),
+        ({"attacks": named_threat("pgd"), "num_steps": 5}, "num_steps = 5"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"limit": 0}, "limit = 0"),
+        ({"labels": None}, "labels = None"),
+        ({"labels": LABELS[:3]}, "labels = "),
+        ({"labels": LABELS * 1.0}, "labels = "),
+        ({"images": IMAGES + 1}, "images = "),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images = "),
+        ({"network": None}, "network = 'NoneType'"),
+        ({"network": lambda images: images[:, :1]}, "predict = "),
+    ],
+)
+def test_what_cannot_be_is_named(change, named):
+    given = {"network": linear, "images": IMAGES, "labels": LABELS, "attacks": "pgd", "epsilon": 0.1, **QUICK} | change
+    with pytest.raises(SettingError, match=named):
+        evaluate(given.pop("network"), given.pop("images"), given.pop("labels"), **given)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import Surrogate, evaluate, named_threat
+from bap_jax.evaluation import Surrogate, named_threat
+from bap_jax.evaluation import evaluate_batches as evaluate
 from bap_jax.types import Batch, Bounds
 
 N, D, K = 12, 5, 3

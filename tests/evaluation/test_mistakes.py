@@ -15,10 +15,10 @@ from bap_jax.evaluation import (
     Surrogate,
     check_distances,
     check_sparsity,
-    evaluate,
     named_threat,
     security_curve,
 )
+from bap_jax.evaluation import evaluate_batches as evaluate
 from bap_jax.types import AttackResult, Batch, Bounds, Threat
 
 N, D, K = 40, 12, 3

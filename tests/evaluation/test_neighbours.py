@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.evaluation import evaluate, named_threat
+from bap_jax.evaluation import evaluate_batches as evaluate
+from bap_jax.evaluation import named_threat
 from bap_jax.types import Batch
 
 N, D, K = 53, 6, 3

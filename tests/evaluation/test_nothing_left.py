@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bap_jax.evaluation import autoattack, evaluate, named_threat
+from bap_jax.evaluation import autoattack, named_threat
+from bap_jax.evaluation import evaluate_batches as evaluate
 from bap_jax.types import Batch
 
 N = 10

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bap_jax.errors import SettingError
-from bap_jax.evaluation import Cascade, Stage, evaluate, survey_protocol, survey_split, tune_fmn
+from bap_jax.evaluation import Cascade, Stage, survey_protocol, survey_split, tune_fmn
+from bap_jax.evaluation import evaluate_batches as evaluate
 from bap_jax.evaluation.survey import EPSILON, NOMINAL, RADII
 from bap_jax.types import AttackResult, Batch, Bounds
 

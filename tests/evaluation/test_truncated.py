@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bap_jax.attacks import bap_deepfool
-from bap_jax.evaluation import Surrogate, cascade, evaluate, named_threat
+from bap_jax.evaluation import Surrogate, cascade, named_threat
+from bap_jax.evaluation import evaluate_batches as evaluate
 from bap_jax.evaluation.truncated import Truncated, cut
 from bap_jax.types import AttackResult, Batch, Bounds, Threat
 

@@ -72,7 +72,7 @@ def test_modules_and_arrays(model):
     images = generator.uniform(size=(40, 4))  # float64, as numpy makes them
     found = fit(model, RECIPE, (images, images[:, :3].argmax(1)), epochs=0.5, options=OPTIONS)
     assert found.steps == 2 and found.network(images).shape == (40, 3)
-    assert found.network.evaluate(attack="fgsm", epsilon="0.1", controls=False).num_examples == 4  # what was set apart
+    assert found.network.evaluate(attacks="fgsm", epsilon=0.1, controls=False).num_examples == 4  # what was set apart
 
 
 def test_it_begins_with_a_network(tmp_path):

@@ -63,14 +63,17 @@ def test_which_network_of_the_run(run):
 
 def test_it_is_attacked_on_the_data_of_its_run_or_on_other(run):
     net = bap.load(run)
-    given = {"attack": "fgsm", "epsilon": "0,0.1", "controls": False}
+    given = {"attacks": "fgsm", "epsilon": [0, 0.1], "controls": False}
     result = net.evaluate(**given, limit=20)
     assert result.num_examples == 20 and result.robust_accuracy["fgsm-linf"][0] == result.clean_accuracy
     assert net.evaluate(blobs().train, **given).num_examples == 24
-    with pytest.raises(SettingError, match="--attack"):
-        net.evaluate(attack="guess")
-    with pytest.raises(SettingError, match="--epsilon"):
-        net.evaluate(epsilon="8")
+    with pytest.raises(SettingError, match="attacks = 'guess'"):
+        net.evaluate(attacks="guess", epsilon=0.1)
+    with pytest.raises(SettingError, match="epsilons = 8"):
+        net.evaluate(epsilon=8)
+    with pytest.warns(FutureWarning, match="how it is written now"):
+        before = net.evaluate(attack="fgsm", epsilon="0,0.1", controls=False, limit=20)
+    np.testing.assert_array_equal(before.success["fgsm-linf"], result.success["fgsm-linf"])
 
 
 def test_a_run_of_objects_is_read_with_its_model(tmp_path):
@@ -79,11 +82,11 @@ def test_a_run_of_objects_is_read_with_its_model(tmp_path):
     found = fit(small(3), recipe, blobs(), steps=2, options=options, out=tmp_path)
     net = bap.load(tmp_path, model=small(3))
     np.testing.assert_array_equal(net(blobs().test.images), found.network(blobs().test.images))
-    assert net.evaluate(blobs().test, attack="fgsm", epsilon="0.1", controls=False).num_examples == 24
+    assert net.evaluate(blobs().test, attacks="fgsm", epsilon=0.1, controls=False).num_examples == 24
     for refused, told in ((lambda: bap.load(tmp_path), "model = None"), (lambda: settings_of(tmp_path), "bap.load")):
         with pytest.raises(SettingError, match=told):
             refused()
-    with pytest.raises(SettingError, match="dataset = None"):
-        net.evaluate(attack="fgsm")
+    with pytest.raises(SettingError, match="images = None"):
+        net.evaluate(attacks="fgsm", epsilon=0.1)
     with pytest.raises(CheckpointError, match="params/out"):
         bap.load(tmp_path, model=small(4))

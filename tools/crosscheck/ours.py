@@ -101,7 +101,7 @@ class Ours:
     def _autoattack(
         self, case: Case, epsilon: float, seed: int, images: np.ndarray, labels: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, None]:
-        from bap_jax.evaluation import autoattack, evaluate
+        from bap_jax.evaluation import autoattack, evaluate_batches
         from bap_jax.evaluation.examples import Examples
 
         threat = _cascade(autoattack, case.norm, int(case.settings["num_steps"]))
@@ -109,7 +109,7 @@ class Ours:
         batches = [batch for _, batch in examples.batches(np.arange(len(rows)))]
         settings: dict[str, Any] = {"controls": False, "keep_examples": True}
         settings["put"] = functools.partial(shard_batch, self.mesh)
-        result = evaluate(self.predict, self.weights, batches, [threat], [epsilon], jax.random.key(seed), **settings)
+        result = evaluate_batches(self.predict, self.weights, batches, [threat], [epsilon], jax.random.key(seed), **settings)
         stages = result.stages[threat.name].items()
         self.standing = [(stage, round(float(accuracy[-1]) * len(rows))) for stage, accuracy in stages]
         found = np.asarray(result.success[threat.name])[-1]
