@@ -98,8 +98,8 @@ class Evaluate(_Stored, _Process, AttackPlan):
     Example: bap evaluate runs/x --attack pgd --norm linf --epsilon 0,0.1,0.2,0.3
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """A run folder."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """One run folder or several, which are evaluated one after the other."""
     batch_size: int = 256
     """Examples attacked at once."""
     data_dir: str | None = None
@@ -450,6 +450,22 @@ class ShowZoo(_Command):
         return run_show(self, trust)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runs(_Command):
+    """List run folders: data, network, method, sparsity, accuracies, and whether each is finished.
+
+    Example: bap runs runs
+    """
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
+    """Where to look, and below."""
+
+    def __call__(self, trust: Trust) -> int:
+        from bap_jax.cli.commands.runs import run_runs
+
+        return run_runs(self, trust)
+
+
 _Data = Annotated[
     Annotated[PrepareData, tyro.conf.subcommand("prepare")] | Annotated[ShowData, tyro.conf.subcommand("show")],
     tyro.conf.subcommand("data", description="Prepare a data set, or describe one."),
@@ -473,6 +489,7 @@ def command(read: type = Train) -> Any:
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Compact, tyro.conf.subcommand("compact")]
         | Annotated[Quantize, tyro.conf.subcommand("quantize")]
+        | Annotated[Runs, tyro.conf.subcommand("runs")]
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[imported, tyro.conf.subcommand("import")]
         | _Data

@@ -1,4 +1,4 @@
-"""The command line: `bap train`, `evaluate`, `benchmark`, `report`, `compact`, `export`, `import`, `data`, `sweep`, `bench`, `zoo`, `demo`, `quantize`.
+"""The command line: `bap train`, `evaluate`, `benchmark`, `report`, `compact`, `export`, `import`, `data`, `sweep`, `runs`, `bench`, `zoo`, `demo`, `quantize`.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
 screen. The commands and their arguments are in ``arguments.py``, what they do in ``commands/``.
@@ -7,17 +7,21 @@ screen. The commands and their arguments are in ``arguments.py``, what they do i
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import importlib.metadata
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 
+import bap_jax
 from bap_jax.cli import arguments as spoken
 from bap_jax.cli import distributed
+from bap_jax.cli.output import FLAGS, as_json, speaking, split_flags, tell
 from bap_jax.cli.slots import HELP, first_look, given_value, renamed, train_with, with_network
 from bap_jax.errors import CheckpointError, DataError, NonFiniteError, RunWarning, SettingError, one_line
 from bap_jax.runs.settings import Settings
@@ -25,13 +29,32 @@ from bap_jax.runs.signals import Interrupted
 from bap_jax.runs.slots import SLOTS
 
 INTERRUPTED = 130  # the exit status of a command that was ended from the keyboard
+EPILOG = """Every command takes --quiet (no progress) and --json (one object on standard output, all else on standard error).
+Exit status: 0 done; 1 a check, a cell or a comparison failed; 2 something was not as it has to be; 3 the loss was no longer
+finite; 130 and 143 stopped by SIGINT and SIGTERM, the state saved. bap --version tells versions;
+bap --tyro-print-completion bash (or zsh) prints a script for completion: docs/command-line.md."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the command, runs it, and turns the errors a user can mend into one line and exit status 2."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Reads the command, runs it, and turns the errors a user can mend into one line and exit status 2.
+
+    With `--json` what came of it is one object on standard output: the command, its exit status, and an error or what it found.
+    """
+    arguments, chosen = split_flags(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["--version"]:
+        print(as_json(_versions()) if chosen.json else " ".join(f"{name} {version}" for name, version in _versions().items()))
+        sys.exit(0)
     if distributed.is_parent(arguments):
-        sys.exit(distributed.watch(arguments))
+        sys.exit(distributed.watch([*arguments, *(flag for flag in FLAGS if getattr(chosen, flag.removeprefix("--")))]))
+    with speaking(chosen) as said:
+        status = _status(arguments)
+    if chosen.json:
+        print(as_json({"command": "".join(arguments[:1]), "status": status, **said.told}))
+    sys.exit(status)
+
+
+def _status(arguments: list[str]) -> int:
+    """Runs a command; its exit status."""
     shown, warnings.showwarning = warnings.showwarning, _showing(warnings.showwarning)
     ignored, sys.unraisablehook = sys.unraisablehook, _ignoring(sys.unraisablehook)
     alone = True  # whether the others of a run on several hosts do not end, too
@@ -42,8 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = _say("error", str(error), 2)
     except NonFiniteError as error:
         status = _say("stopped", str(error), 3)
-    except KeyboardInterrupt:
-        status = _say("stopped", "interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stopped:
+        status = _say("stopped", "interrupted", getattr(stopped, "status", INTERRUPTED))
     except Exception as error:
         if not distributed.is_child():
             raise
@@ -52,7 +75,22 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.showwarning, sys.unraisablehook = shown, ignored
     if alone and distributed.is_child():
         distributed.leave(status)
-    sys.exit(status)
+    return status
+
+
+def _versions() -> dict[str, str]:
+    names = "bap_jax", "jax", "flax", "optax", "numpy"
+    found = {"bap_jax": bap_jax.__version__} | {name: importlib.metadata.version(name) for name in names[1:]}
+    return found | {"python": sys.version.split()[0]}
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    """Refuses a first word that is no command, with the one that was probably meant."""
+    word = "".join(arguments[:1])
+    known = [part.name for one in get_args(spoken.command()) for part in get_args(one)[1:] if getattr(part, "name", None)]
+    if word and not word.startswith("-") and word not in known:
+        near = difflib.get_close_matches(word, known, n=1)
+        raise SettingError("COMMAND", word, f"one of {', '.join(known)}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def read(arguments: Sequence[str]) -> Any:
@@ -62,6 +100,7 @@ def read(arguments: Sequence[str]) -> Any:
     Raises:
       SettingError: a slot that cannot be filled so; a ``--config`` that is not there, or names code that is not trusted.
     """
+    _check_command(arguments)
     other = {"import": spoken.Import, "bench": spoken.Bench}.get("".join(arguments[:1]))
     if other is not None:
         return _read(with_network(other, arguments), arguments)
@@ -93,7 +132,8 @@ def read(arguments: Sequence[str]) -> Any:
 
 
 def _read(command: type, arguments: Sequence[str]) -> Any:
-    return tyro.cli(spoken.command(command), args=list(arguments), prog="bap", description=(__doc__ or "").splitlines()[0])
+    description = f"{(__doc__ or '').partition(chr(10) * 2)[0]}\n\n{EPILOG}"
+    return tyro.cli(spoken.command(command), args=list(arguments), prog="bap", description=description)
 
 
 def _stored(path: Path) -> Settings:
@@ -118,6 +158,7 @@ def _run(command: Any, arguments: Sequence[str]) -> int:
     except Interrupted as stopped:
         from bap_jax.cli.screen import console
 
+        tell(stopped=str(stopped))
         console().print(str(stopped), style="yellow", highlight=False)
         return stopped.status
 
@@ -150,5 +191,6 @@ def _not_said_here(record: logging.LogRecord) -> bool:
 
 
 def _say(kind: str, text: str, status: int) -> int:
+    tell(**{kind: one_line(text)})
     print(f"bap: {kind}: {one_line(text)}", file=sys.stderr)
     return status

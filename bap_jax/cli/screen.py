@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from bap_jax.cli.output import output
 from bap_jax.errors import one_line
 
 
@@ -34,25 +36,37 @@ def progress_bar(task: str, total: int | None, screen: Console) -> Iterator[Upda
 
     Where output is no terminal, a line now and then instead.
     """
+    if output().quiet:
+        yield lambda done, now, total=None: None
+        return
     if not screen.is_terminal:
         yield _lines(task, total, screen)
         return
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}", markup=False),
     )
-    with Progress(*columns, console=screen, transient=True) as bar:
+    with _TwoLines(*columns, console=screen, transient=True, expand=screen.width <= 80) as bar:
         number = bar.add_task(task, total=total, now="")
 
         def update(done: float, now: str, total: int | None = None) -> None:
             bar.update(number, completed=done, now=now, total=total)  # None leaves the total as it is
 
         yield update
+
+
+class _TwoLines(Progress):
+    """A bar, and below it what is being done: 80 columns hold both, whole."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["now"]:
+                yield Text("  " + task.fields["now"], no_wrap=True, overflow="ellipsis")
 
 
 def _lines(task: str, total: int | None, screen: Console) -> Update:

@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from bap_jax.data.folder import FolderSet, image_folder_builder
+from bap_jax.data.names import meant
 from bap_jax.data.prepared import data_folder
 from bap_jax.errors import DataError
 from bap_jax.plugins import import_object, is_import_path
@@ -86,9 +87,9 @@ def _builder(name: str, folder: str) -> Any:
     try:
         return tfds.builder(name, data_dir=folder, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        raise DataError(
-            f"{name}: TFDS knows no data set of this name, there is no folder of this name; see tfds.list_builders()"
-        ) from error
+        likely = meant(name)
+        hint = f"did you mean {likely}?" if likely else "see tfds.list_builders()"
+        raise DataError(f"{name}: TFDS knows no data set of this name, there is no folder of this name; {hint}") from error
 
 
 def _missing_module(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bap_jax.data.dataset import Dataset, Source, check, check_images, check_labels
+from bap_jax.data.names import meant
 from bap_jax.data.pictures import decode_image
 from bap_jax.data.split import validation_rows
 from bap_jax.errors import DataError, SettingError
@@ -187,10 +188,11 @@ def _open(name: str, folder: str, split: str | None, features: Mapping[str, Any]
         if features is not None:
             raise DataError(f"{name}: split {split!r} cannot be opened: {error}") from error
         known = "; TFDS knows no data set of this name" if isinstance(error, tfds.core.DatasetNotFoundError) else ""
-        raise DataError(
-            f"data set {name!r} is not prepared in {folder}{known}{_versions(name, folder)}; "
-            f"run: bap data prepare {name} --data-dir {folder}"
-        ) from error
+        likely = meant(name)
+        known += f"; did you mean {likely}?" if likely else _versions(name, folder)
+        command = f"run: bap data prepare {likely or name} --data-dir {folder}, with the extra data: pip install 'bap_jax[data]'"
+        command = "they come with this package: --data digits" if likely == "digits" else command
+        raise DataError(f"data set {name!r} is not prepared in {folder}{known}; {command}") from error
 
 
 def _check_features(name: str, folder: str) -> None:

@@ -23,7 +23,7 @@ from bap_jax.runs.networks import kept_part
 from bap_jax.runs.restore import OBJECTS, fitted
 from bap_jax.runs.run import Run, check_model, run_of
 from bap_jax.runs.session import Place, Progress, Session
-from bap_jax.runs.signals import stop_signals
+from bap_jax.runs.signals import Asked, stop_signals
 from bap_jax.runs.start import digest_of
 from bap_jax.runs.training_options import TrainingOptions
 from bap_jax.runs.validation import Validation
@@ -148,7 +148,7 @@ def _phases(recipe: Any, epochs: float | None, steps: int | None) -> tuple[Phase
 @contextlib.contextmanager
 def _kept(
     run: Run, recipe: Recipe, state: TrainState, start: Network | None, out: Any, resume: bool, writer: Any
-) -> Iterator[tuple[Session, TrainState, Callable[[], bool]]]:
+) -> Iterator[tuple[Session, TrainState, Asked]]:
     """The phase to begin or to go on with, and where it leaves what it finds."""
     if out is None:
         if resume:
@@ -158,7 +158,7 @@ def _kept(
         state = run.place(scored(run, recipe, state, start))
         if start is not None:
             session.save_start(state, start)
-        yield session, state, lambda: False
+        yield session, state, Asked()
         return
     config = {OBJECTS: described(run, start)}
     with (

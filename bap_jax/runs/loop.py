@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bap_jax.checkpoint import (
     check_readable,
     check_run,
     open_run,
+    read_config,
 )
 from bap_jax.data import Splits
 from bap_jax.errors import CheckpointError, SettingError
@@ -30,9 +31,10 @@ from bap_jax.runs.migrations import migrated, restored
 from bap_jax.runs.networks import Networks, kept_part, network_before, networks_of, stored_start
 from bap_jax.runs.run import Run, check_model, prepare
 from bap_jax.runs.session import Place, Progress, Session, Trained, place_of
-from bap_jax.runs.settings import Settings
-from bap_jax.runs.signals import stop_signals
+from bap_jax.runs.settings import AUTO, Settings, parse_epsilons
+from bap_jax.runs.signals import Asked, stop_signals
 from bap_jax.runs.start import check_source, start_of
+from bap_jax.runs.training_options import TrainingOptions
 from bap_jax.runs.trust import code_in, remember
 from bap_jax.training import TrainState
 from bap_jax.training import network as network_in
@@ -49,6 +51,7 @@ def _may_differ(settings: Settings) -> tuple[str, ...]:
     one phase says nothing that its settings do not.
     """
     names = MAY_DIFFER if settings.in_phases() else (*MAY_DIFFER, "method")
+    names += ("validation_epsilon",) if settings.validation_epsilon == AUTO else ()  # not told: as the run has it
     return names if settings.init_digest is not None else (*names, "init_digest")
 
 
@@ -86,7 +89,7 @@ def train(
     check_out(settings, out, resume)
     run = prepare(settings, splits or load_data(settings), devices, shard)
     with stop_signals() as stop, opened(run, out, resume=resume, writer=writer, save_seconds=save_seconds) as (session, state):
-        session, state = to_the_end(session, state, agreed(stop, run.mesh), progress)
+        session, state = to_the_end(session, state, stop.agree(lambda answer: agreed(answer, run.mesh)), progress)
         return session.trained(state)
 
 
@@ -108,6 +111,8 @@ def opened(
     assert settings is not None
     if save_seconds is not None:
         run = run._replace(options=dataclasses.replace(run.options, save_seconds=save_seconds))
+    if settings.validation_epsilon == AUTO:
+        run = run._replace(options=_validated_as_before(run.options, Path(out)))
     begun = settings.init_from is not None and saved_step(out)[0] is not None
     start = None if begun else start_of(settings, run.splits.train)
     network: Network | None = None
@@ -217,9 +222,7 @@ def _later(run: Run, kept: Kept, place: Place) -> tuple[Recipe, TrainState, Plac
     return recipe, run.first_state(number, recipe, info, network, masks), place
 
 
-def to_the_end(
-    session: Session, state: TrainState, stop: Callable[[], bool], progress: Progress | None
-) -> tuple[Session, TrainState]:
+def to_the_end(session: Session, state: TrainState, stop: Asked, progress: Progress | None) -> tuple[Session, TrainState]:
     """Trains a phase and those after it; the last one, and the state at its end.
 
     Args:
@@ -267,6 +270,15 @@ def check_out(settings: Settings, out: Path, resume: bool) -> None:
     check_run(out, settings.as_dict(), resume, may_differ=_may_differ(settings), migrated=migrated)
     if settings.init_from is not None and not (resume and saved_step(out)[0] is not None):
         check_source(settings)
+
+
+def _validated_as_before(options: TrainingOptions, out: Path) -> TrainingOptions:
+    """The options with the radii that a run which is there already was told, if it was."""
+    try:
+        told = str(migrated(read_config(out)).get("validation_epsilon", AUTO))
+    except SettingError:  # no run yet, or one that is refused in a moment
+        return options
+    return options if told == AUTO else dataclasses.replace(options, validation_epsilons=parse_epsilons("config.json", told))
 
 
 def finished_step(out: Path) -> int | None:

@@ -245,7 +245,9 @@ def prepare(settings: Settings, splits: Splits, devices: int | None, shard: bool
         check_chunks(settings.batch_size, mesh, getattr(settings, name), "--" + name.replace("_", "-"))
     if shard and mesh.size == 1:
         raise SettingError("--shard", "state", "none on a single device; --devices takes several")
-    run = run_of(model_of(settings, splits.train.num_classes), phases_of(settings), splits, options_of(settings), mesh)
+    run = run_of(
+        model_of(settings, splits.train.num_classes), phases_of(settings), splits, options_of(settings, splits.train), mesh
+    )
     if settings.init_from is None:
         _check_loss(run, run.recipe(), settings.loss_name)
     masked = settings.init_from is not None and settings.init_masks != "none"

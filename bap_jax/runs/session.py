@@ -20,7 +20,7 @@ from bap_jax.parallel import shard_batch
 from bap_jax.runs.mask_course import MaskCourse
 from bap_jax.runs.memory import Kept
 from bap_jax.runs.run import Run
-from bap_jax.runs.signals import Interrupted
+from bap_jax.runs.signals import Asked, Interrupted
 from bap_jax.runs.validation import Validation, validate
 from bap_jax.training import TrainState
 from bap_jax.types import Network, Recipe
@@ -88,7 +88,7 @@ class Session:
         """When to save: every epoch or every ``save_seconds``, whichever comes later."""
         return SaveInterval(self.run.steps_per_epoch, self.run.options.save_seconds, start=self.start)
 
-    def go(self, state: TrainState, stop: Callable[[], bool], progress: Progress | None) -> TrainState:
+    def go(self, state: TrainState, stop: Asked, progress: Progress | None) -> TrainState:
         """Trains to the end of the phase.
 
         Raises:
@@ -112,7 +112,7 @@ class Session:
                     if progress:
                         progress(done, self.total, line)
                 stopping = stop()  # asked once: what is saved and what is said have to agree
-                state = self.settle(done, state, metrics, saving=interval.due(done) or stopping)
+                state = self.settle(done, state, metrics, saving=any((interval.due(done), stopping, stop.save())))
                 if stopping and not (self.last and done == self.end):
                     raise Interrupted(f"stopped after step {done} of {self.total}; --resume goes on from there")
                 if done == self.end:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["General", "Settings", "parse_epsilons", "parse_fractions", "parse_number", "rate_factors", "schedule_of"]
 
 FLOAT_BITS = 32  # of a weight that is not quantised
+AUTO = "auto"  # what follows from other settings, or from the data
 SCHEMA = 3  # of config.json; docs/runs.md says what each was
 # settings that may name the user's own code, and the names known here
 PLUGINS: Mapping[str, tuple[str, ...]] = {slot: names_of(slot) for slot in SLOTS}
@@ -146,8 +147,9 @@ class General:
     """Shift by up to 10 % and flip training images at random, as the paper does on CIFAR."""
     seed: int = 0
     """Seed of weights, batch order, augmentation and attacks."""
-    validation_epsilon: str = "0,0.1,0.2,0.3"
-    """Radii, in --norm, at which validation measures robust accuracy; the best checkpoint has the largest mean."""
+    validation_epsilon: str = AUTO
+    """Radii, in --norm, at which validation measures robust accuracy; the best checkpoint has the largest mean. `auto` follows
+    data and norm: in L∞ 0, 0.1, 0.2, 0.3 on grey images and 0, 2/255, 4/255, 8/255 on images in colour."""
     validation_steps: int = 10
     """Steps of the PGD attack of validation."""
     validation_limit: int = 500
@@ -358,7 +360,7 @@ class Settings(General):
         for name in ("microbatches", "attack_chunks"):
             divides = self.batch_size % getattr(self, name) == 0
             _require(self, name, divides, f"a number that --batch-size = {self.batch_size} divides into")
-        parse_epsilons("--validation-epsilon", self.validation_epsilon)
+        self.validation_radii()
         self._check_rate()
         for slot in SLOTS:
             self._check_options(slot)
@@ -373,6 +375,10 @@ class Settings(General):
 
             self.check_radii(Bounds())
         return self
+
+    def validation_radii(self) -> tuple[float, ...] | None:
+        """Those that were given; None for those that follow the data (:func:`bap_jax.runs.training_options.validation_radii`)."""
+        return None if self.validation_epsilon == AUTO else parse_epsilons("--validation-epsilon", self.validation_epsilon)
 
     def check_radii(self, bounds: Bounds, image_shape: tuple[int, ...] | None = None) -> None:
         """Refuses radii wider than the box: with the data's own bounds and image shape once these are known.
@@ -389,7 +395,7 @@ class Settings(General):
         """
         from bap_jax.inputs import require_radius
 
-        radii: dict[str, Any] = {"--validation-epsilon": parse_epsilons("--validation-epsilon", self.validation_epsilon)}
+        radii: dict[str, Any] = {"--validation-epsilon": self.validation_radii()}
         for name, radius in (radii | self.budget_options.radii()).items():
             require_radius(radius, self.norm, bounds, image_shape, name)
         for phase, own in self.in_phases():

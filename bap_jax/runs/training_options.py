@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+from bap_jax.data import Source
 from bap_jax.errors import SettingError
-from bap_jax.inputs import require_radius
-from bap_jax.runs.settings import Settings, parse_epsilons
+from bap_jax.inputs import largest_radius, require_radius
+from bap_jax.runs.settings import Settings
 from bap_jax.types import Bounds, Norm
 
 
@@ -78,8 +80,33 @@ class TrainingOptions:
         return self
 
 
-def options_of(settings: Settings, save_seconds: float = 5.0) -> TrainingOptions:
-    """The part of settings that says how a run trains, whatever it trains."""
+def validation_radii(norm: Norm, image_shape: tuple[int, ...], width: float = 1.0) -> tuple[float, ...]:
+    """Radii to validate at where none were given: those that are usual for such images.
+
+    In L∞ (and RMS) 0, 0.1, 0.2, 0.3 of the box on grey images, 0, 2/255, 4/255, 8/255 on images in colour, of D features. In L2
+    they are √D / 4 and in L1 D / 8 times as long: 0.43 and 12 at most on CIFAR-10, where 0.5 and 12 are usual.
+
+    Args:
+      norm: that the run measures budgets in.
+      image_shape: [H, W, C], or whatever images are.
+      width: of the box.
+
+    Example:
+      >>> validation_radii("linf", (8, 8, 1)), [round(255 * radius) for radius in validation_radii("linf", (32, 32, 3))]
+      ((0.0, 0.1, 0.2, 0.3), [0, 2, 4, 8])
+      >>> validation_radii("l2", (32, 32, 3)), validation_radii("l1", (32, 32, 3))
+      ((0.0, 0.109, 0.217, 0.435), (0.0, 3.01, 6.02, 12.0))
+    """
+    colour = len(image_shape) == 3 and image_shape[-1] > 1
+    usual = (0.0, 2 / 255, 4 / 255, 8 / 255) if colour else (0.0, 0.1, 0.2, 0.3)
+    features = math.prod(image_shape)
+    longer = width * {"l2": math.sqrt(features) / 4, "l1": features / 8}.get(norm, 1.0)
+    return usual if longer == 1.0 else tuple(float(f"{radius * longer:.3g}") for radius in usual)
+
+
+def options_of(settings: Settings, data: Source, save_seconds: float = 5.0) -> TrainingOptions:
+    """The part of settings that says how a run trains, whatever it trains; ``data`` is what it trains on."""
+    width = largest_radius("linf", data.bounds, data.image_shape)
     same = (
         "batch_size",
         "microbatches",
@@ -95,7 +122,7 @@ def options_of(settings: Settings, save_seconds: float = 5.0) -> TrainingOptions
     )
     return TrainingOptions(
         **{name: getattr(settings, name) for name in same},
-        validation_epsilons=parse_epsilons("--validation-epsilon", settings.validation_epsilon),
+        validation_epsilons=settings.validation_radii() or validation_radii(settings.norm, data.image_shape, width),
         validation_norm=settings.norm,
         save_seconds=save_seconds,
     )

@@ -25,7 +25,7 @@ from bap_jax.runs.recipe import step_of, traced_recipe
 from bap_jax.runs.run import Run
 from bap_jax.runs.session import Session, Trained
 from bap_jax.runs.settings import Settings
-from bap_jax.runs.signals import Interrupted, stop_signals
+from bap_jax.runs.signals import Asked, Interrupted, stop_signals
 from bap_jax.timing import Sample, in_turn, median, sample
 from bap_jax.training import TrainState
 from bap_jax.types import Batch, Bounds, Recipe
@@ -376,7 +376,7 @@ class _Group:
         self.run = first.session.run
         self.pending: list[tuple[int, jax.Array]] = []
 
-    def go(self, stop: Callable[[], bool]) -> None:
+    def go(self, stop: Asked) -> None:
         step, which = None, jnp.asarray(self.batching.which)
         batches = self.batching.batches(self.run, self.start, self.total)
         try:
@@ -388,7 +388,7 @@ class _Group:
                 self.state, metrics = step(self.state, batch, which)
                 self.pending.append((done, metrics["loss"]))
                 stopping = stop()
-                self.follow(done, metrics, saving=self.interval.due(done) or stopping)
+                self.follow(done, metrics, saving=any((self.interval.due(done), stopping, stop.save())))
                 if stopping and done < self.total:
                     raise Interrupted(f"stopped after step {done} of {self.total}; the same command goes on from there")
                 if all(lane.failed for lane in self.lanes):

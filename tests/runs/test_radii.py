@@ -7,9 +7,10 @@ import pytest
 from bap_jax.data import digits
 from bap_jax.errors import SettingError
 from bap_jax.runs.evaluate import evaluate_run
-from bap_jax.runs.loop import prepare
+from bap_jax.runs.loop import prepare, train
 from bap_jax.runs.plan import AttackPlan
 from bap_jax.runs.settings import Settings
+from bap_jax.runs.training_options import validation_radii
 from bap_jax.sweeps.execute import run_sweep
 from bap_jax.sweeps.grid import Sweep
 from bap_jax.types import Bounds
@@ -114,3 +115,18 @@ def test_a_sweep_refuses_it_before_the_first_cell(tmp_path):
     with pytest.raises(SettingError, match="--epsilon = 9: expected at most 8, the l2 size"):
         run_sweep(far, tmp_path / "sweep")
     assert not list((tmp_path / "sweep").rglob("config.json"))
+
+
+def test_radii_of_validation_follow_data_and_norm_and_a_run_keeps_those_it_was_told(tmp_path):
+    splits = digits()
+    assert prepare(Settings(), splits, 1).options.validation_epsilons == (0.0, 0.1, 0.2, 0.3)
+    assert prepare(Settings(norm="l2", budget="none"), splits, 1).options.validation_epsilons == (0.0, 0.2, 0.4, 0.6)
+    assert prepare(Settings(validation_epsilon="0,1/4"), splits, 1).options.validation_epsilons == (0.0, 0.25)
+    wide = validation_radii("linf", (32, 32, 3), width=2.0)
+    assert wide == pytest.approx([0, 4 / 255, 8 / 255, 16 / 255], rel=2e-3)
+    quick = {"steps": 2, "batch_size": 16, "budget": "none", "ramp_end": 0.5, "validation_limit": 10, "validation_steps": 1}
+    told = train(Settings(**quick, validation_epsilon="0,0.25"), tmp_path / "run", splits=splits)
+    again = train(Settings(**quick), tmp_path / "run", splits=splits, resume=True)
+    assert told.validation.epsilons == again.validation.epsilons == (0.0, 0.25)
+    with pytest.raises(SettingError, match="validation_epsilon"):
+        train(Settings(**quick, validation_epsilon="0,0.1"), tmp_path / "run", splits=splits, resume=True)

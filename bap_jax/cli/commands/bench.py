@@ -13,6 +13,7 @@ from bap_jax.bench.result import RatioRow
 from bap_jax.bench.steps import device_count, time_steps
 from bap_jax.bench.sweep import time_sweep
 from bap_jax.cli import arguments as cli
+from bap_jax.cli.output import tell
 from bap_jax.cli.screen import console, progress_bar
 from bap_jax.cli.slots import network_told
 from bap_jax.errors import SettingError
@@ -79,6 +80,7 @@ class _Count(NamedTuple):
 
 
 def _write(record: dict[str, Any], out: Path | None) -> None:
+    tell(**record)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, json_text(record, indent=1) + "\n")

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from bap_jax import data as data_layer
 from bap_jax.cli import arguments as cli
+from bap_jax.cli.output import tell
 from bap_jax.cli.screen import console, progress_bar, show_notes, show_pairs
 from bap_jax.runs.trust import Trust
 
@@ -16,6 +17,7 @@ def run_prepare(command: cli.PrepareData, trust: Trust) -> int:
     prepared = data_layer.prepare(command.name, command.data_dir)
     pairs = [(name, str(value)) for name, value in prepared._asdict().items() if name != "notes"]
     show_pairs("prepared", pairs, screen)
+    tell(**prepared._asdict())
     show_notes(prepared.notes, screen)
     return 0
 
@@ -33,6 +35,8 @@ def run_show(command: cli.ShowData, trust: Trust) -> int:
         numbers = data_layer.statistics(split)
         mean, std = (", ".join(f"{x:.5f}" for x in values) for values in (numbers.mean, numbers.std))
         shape = "×".join(map(str, split.image_shape))
+        described = {"examples": len(split), "image_shape": split.image_shape, "num_classes": split.num_classes}
+        tell(**{name: described | {"mean": numbers.mean, "std": numbers.std}})
         table.add_row(name, str(len(split)), shape, str(split.num_classes), mean, std)
     screen.print(table)
     return 0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from bap_jax.cli import arguments as cli
+from bap_jax.cli.output import tell
 from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
+from bap_jax.errors import CheckpointError, DataError, SettingError
 from bap_jax.evaluation import Progress
 from bap_jax.runs.evaluate import evaluate_run
 from bap_jax.runs.plan import AttackPlan
@@ -18,12 +22,46 @@ from bap_jax.runs.trust import Trust
 
 
 def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
-    """`bap evaluate`."""
+    """`bap evaluate`: of several runs one after the other; one that cannot be evaluated does not keep the others from it."""
+    if not command.runs:
+        raise SettingError("RUNS", "", "at least one run folder")
     screen = console()
     plan = AttackPlan(**{name: getattr(command, name) for name in AttackPlan.__dataclass_fields__})
+    records, failed = [], {}
+    for run in command.runs:
+        try:
+            records.append(_evaluate(run, command, plan, screen, trust))
+        except (SettingError, DataError, CheckpointError) as error:
+            if len(command.runs) == 1:
+                raise
+            failed[str(run)] = str(error)
+            print(f"bap: error: {run}: {error}", file=sys.stderr)
+    tell(evaluations=records, failed=failed)
+    if len(command.runs) > 1:
+        screen.print(_together(records))
+    if failed:
+        return 2
+    checks = [check for record in records for check in record["checks"]]
+    return 1 if command.strict and any(check["status"] == "failed" for check in checks) else 0
+
+
+def _together(records: list[dict[str, Any]]) -> Table:
+    """What attacks left of each run, a line per run: the table that one looks for after several evaluations."""
+    columns = dict.fromkeys((row["attack"], row["norm"], row["epsilon"]) for record in records for row in record["rows"])
+    table = Table(title="accuracies, %", title_justify="left")
+    table.add_column("run", overflow="fold")
+    for attack, norm, epsilon in columns:
+        table.add_column(f"{attack} {norm} {epsilon:.3g}" if epsilon else attack, justify="right")
+    for record in records:
+        of = {(row["attack"], row["norm"], row["epsilon"]): f"{100 * row['accuracy']:.1f}" for row in record["rows"]}
+        table.add_row(str(record["run"]), *(of.get(column, "") for column in columns))
+    return table
+
+
+def _evaluate(run: Path, command: cli.Evaluate, plan: AttackPlan, screen: Console, trust: Trust) -> dict[str, Any]:
     with progress_bar("attacking, per cent", None, screen) as update:
         record = evaluate_run(
-            command.run,
+            run,
             plan,
             data_dir=command.data_dir,
             batch_size=command.batch_size,
@@ -32,7 +70,7 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
             progress=lambda reached: update(round(100 * reached.fraction, 1), attacking(reached), 100),
             trust=trust,
         )
-    table = Table(title=f"{command.run}, step {record['step']}, {plan.split} data", title_justify="left")
+    table = Table(title=f"{run}, step {record['step']}, {plan.split} data", title_justify="left")
     for column in ("attack", "epsilon", "accuracy", "95 % interval", "examples"):
         table.add_column(column, justify="left" if column == "attack" else "right")
     for row in record["rows"]:
@@ -45,7 +83,7 @@ def run_evaluate(command: cli.Evaluate, trust: Trust) -> int:
     show_checks(record["checks"], screen)
     if not record["finished"]:
         screen.print("this run is not finished", style="yellow")
-    return 1 if command.strict and any(check["status"] == "failed" for check in record["checks"]) else 0
+    return record
 
 
 def attacking(reached: Progress) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bap_jax.cli import arguments as cli
+from bap_jax.cli.output import tell
 from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.report import print_report
@@ -96,6 +97,7 @@ def run_and_report(
             told=lambda done, total, what: update(round(done, 2), what, total),
         )
     report(swept.records, loaded, out, screen, trust_in(cells))
+    tell(cells=len(cells), rows=rows_of(swept.records), failed=swept.failed, out=out)
     show_failed(swept, len(cells), out, screen)
     return swept
 
@@ -126,6 +128,7 @@ def show_failed(swept: Swept, count: int, out: Path, screen: Console) -> None:
 
 def show_cells(cells: list[SweepCell], screen: Console) -> None:
     """The cells of a sweep and what has become of them."""
+    tell(cells={cell.name: state_of(cell) for cell in cells})
     table = Table(title=f"{len(cells)} cells", title_justify="left")
     for column in ("cell", "state"):
         table.add_column(column, overflow="fold")

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from bap_jax.cli import arguments as cli
+from bap_jax.cli.output import tell
 from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_pairs
 from bap_jax.cli.slots import settings_told
@@ -67,6 +68,7 @@ def run_train(command: cli.Train, trust: Trust) -> int:
         if writer is not None:
             writer.close()
     _show_trained(settings, trained, screen)
+    tell(**trained._asdict())
     return 0
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bap_jax.cli import arguments as cli
+from bap_jax.cli.output import tell
 from bap_jax.cli.screen import console, show_notes, show_pairs
 from bap_jax.cli.slots import network_told
 from bap_jax.errors import SettingError
@@ -31,6 +32,7 @@ def run_export(command: cli.Export, trust: Trust) -> int:
     given = {name: getattr(command, name) for name in ("out", "checkpoint", "data_dir")} | {"trust": trust}
     files, card = _WRITERS[command.format](command, given)
     screen = console()
+    tell(files=files, card=card)
     weights, images = card["weights"], card["input"]
     pairs = [
         ("network", f"{card['architecture']}, {card['num_classes']} classes, step {card['step']}"),
@@ -117,6 +119,7 @@ def run_import(command: cli.Import, trust: Trust) -> int:
         ("sparsity", f"{imported.sparsity:.4f}"),
     ]
     show_pairs("imported", pairs, screen)
+    tell(**imported._asdict())
     for dtype in dict.fromkeys(imported.converted.values()):
         count = sum(other == dtype for other in imported.converted.values())
         screen.print(f"{count} tensors were {dtype} and are float32 now", style="yellow", highlight=False)
