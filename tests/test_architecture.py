@@ -95,8 +95,8 @@ HELD_BY = {
     "report/test_measures": "report/measures/comparisons report/measures/grid report/measures/intervals report/measures/scores",
     "report/test_page": "report/build report/html",
     "report/test_report": "report/checks report/inputs report/markdown report/rows report/sentences report/style report/tables "
-    "report/terminal report/write report/figures/canvas report/figures/heat_map report/figures/layers report/figures/pareto "
-    "report/figures/samples report/figures/scores report/figures/security report/figures/training",
+    "report/terminal report/write report/figures/budgets report/figures/canvas report/figures/heat_map report/figures/layers "
+    "report/figures/pareto report/figures/samples report/figures/scores report/figures/security report/figures/training",
     "cli/test_config": "runs/stored",
     "runs/test_compaction": "cli/commands/compact export/program report/compactions runs/footprint runs/program",
     "runs/test_damaged_run": "cli/screen cli/commands/report runs/records",

@@ -7,6 +7,7 @@ import contextvars
 import dataclasses
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ class Output:
 
     quiet: bool = False
     json: bool = False
+    words: tuple[str, ...] = ()
     told: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -29,6 +31,12 @@ _OUTPUT: contextvars.ContextVar[Output | None] = contextvars.ContextVar("output"
 def output() -> Output:
     """Of the command that is running; outside of one, the ordinary way."""
     return _OUTPUT.get() or Output()
+
+
+def command_line() -> str:
+    """The command that is running, as a person types it; nothing outside of one."""
+    words = output().words
+    return shlex.join(("bap", *words)) if words else ""
 
 
 def tell(**values: Any) -> None:
@@ -49,10 +57,10 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], Output]:
 
     Example:
       >>> split_flags(["evaluate", "runs/x", "--json"])
-      (['evaluate', 'runs/x'], Output(quiet=False, json=True, told={}))
+      (['evaluate', 'runs/x'], Output(quiet=False, json=True, words=('evaluate', 'runs/x'), told={}))
     """
     rest = [word for word in arguments if word not in FLAGS]
-    return rest, Output(quiet="--quiet" in arguments, json="--json" in arguments)
+    return rest, Output(quiet="--quiet" in arguments, json="--json" in arguments, words=tuple(rest))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from functools import partial
 from bap_jax.report import figures
 from bap_jax.report import measures as measures_layer
 from bap_jax.report.cascades import stage_tables
-from bap_jax.report.checks import as_checks, checks_sentence, checks_table
+from bap_jax.report.checks import as_checks, checks_sentence, checks_table, trust_sentences
 from bap_jax.report.compactions import compactions_table
 from bap_jax.report.distances import Distances, distances_table
 from bap_jax.report.inputs import History, ReportInput
@@ -20,6 +20,7 @@ from bap_jax.report.sentences import images_sentence, results, shown_sentence
 from bap_jax.report.style import Style, arm_styles
 from bap_jax.report.table import Cell, Table
 from bap_jax.report.tables import (
+    by_score,
     cell_tables,
     cost_table,
     overview_table,
@@ -41,11 +42,7 @@ SAMPLES = (
     "beside it (of grey images: purple is brighter than before, orange darker; of colour images mid-grey is unchanged), and "
     "under it its size in the attack's norm. Nothing was chosen: these are the first images."
 )
-MAX_CELL_TABLES, MAX_TABLES, MAX_PASSED = (
-    6,
-    18,
-    12,
-)  # of one comparison, of all, and of all checks; the others stand in the details
+MAX_PASSED = 12  # checks that passed; more of them stand in the details
 
 
 def build_report(given: ReportInput) -> Report:
@@ -56,10 +53,12 @@ def build_report(given: ReportInput) -> Report:
     grids = [make_grid(rows, comparison) for comparison in comparisons_of(rows)]
     sentences, measures = results(rows, grids, given.num_resamples)
     styles = arm_styles(known_arms(rows, given.histories, given.layers, {one.arm: None for one in distances}))
-    several, many = len(grids) > MAX_SUMMARIES, sum(len(grid.sparsities) for grid in grids) > MAX_TABLES
+    several = len(grids) > MAX_SUMMARIES
+    lead = _lead_picture(rows, grids[0], measures[0], styles)
+    scores = scores_table(grids[0], measures[0], given.folders)
     sections = [_overview_section(rows, grids, measures)] if len(grids) > 1 else []
     sections += [
-        _comparison_section(rows, grid, m, name, styles, said if several else (), 0 if several and many else MAX_CELL_TABLES)
+        _comparison_section(rows, grid, m, name, styles, said if several else said[1:], given.folders, lead)
         for grid, m, name, said in zip(grids, measures, comparison_names(grids), sentences, strict=True)
     ]
     sections += _distance_sections(distances, styles)
@@ -70,17 +69,63 @@ def build_report(given: ReportInput) -> Report:
     sections += _training_sections(given.histories, given.layers, styles) + _sample_sections(given.samples)
     sections += [_checks_section(named)] if named else []
     sections += [Section("Notes and warnings", tuple(str(note) for note in given.notes))] if given.notes else []
-    sections += [Section("Settings", tables=(pairs_table("", given.settings),))] if given.settings else []
-    sections += [Section("Versions", tables=(pairs_table("", given.versions),))] if given.versions else []
+    if given.settings or given.versions or given.differs:
+        differs = (pairs_table("What differs among the runs", given.differs),) if given.differs else ()
+        whole = [("Settings", given.settings), ("Versions", given.versions)]
+        folded = tuple(pairs_table(title, pairs) for title, pairs in whole if pairs)
+        sections.append(Section("Settings and versions", tables=differs, more=folded, fold="All settings and versions"))
     points = {"Cut points": measures_layer.DEFINITIONS["Cut points"]} if any(grid.comparison.is_cut for grid in grids) else {}
     defined = tuple((Cell(name), Cell(text)) for name, text in (DEFINITIONS | points).items())
-    sections.append(Section("What the numbers mean", tables=(Table("", ("name", "definition"), defined, num_labels=2),)))
-    trust = checks_sentence(named)
-    failed = any(check.status == "failed" for check in named)
-    first = [said[0] for said in sentences[:MAX_SUMMARIES]] if several else [text for said in sentences for text in said]
+    meanings = Table("", ("name", "definition"), defined, num_labels=2)
+    sections.append(Section("What the numbers mean", more=(meanings,), fold="Definitions"))
+    ordered = by_score(grids[0], measures[0]).arms if len(grids) == 1 else ()
+    ranked = [arm for arm in ordered if not math.isnan(measures[0][arm].aer_score.value)]
+    trust = trust_sentences(given.checks, ranked)
+    first = [said[0] for said in sentences[:MAX_SUMMARIES]]
     rest = [f"The findings under all {len(grids)} attacks, data sets and models stand in their sections."] if several else []
-    summary = [trust, *first, *rest] if failed else [*first, *rest, trust]
-    return Report(given.title, tuple(text for text in summary if text), named, tuple(sections))
+    if any(check.status == "failed" for check in named) and trust == [checks_sentence(named)]:  # it speaks of all the numbers
+        first, trust = [*trust, *first], []
+    summary = tuple(text for text in (*first, *rest) if text)
+    return Report(given.title, summary, named, tuple(sections), tuple(trust), lead, scores, given.command)
+
+
+def _lead_picture(rows: Sequence[Row], grid: Grid, measures: Mapping[str, ArmMeasures], styles: Mapping[str, Style]) -> Picture:
+    """The one picture of the first screen: the score over the budget of training, where there are several; else the scores of the
+    arms; of one arm its security curves.
+    """
+    label, given = grid.comparison.label, figures.prescribed(rows, grid)
+    if len(given) > 1 and all(not math.isnan(measures[arm].aer_score.value) for arm in given):
+        others = " Level lines: arms that were given none." if len(given) < len(grid.arms) else ""
+        return Picture(
+            "budgets",
+            f"AER score over the ε that training was given.{others} Bands: 95 % bootstrap interval over seeds.",
+            f"Lines of the AER score over the budget of training: {label}.",
+            partial(figures.budgets_figure, grid, measures, given, styles),
+        )
+    return (
+        _scores_picture("stability", grid, measures, styles) if len(grid.arms) > 1 else _curves_picture("security", grid, styles)
+    )
+
+
+def _scores_picture(name: str, grid: Grid, measures: Mapping[str, ArmMeasures], styles: Mapping[str, Style]) -> Picture:
+    bars = by_score(shown_arms(grid, measures, MAX_BARS), measures)
+    return Picture(
+        name,
+        "AER score, and standard deviation over pruning processes. Thin bars: 95 % bootstrap interval over seeds."
+        + shown_sentence(bars, grid),
+        f"Bars of the AER score and of the spread over pruning processes, one per arm: {grid.comparison.label}.",
+        partial(figures.scores_figure, bars, measures, styles),
+    )
+
+
+def _curves_picture(name: str, grid: Grid, styles: Mapping[str, Style], whole: Grid | None = None) -> Picture:
+    return Picture(
+        name,
+        "Accuracy over the attack's budget. Bands: 95 % bootstrap interval over seeds and processes, where it is defined."
+        + shown_sentence(grid, whole or grid),
+        f"Security curves, one panel per sparsity and one line per arm: {grid.comparison.label}.",
+        partial(figures.security_figure, grid, styles),
+    )
 
 
 def _overview_section(rows: Sequence[Row], grids: Sequence[Grid], measures: Sequence[Mapping[str, ArmMeasures]]) -> Section:
@@ -98,10 +143,12 @@ def _comparison_section(
     name: str,
     styles: Mapping[str, Style],
     sentences: Sequence[str],
-    max_tables: int,
+    folders: Mapping[str, str] | None,
+    lead: Picture,
 ) -> Section:
+    """A comparison; the scores of the first and its lead picture stand on top of the report already."""
     label = grid.comparison.label
-    maps, bars = (shown_arms(grid, measures, most) for most in (MAX_MAPS, MAX_BARS))
+    maps = shown_arms(grid, measures, MAX_MAPS)
     curves = shown_arms(grid, measures, MAX_CURVES)
     panels = shown_sparsities(curves, MAX_PANELS)
     pictures = [
@@ -111,24 +158,10 @@ def _comparison_section(
             f"Heat maps of accuracy over sparsity and epsilon, one per arm: {label}. The tables below hold the numbers.",
             partial(figures.aer_figure, maps, measures),
         ),
-        Picture(
-            f"security{name}",
-            "Accuracy over the attack's budget. Bands: 95 % bootstrap interval over seeds and processes, where it is defined."
-            + shown_sentence(panels, grid),
-            f"Security curves, one panel per sparsity and one line per arm: {label}.",
-            partial(figures.security_figure, panels, styles),
-        ),
+        _curves_picture(f"security{name}", panels, styles, grid),
     ]
     if len(grid.arms) > 1 or not math.isnan(measures[grid.arms[0]].stability.value):
-        pictures.append(
-            Picture(
-                f"stability{name}",
-                "AER score, and standard deviation over pruning processes. Thin bars: 95 % bootstrap interval over seeds."
-                + shown_sentence(bars, grid),
-                f"Bars of the AER score and of the spread over pruning processes, one per arm: {label}.",
-                partial(figures.scores_figure, bars, measures, styles),
-            )
-        )
+        pictures.append(_scores_picture(f"stability{name}", grid, measures, styles))
     if figures.has_trade_off(curves):
         pictures.append(
             Picture(
@@ -144,10 +177,10 @@ def _comparison_section(
     return Section(
         label,
         (*sentences, *([counts] if counts else [])),
-        (scores_table(grid, measures),),
-        tuple(pictures),
-        tables[:max_tables],
-        tables[max_tables:],
+        (scores_table(grid, measures, folders),) if name else (),
+        tuple(picture for picture in pictures if picture.name != lead.name),
+        more=tables,
+        fold="Every number: a table per sparsity",
     )
 
 

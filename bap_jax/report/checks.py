@@ -49,3 +49,38 @@ def checks_sentence(checks: Sequence[Check]) -> str:
     if warned:
         return f"Of {counted(len(checks), 'check')} none failed; {count['warned']} warned ({warned})."
     return f"All {counted(len(checks), 'check')} passed." if len(checks) > 1 else "The check passed."
+
+
+def trust_sentences(checks: Sequence[Mapping[str, Any]], ranked: Sequence[str]) -> list[str]:
+    """Which arms the failed checks speak of, and whether the ranking stands without them.
+
+    A check that fails says that an accuracy may be too high. An arm that is not the best one would only fall, so the best one
+    stays where it is; if it is the best one itself, the ranking falls.
+
+    Args:
+      checks: as a report is given them, with the ``arms`` of those that failed.
+      ranked: the arms with a score, the best first; none where several comparisons have rankings of their own.
+
+    Example:
+      >>> failed = {"name": "input gradients", "status": "failed", "arms": ["clean"]}
+      >>> said = trust_sentences([failed], ["blind", "uniform 0.1", "clean"])[0].partition(": ")
+      >>> said[0], said[2]  # doctest: +NORMALIZE_WHITESPACE
+      ('A check failed for “clean” alone (input gradients)', 'its accuracy under attack may be too high. The ranking of the
+      other 2 arms stands without it, “blind” first.')
+    """
+    failed = [check for check in checks if check["status"] == "failed"]
+    known = bool(failed) and all(check.get("arms") for check in failed)
+    touched = [arm for arm in ranked if any(arm in check["arms"] for check in failed)] if known else []
+    whole = checks_sentence(as_checks(checks))
+    if not touched or len(touched) == len(ranked) or any(arm not in ranked for check in failed for arm in check["arms"]):
+        return [whole] if whole else []
+    names = " and ".join(f"“{arm}”" for arm in touched)
+    which = ", ".join(str(check["name"]) for check in failed)
+    its, them = ("its accuracy", "it") if len(touched) == 1 else ("their accuracies", "them")
+    first = f"{'A check' if len(failed) == 1 else counted(len(failed), 'check')} failed for {names} alone ({which}): "
+    first += f"{its} under attack may be too high. "
+    others = [arm for arm in ranked if arm not in touched]
+    if ranked[0] in touched:
+        return [f"{first}The ranking does not stand: the best score is among them. Without {them} “{others[0]}” is first."]
+    rest = "The score of the other arm stands" if len(others) == 1 else f"The ranking of the other {len(others)} arms stands"
+    return [f"{first}{rest} without {them}, “{others[0]}” first."]

@@ -35,6 +35,10 @@ p { overflow-wrap: anywhere; }
 .summary p { margin: .45rem 0; }
 .summary.failed p:first-child { font-weight: 650; color: var(--failed); }
 figure { margin: 1.2rem 0; }
+.command { overflow-wrap: anywhere; } code { background: var(--card); border-radius: 4px; padding: .1rem .35rem; }
+.filter input { font: inherit; color: inherit; background: var(--page); border: 1px solid var(--line); border-radius: 4px;
+  padding: .2rem .5rem; max-width: 100%; }
+tr[hidden] { display: none; }
 .card { background: var(--cffffff); border: 1px solid var(--line); border-radius: 8px; padding: .8rem; overflow-x: auto; }
 figure svg { display: block; margin: 0 auto; width: var(--width); height: auto;
   max-width: 100%; min-width: min(var(--width), 38rem); }
@@ -93,8 +97,18 @@ for (const table of document.querySelectorAll("table")) {
     body.append(...[...body.rows].sort(order));
   }));
 }
+document.querySelector("#arms")?.addEventListener("input", event => {
+  const words = event.target.value.toLowerCase().split(/[,;]/).map(word => word.trim()).filter(word => word);
+  for (const row of document.querySelectorAll("tr[data-arm]")) {
+    row.hidden = words.length > 0 && !words.some(word => row.dataset.arm.toLowerCase().includes(word));
+  }
+});
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));
 """
+FILTER = (
+    '<label class="filter">Only arms <input id="arms" type="search" placeholder="blind, uniform 0.2" '
+    'title="Only the lines of these arms, in all tables"></label>\n'
+)
 PAGE_BYTES = 2_800_000  # of a page; pictures and detailed tables that would not fit are left out, and the page says so
 
 
@@ -121,23 +135,31 @@ def report_html(report: Report, images: Mapping[str, bytes], *, limit: int = PAG
     failed = any(check.status == "failed" for check in report.checks)
     anchors = [f"s{i}-{slug(section.title)}" for i, section in enumerate(report.sections)]
     links = "".join(f'<a href="#{a}">{html.escape(s.title)}</a>\n' for a, s in zip(anchors, report.sections, strict=True))
+    top = "" if report.scores is None else to_html(report.scores)
     always = [[_tables(section.lead), _tables(section.tables)] for section in report.sections]
-    page = _Page(limit - len(STYLE) - len(SCRIPT) - 4096 - sum(len(text.encode()) for texts in always for text in texts))
+    fixed = sum(len(text.encode()) for text in (STYLE, SCRIPT, top, *(text for texts in always for text in texts)))
+    page = _Page(limit - fixed - 4096)
     in_turn = sorted(((i, p) for s in report.sections for i, p in enumerate(s.pictures)), key=lambda pair: pair[0])
+    lead = "" if report.lead is None else page.figure(report.lead, images[report.lead.name])
     drawn = {picture.name: page.figure(picture, images[picture.name]) for _, picture in in_turn}
-    more = [page.more(section.more) for section in report.sections]
+    more = [page.more(section.more, section.fold) for section in report.sections]
     body = "".join(
         f'<section id="{anchor}">\n<h2>{html.escape(section.title)}</h2>\n{_paragraphs(section.paragraphs)}'
-        f"{lead}{''.join(drawn[picture.name] for picture in section.pictures)}{tables}{details}</section>\n"
-        for anchor, section, (lead, tables), details in zip(anchors, report.sections, always, more, strict=True)
+        f"{first}{''.join(drawn[picture.name] for picture in section.pictures)}{tables}{details}</section>\n"
+        for anchor, section, (first, tables), details in zip(anchors, report.sections, always, more, strict=True)
     )
     glyphs = f'<svg class="glyphs" aria-hidden="true"><defs>{"".join(page.glyphs.values())}</defs></svg>\n' if page.glyphs else ""
     title, summary = html.escape(report.title), _paragraphs([*report.summary, *page.left_out()])
+    command = f'<p class="command">To repeat it: <code>{html.escape(report.command)}</code></p>\n' if report.command else ""
+    trust = f'<div class="summary{" failed" if failed else ""}">\n{_paragraphs(report.trust)}</div>\n' if report.trust else ""
+    arms = {row[0].text for row in report.scores.rows} if report.scores is not None else set()
+    search = FILTER if len(arms) > 1 else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{glyphs}<main>\n<h1>{title}</h1>\n"
-        f'<div class="summary{" failed" if failed else ""}">\n{summary}</div>\n<nav aria-label="Sections">\n{links}</nav>\n{body}'
+        f'<div class="summary{" failed" if failed and not report.trust else ""}">\n{summary}</div>\n{lead}{top}{command}{trust}'
+        f'<nav aria-label="Sections">\n{links}{search}</nav>\n{body}'
         f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
@@ -169,13 +191,13 @@ class _Page:
         card = f'<div class="card" tabindex="0" role="region" aria-label="{alt}">{drawn}</div>'
         return f"<figure>{card}<figcaption>{caption}</figcaption></figure>\n"
 
-    def more(self, tables: Sequence[Table]) -> str:
+    def more(self, tables: Sequence[Table], fold: str = "") -> str:
         rendered = [to_html(table) for table in tables]
         kept = [text for text in rendered if self._takes(text)]
         missing = len(rendered) - len(kept)
         self.num_tables += missing
         note = f'<p class="note">Left out of this page: {_number(missing, "table")}, see report.md.</p>\n' if missing else ""
-        summary = f"<summary>{_number(len(kept), 'more table')}</summary>"
+        summary = f"<summary>{html.escape(fold) or _number(len(kept), 'more table')}</summary>"
         return (f"<details>\n{summary}\n{''.join(kept)}</details>\n" if kept else "") + note
 
     def left_out(self) -> list[str]:

@@ -62,7 +62,7 @@ def _rewrite(element: ElementTree.Element, name: str, used: set[str], glyphs: di
             element.remove(child)
             continue
         _rewrite(child, name, used, glyphs)
-        if tag in _DROPPED or (tag in ("defs", "g") and len(child) == 0):
+        if (tag in _DROPPED and element.tag != "g") or (tag in ("defs", "g") and len(child) == 0):
             element.remove(child)
     attributes = {}
     for key, value in element.attrib.items():

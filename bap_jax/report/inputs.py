@@ -23,7 +23,8 @@ class ReportInput(NamedTuple):
       title: the report's title.
       settings: what was set, nested if one likes.
       versions: package → version, and whatever else says where the numbers come from.
-      checks: dicts with name, status (passed, warned, failed), value and advice.
+      checks: dicts with name, status (passed, warned, failed), value and advice, and the ``arms`` that a check which did not
+        pass speaks of, if that is known.
       notes: warnings and remarks in words.
       histories: run → rows over training, see :func:`bap_jax.report.figures.training_figure`.
       layers: run → layer → sparsity.
@@ -32,6 +33,9 @@ class ReportInput(NamedTuple):
       distances: what minimal-norm attacks found.
       compactions: what `bap compact` wrote of its runs, see :func:`bap_jax.report.compactions.compactions_table`.
       num_resamples: draws of the bootstrap.
+      command: that repeats it.
+      differs: those of the settings in which the runs differ, name → values.
+      folders: arm → where its runs lie, as a link from the report's folder.
     """
 
     rows: Sequence[Row]
@@ -47,3 +51,6 @@ class ReportInput(NamedTuple):
     distances: Sequence[Distances] = ()
     compactions: Sequence[Mapping[str, Any]] = ()
     num_resamples: int = 1000
+    command: str = ""
+    differs: Mapping[str, str] | None = None
+    folders: Mapping[str, str] | None = None

@@ -53,15 +53,26 @@ class Section(NamedTuple):
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     more: tuple[Table, ...] = ()  # details, which a page shows on demand and leaves out if there is no room
+    fold: str = ""  # what the details are called; by default how many tables they are
 
 
 class Report(NamedTuple):
-    """A whole report."""
+    """A whole report: who won and a picture of it, the scores, how to repeat it, whether to believe it, and then all the rest."""
 
     title: str
     summary: tuple[str, ...]
     checks: tuple[Check, ...]
     sections: tuple[Section, ...]
+    trust: tuple[str, ...] = ()  # what the checks say of the arms
+    lead: Picture | None = None
+    scores: Table | None = None
+    command: str = ""
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures, the lead first."""
+        lead = () if self.lead is None else (self.lead,)
+        return (*lead, *(picture for section in self.sections for picture in section.pictures))
 
 
 def slug(text: str) -> str:

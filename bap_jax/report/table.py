@@ -25,6 +25,7 @@ class Cell(NamedTuple):
     detail: str = ""  # small print, e.g. the interval; not on the screen
     strong: bool = False
     tone: str = ""  # "passed", "warned", "failed": a colour on top of the word, never instead of it
+    link: str = ""  # where it leads, relative to the report's folder
 
 
 class Table(NamedTuple):
@@ -62,6 +63,22 @@ def percent_cell(interval: Interval, *, strong: bool = False, digits: int = 1) -
     missing = interval.value != interval.value
     detail = "" if missing else interval_text(interval, digits)
     return Cell(percent(interval.value, digits), None if missing else interval.value, detail, strong)
+
+
+def without_empty(table: Table) -> Table:
+    """The table without columns of numbers in which every line is missing.
+
+    Example:
+      >>> without_empty(Table("", ("a", "b", "c"), ((Cell("x"), Cell("–"), Cell("1")),))).columns
+      ('a', 'c')
+    """
+    kept = [
+        i
+        for i in range(len(table.columns))
+        if i < table.num_labels or not table.rows or any(row[i].text not in ("", MISSING) for row in table.rows)
+    ]
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    return table._replace(columns=tuple(table.columns[i] for i in kept), rows=rows)
 
 
 def to_rich(table: Table) -> RichTable:
@@ -111,13 +128,21 @@ def to_html(table: Table) -> str:
         f'<th scope="col"{_class("label" * (i < table.num_labels))}><button type="button">{html.escape(name)}</button></th>'
         for i, name in enumerate(table.columns)
     )
-    body = "".join(
-        "<tr>" + "".join(_html_cell(cell, i < table.num_labels) for i, cell in enumerate(row)) + "</tr>\n" for row in table.rows
+    arm = table.columns.index("arm") if "arm" in table.columns else None
+    lines = (
+        f"<tr{_of_arm(row, arm)}>{''.join(_html_cell(cell, i < table.num_labels) for i, cell in enumerate(row))}</tr>\n"
+        for row in table.rows
     )
+    body = "".join(lines)
     caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
     label = html.escape(table.title or ", ".join(table.columns))
     scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
     return f"{scroll}<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>{note}\n"
+
+
+def _of_arm(row: tuple[Cell, ...], column: int | None) -> str:
+    """What a page's filter of arms looks at."""
+    return "" if column is None else f' data-arm="{html.escape(row[column].text)}"'
 
 
 def _html_cell(cell: Cell, is_label: bool) -> str:
@@ -130,6 +155,7 @@ def _html_cell(cell: Cell, is_label: bool) -> str:
     sort = "" if cell.sort is None else f' data-sort="{html.escape(_sort_key(cell.sort))}"'
     text = html.escape(cell.text)
     text = f"<strong>{text}</strong>" if cell.strong else text
+    text = f'<a href="{html.escape(cell.link)}">{text}</a>' if cell.link else text
     detail = f"<small>{html.escape(cell.detail)}</small>" if cell.detail and cell.detail != MISSING else ""
     return f"<td{_class(names)}{sort}>{text}{detail}</td>"
 

@@ -20,7 +20,7 @@ from bap_jax.report.measures import (
 )
 from bap_jax.report.rows import Row, format_epsilon, format_sparsity, sparsity_of
 from bap_jax.report.sentences import counted, image_counts
-from bap_jax.report.table import MISSING, Cell, Table, interval_text, percent_cell
+from bap_jax.report.table import MISSING, Cell, Table, interval_text, percent_cell, without_empty
 
 SIZE_COLUMNS = {
     "num_parameters": "parameters",
@@ -48,8 +48,14 @@ COST_COLUMNS = {
 }
 
 
-def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
-    """One line per arm: AER score, its interval, clean and robust accuracy, area, stability, regret."""
+def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures], folders: Mapping[str, str] | None = None) -> Table:
+    """One line per arm, the best score first: AER score, its interval, clean and robust accuracy, area, stability, regret.
+
+    Args:
+      grid: the comparison.
+      measures: of its arms.
+      folders: arm → where its runs lie.
+    """
     columns = (
         "arm",
         "AER score, %",
@@ -61,6 +67,7 @@ def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
         "interval",
         "regret, points",
     )
+    grid = by_score(grid, measures)
     values = [measures[arm] for arm in grid.arms]
     kinds = ("aer_score", "clean", "robust", "security_area", "stability")
     signs = (1, 1, 1, 1, -1)
@@ -74,9 +81,10 @@ def scores_table(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Table:
             for interval, chosen in zip((m.aer_score, m.clean, m.robust, m.security_area, m.stability), best, strict=True)
         )
         spread, given_up = _interval_cell(m.stability), percent_cell(lost[i], strong=i in least)._replace(detail="")
-        rows.append((Cell(arm), score, _interval_cell(m.aer_score), clean, robust, area, steady, spread, given_up))
+        name = Cell(arm, link=(folders or {}).get(arm, ""))
+        rows.append((name, score, _interval_cell(m.aer_score), clean, robust, area, steady, spread, given_up))
     note = "Accuracies in per cent, higher is better; stability and regret in points, lower is better. Bold: best of its column."
-    return Table(f"Scores, {grid.comparison.label}", columns, tuple(rows), note)
+    return without_empty(Table(f"Scores, {grid.comparison.label}", columns, tuple(rows), note))
 
 
 def overview_table(
@@ -166,39 +174,58 @@ def sizes_of(rows: Sequence[Row], grid: Grid) -> dict[tuple[str, float], float] 
 
 
 def sizes_table(rows: Sequence[Row]) -> Table | None:
-    """Efficiency in real numbers, from whichever columns of :data:`SIZE_COLUMNS` the rows have; None if they have none."""
-    return _numbers_table("Size", rows, SIZE_COLUMNS, "Means over processes and seeds.")
+    """Efficiency in real numbers, one line per sparsity, from whichever columns of :data:`SIZE_COLUMNS` the rows have; None if
+    they have none. Where arms differ, from the smallest to the largest.
+    """
+    note = "Means over processes and seeds; where arms differ, from the smallest to the largest."
+    return _numbers_table("Size", rows, SIZE_COLUMNS, note, ("data", "model", "sparsity"))
 
 
 def cost_table(rows: Sequence[Row]) -> Table | None:
-    """What training cost, from whichever columns of :data:`COST_COLUMNS` the rows have; None if they have none."""
-    note = "Passes per image and step, a backward pass counting as two forward ones. Means over processes and seeds."
-    return _numbers_table("Cost of training", rows, COST_COLUMNS, note)
+    """What training cost, one line per arm, from whichever of :data:`COST_COLUMNS` the rows have; None if there are none."""
+    note = "Passes per image and step, a backward pass counting as two forward ones. Means over sparsities, processes and seeds."
+    return _numbers_table("Cost of training", rows, COST_COLUMNS, note, ("data", "model", "arm"))
 
 
-def _numbers_table(title: str, rows: Sequence[Row], titles: Mapping[str, str], note: str) -> Table | None:
+def _numbers_table(title: str, rows: Sequence[Row], titles: Mapping[str, str], note: str, by: Sequence[str]) -> Table | None:
     names = [name for name in titles if any(row.get(name) is not None for row in rows)]
     if not names:
         return None
-    groups: dict[tuple[str, str, str, float], list[Row]] = {}
+    shown = [name for name in by if name in ("sparsity", "arm") or len({str(row[name]) for row in rows}) > 1]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((str(row["data"]), str(row["model"]), str(row["arm"]), sparsity_of(row)), []).append(row)
+        groups.setdefault(tuple(sparsity_of(row) if name == "sparsity" else str(row[name]) for name in by), []).append(row)
     lines = []
-    for (data, model, arm, sparsity), group in groups.items():
-        labels = (Cell(data), Cell(model), Cell(arm), Cell(format_sparsity(sparsity), sparsity))
-        lines.append((*labels, *(_size_cell([row[name] for row in group if row.get(name) is not None]) for name in names)))
-    columns = ("data", "model", "arm", "sparsity", *(titles[name] for name in names))
-    return Table(title, columns, tuple(lines), note, num_labels=4)
+    for key, group in groups.items():
+        labels = [
+            Cell(format_sparsity(value), value) if name == "sparsity" else Cell(value)
+            for name, value in zip(by, key, strict=True)
+            if name in shown
+        ]
+        lines.append((*labels, *(_size_cell(name, group) for name in names)))
+    columns = (*shown, *(titles[name] for name in names))
+    return without_empty(Table(title, columns, tuple(lines), note, num_labels=len(shown)))
 
 
-def _size_cell(values: Sequence[float]) -> Cell:
-    values = [value for value in values if math.isfinite(value)]  # nothing kept: no ratio
-    if not values:
+def _size_cell(name: str, rows: Sequence[Row]) -> Cell:
+    """The mean of each arm; one number where they are alike, else the smallest and the largest."""
+    arms: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get(name) is not None and math.isfinite(row[name]):  # nothing kept: no ratio
+            arms.setdefault(str(row["arm"]), []).append(float(row[name]))
+    means = [float(np.mean(values)) for values in arms.values()]
+    if not means:
         return Cell(MISSING)
-    mean = float(np.mean(values))
-    if 0 < mean < 1:
-        return Cell(f"{mean:.3g}", mean)
-    return Cell(f"{mean:,.2f}".rstrip("0").rstrip(".") if mean < 1000 else f"{mean:,.0f}", mean)
+    mean = float(np.mean(means))
+    if max(means) - min(means) <= 1e-3 * abs(mean):  # rounding of the masks
+        return Cell(_number(mean), mean)
+    return Cell(f"{_number(min(means))} to {_number(max(means))}", mean)
+
+
+def _number(value: float) -> str:
+    if 0 < value < 1:
+        return f"{value:.3g}"
+    return f"{value:,.2f}".rstrip("0").rstrip(".") if value < 1000 else f"{value:,.0f}"
 
 
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -228,6 +255,13 @@ def shown_arms(grid: Grid, measures: Mapping[str, ArmMeasures], most: int) -> Gr
     ranked = sorted(grid.arms, key=lambda arm: math.inf if math.isnan(score[arm]) else -score[arm])
     chosen = [i for i, arm in enumerate(grid.arms) if arm in ranked[:most]]
     return grid._replace(arms=tuple(grid.arms[i] for i in chosen), accuracy=grid.accuracy[chosen])
+
+
+def by_score(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Grid:
+    """The grid with its arms in the order of their AER scores, the best first and those without one last."""
+    score = [measures[arm].aer_score.value for arm in grid.arms]
+    order = sorted(range(len(score)), key=lambda i: math.inf if math.isnan(score[i]) else -score[i])
+    return grid._replace(arms=tuple(grid.arms[i] for i in order), accuracy=grid.accuracy[order])
 
 
 def shown_sparsities(grid: Grid, most: int) -> Grid:

@@ -36,7 +36,7 @@ def write_report(given: ReportInput, out_dir: str | Path) -> dict[str, Path]:
     report = build_report(given)
     folder = writable_folder(out_dir)
     files: dict[str, bytes | str] = {}
-    for picture in [picture for section in report.sections for picture in section.pictures]:
+    for picture in report.pictures:
         files[f"{picture.name}.png"], files[f"{picture.name}.svg"] = render(picture.draw())
     images = {
         name.removesuffix(".svg"): data for name, data in files.items() if name.endswith(".svg") and isinstance(data, bytes)

@@ -9,7 +9,9 @@ from bap_jax.report import ReportInput, write_report
 from bap_jax.runs.report_inputs import (
     checks_of,
     compactions_of,
+    differing_settings,
     distances_of,
+    folders_of,
     histories_of,
     layers_of,
     notes_of,
@@ -31,6 +33,7 @@ def write_runs_report(
     samples: int = 8,
     data_dir: str | None = None,
     trust: Trust = NOTHING,
+    command: str = "",
 ) -> dict[str, Path]:
     """One report on the evaluations of several runs, with training history, layers and sample images of one run per arm.
 
@@ -41,6 +44,7 @@ def write_runs_report(
       notes: remarks; those of :func:`bap_jax.runs.report_inputs.notes_of` come after them.
       samples: sample images of each of those runs, see :func:`bap_jax.runs.samples.samples_of`.
       data_dir: where prepared data sets are, if not where the runs found them.
+      command: that makes the same report again, which it shows.
       trust: which code the runs' configurations may name; without it there are no sample images of runs that name other code.
 
     Returns:
@@ -60,5 +64,8 @@ def write_runs_report(
         stages=stages_of(records),
         distances=distances_of(records),
         compactions=compactions_of(records),
+        command=command,
+        differs=differing_settings(records),
+        folders=folders_of(records, Path(out)),
     )
     return write_report(given, out)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -97,6 +99,29 @@ def settings_table(records: Sequence[Record]) -> dict[str, Any]:
     return found
 
 
+def differing_settings(records: Sequence[Record]) -> dict[str, str]:
+    """The settings in which the runs differ, and the values that each takes."""
+    configs = [config_of(run) for run in _runs(records)]
+    names = dict.fromkeys(name for config in configs for name in config)
+    taken = {name: ["–" if config.get(name) in (None, "") else config[name] for config in configs] for name in names}
+    return {name: _values(values) for name, values in taken.items() if len(set(map(str, values))) > 1}
+
+
+def folders_of(records: Sequence[Record], out: Path) -> dict[str, str]:
+    """Arm → the folder that holds its runs and nothing else, or the first of them, as a link from the report's folder."""
+    short, runs = _names(records), _runs(records)
+    of = {
+        name: list(dict.fromkeys(str(r["run"]) for r in records if short[r["rows"][0]["arm"]] == name)) for name in short.values()
+    }
+    found = {}
+    for arm, mine in of.items():
+        shared = os.path.commonpath([os.path.abspath(run) for run in mine])
+        alone = all(run in mine or not os.path.abspath(run).startswith(shared + os.sep) for run in runs)
+        target = shared if alone else os.path.abspath(mine[0])
+        found[arm] = quote(Path(os.path.relpath(target, os.path.abspath(out))).as_posix()) + "/"
+    return found
+
+
 def versions_table(records: Sequence[Record]) -> dict[str, Any]:
     """What the numbers come from: versions and devices of the evaluations, and those of training where they were others."""
     evaluated = [record["versions"] for record in records]
@@ -155,13 +180,17 @@ def checks_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     counts = Counter((check["name"], check["status"]) for record in records for check in record["checks"])
     first: dict[tuple[str, str], dict[str, Any]] = {}
     several = len(_runs(records)) > 1
+    short = _names(records)
+    arms: dict[tuple[str, str], dict[str, None]] = {}
     for record in records:
         for check in record["checks"]:
+            arms.setdefault((check["name"], check["status"]), {})[short[record["rows"][0]["arm"]]] = None
             named = f"{check['value']} (in {record['run']})" if several and check["status"] != "passed" else check["value"]
             first.setdefault((check["name"], check["status"]), {**check, "value": named})
     ranked = sorted(first.items(), key=lambda item: order.index(item[0][1]))
     return [
-        {**check, "name": f"{name} ({counts[name, status]} of {len(records)} evaluations)"} for (name, status), check in ranked
+        {**check, "name": f"{name} ({counts[name, status]} of {len(records)} evaluations)", "arms": list(arms[name, status])}
+        for (name, status), check in ranked
     ]
 
 

@@ -26,13 +26,13 @@ from bap_jax.types import Batch, Bounds, Norm
 if TYPE_CHECKING:
     from bap_jax.report.figures import Samples
 
-MAX_ARMS, MAX_ATTACKS = 6, 3  # of a report, and of an evaluation
+MAX_ARMS, MAX_ATTACKS = 2, 3  # of a report, and of an evaluation
 
 
 def samples_of(
     records: Sequence[Record], count: int, *, data_dir: str | None = None, trust: Trust = NOTHING
 ) -> tuple[list[Samples], list[str]]:
-    """Clean and adversarial images of one network per arm: its sparsest, the first among equals. Of more than six arms six are
+    """Clean and adversarial images of one network per arm: its sparsest, the first among equals. Of more than two arms two are
     shown, those without a prescribed budget first.
 
     Where an evaluation of it has saved examples (``bap evaluate --save-examples``), its first images are shown, under up to three

@@ -20,10 +20,12 @@ from bap_jax.errors import SettingError
 from bap_jax.report import ReportInput, figures, print_report, read_csv, write_report
 from bap_jax.report.build import build_report
 from bap_jax.report.checks import as_checks, checks_sentence
+from bap_jax.report.figures import heat_map
 from bap_jax.report.html import report_html
 from bap_jax.report.measures import make_grid, measure
 from bap_jax.report.rows import comparisons_of
 from bap_jax.report.style import arm_styles
+from bap_jax.report.tables import sizes_table
 
 NASTY = "</script><script>alert('x')</script> & \"q\" $a_b$ [red]"
 
@@ -146,20 +148,25 @@ def test_markdown_links_pictures_that_exist(written):
 
 
 def test_the_summary_names_the_best_arm_the_attack_and_the_distance(rows):
-    summary = " ".join(build_report(ReportInput(rows, title="t", num_resamples=50)).summary).replace("\u00a0", " ")
+    report = build_report(ReportInput(rows, title="t", num_resamples=50))
+    summary = report.summary[0].replace("\u00a0", " ")
     grid = make_grid(rows, comparisons_of(rows)[0])
     found = {arm: measured.aer_score.value for arm, measured in measure(grid, num_resamples=50).items()}
     first, second = sorted(found, key=lambda arm: -found[arm])[:2]
     assert f"“{first}” has the best AER score: {100 * found[first]:.1f} %" in summary
     assert f"{100 * (found[first] - found[second]):.1f} points above the next arm, “{second}”" in summary
-    assert "under pgd-20 (L∞) at ε = 0.2" in summary and "Budget sensitivity: among the 2 uniform budgets" in summary
+    rest = " ".join(report.sections[0].paragraphs).replace("\u00a0", " ")
+    assert "under pgd-20 (L∞) at ε = 0.2" in rest and "Budget sensitivity: among the 2 uniform budgets" in rest
+    assert [row[0].text for row in report.scores.rows] == sorted(found, key=lambda arm: -found[arm])
 
 
 def test_one_seed_says_no_interval_and_shows_dashes(tmp_path, make_rows):
     rows = make_rows(seeds=(0,), processes=("fast",))
     write_report(ReportInput(rows, title="one", num_resamples=20), tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "1 seed: no interval" in text and "one seed has no interval" in text and "<td>–</td>" in text
+    assert (
+        "1 seed: no interval" in text and "one seed has no interval" in text and "<td>–</td>" not in text
+    )  # a column without a number is gone
     assert "0.0 to 0.0" not in text
 
 
@@ -167,7 +174,8 @@ def test_missing_cells_are_said_and_shown(tmp_path, make_rows):
     rows = [row for row in make_rows() if not (row["arm"] == "blind" and row["sparsity"] == 0.97 and row["epsilon"] == 0.3)]
     report = build_report(ReportInput(rows, title="t", num_resamples=20))
     assert any(
-        "1 of 8 cells (sparsity × ε) were not measured for every arm; scores are over the other 7." in s for s in report.summary
+        "1 of 8 cells (sparsity × ε) were not measured for every arm; scores are over the other 7." in said
+        for said in report.sections[0].paragraphs
     )
     write_report(ReportInput(rows, title="t", num_resamples=20), tmp_path)
     blind = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| blind ")]
@@ -185,7 +193,7 @@ def test_an_arm_that_failed_checks_stands_first(make_rows):
     checks = [{"name": "logits", "status": "failed", "value": "softmax", "advice": "return logits"}]
     report = build_report(ReportInput(rows, title="t", checks=checks, num_resamples=20))
     assert report.summary[0] == "Do not rely on these numbers yet: 1 check failed (logits)."
-    images = {picture.name: b"<svg/>" for section in report.sections for picture in section.pictures}
+    images = {picture.name: b"<svg/>" for picture in report.pictures}
     page = report_html(report, images)
     assert 'class="summary failed"' in page and ">failed</strong></td>" in page
 
@@ -200,7 +208,7 @@ def test_checks_in_words():
 def test_the_number_of_images_is_said(make_rows):
     rows = [row | {"num_examples": 10_000 if row["attack"] == "clean" else 1000} for row in make_rows(seeds=(0,))]
     section = build_report(ReportInput(rows, title="t", num_resamples=20)).sections[0]
-    assert section.paragraphs == ("Images per accuracy: clean 10,000, pgd-20 (L∞) 1,000.",)
+    assert section.paragraphs[-1] == "Images per accuracy: clean 10,000, pgd-20 (L∞) 1,000."
 
 
 def test_several_attacks_and_clean_only_rows(tmp_path, make_rows):
@@ -327,3 +335,66 @@ def test_importing_the_layer_loads_no_matplotlib_and_drawing_no_pyplot(tmp_path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [False, False]
+
+
+def failing(*arms):
+    return {
+        "name": "input gradients",
+        "status": "failed",
+        "value": "36 of 359",
+        "advice": "attack the margin",
+        "arms": list(arms),
+    }
+
+
+def test_a_check_that_failed_for_one_arm_leaves_the_ranking_of_the_others(make_rows):
+    rows = make_rows(seeds=(0,))
+    baseline = build_report(ReportInput(rows, title="t", checks=[failing("uniform 0.2")], num_resamples=20))
+    assert baseline.summary[0].startswith("On digits") and "A check failed for “uniform 0.2” alone" in baseline.trust[0]
+    assert "ranking of the other 3 arms stands without it, “blind” first" in baseline.trust[0]
+    winner = build_report(ReportInput(rows, title="t", checks=[failing("blind")], num_resamples=20)).trust[0]
+    assert "The ranking does not stand" in winner and "“uniform 0.3” is first" in winner
+    everyone = build_report(ReportInput(rows, title="t", checks=[failing(*(row["arm"] for row in rows))], num_resamples=20))
+    assert everyone.summary[0].startswith("Do not rely on these numbers yet") and not everyone.trust
+
+
+def test_the_first_screen_is_the_score_over_the_budget_the_scores_and_the_command(tmp_path, make_rows):
+    rows = [row | {"train_epsilon": float(row["arm"].split()[1]) if " " in row["arm"] else None} for row in make_rows()]
+    folders = {"blind": "../runs/blind/"}
+    given = ReportInput(rows, title="t", num_resamples=20, command="bap report <x>", differs={"seed": "0, 1"}, folders=folders)
+    report = build_report(given)
+    assert report.lead.name == "budgets" and report.scores.rows[0][0] == ("blind", None, "", False, "", "../runs/blind/")
+    text = write_report(given, tmp_path)["report.html"].read_text(encoding="utf-8")
+    places = [text.index(what) for what in ('id="budgets-', "<caption>Scores", "<code>bap report &lt;x&gt;</code>", "<nav")]
+    assert places == sorted(places) and '<a href="../runs/blind/">blind</a>' in text and '<tr data-arm="blind">' in text
+    assert "<title>uniform 0.2: " in text and "What differs among the runs" in text
+    assert "bap report <x>" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_sizes_are_told_once_per_sparsity(make_rows):
+    rows = [
+        row | {"nonzero": round(5000 * (1 - row["sparsity"])), "bytes": 900 + (row["arm"] == "blind") * 100}
+        for row in make_rows()
+    ]
+    table = sizes_table(rows)
+    assert table.columns == ("sparsity", "non-zero parameters", "bytes on disk, packed")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["80 %", "1,000", "900 to 1,000"],
+        ["97 %", "150", "900 to 1,000"],
+    ]
+
+
+def test_digits_of_a_heat_map_can_be_read_on_every_colour():
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for value in range(101):
+        cell, digits = luminance(matplotlib.colormaps["cividis"](value / 100)), 0.0 if value >= heat_map.LIGHT_FROM else 1.0
+        assert (max(cell, digits) + 0.05) / (min(cell, digits) + 0.05) > 3  # of bold text, WCAG 2 asks for 3
+
+
+def test_marks_of_layers_lie_on_an_axis_that_fits():
+    figure = figures.layers_figure({"a": {"fc1": 0.961, "fc2": 0.972}, "b": {"fc1": 0.962, "fc2": 0.97}})
+    low, high = figure.axes[0].get_xlim()
+    assert 90 < low < 96.1 and 97.2 < high < 100

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bap_jax.cli import arguments as cli
-from bap_jax.cli.output import tell
+from bap_jax.cli.output import command_line, tell
 from bap_jax.cli.screen import console
 from bap_jax.errors import SettingError
 from bap_jax.report import print_report, write_leaderboard
@@ -38,6 +38,7 @@ def run_report(command: cli.Report, trust: Trust) -> int:
         samples=command.samples,
         data_dir=command.data_dir,
         trust=trust,
+        command=command_line(),
     )
     tell(files=paths, rows=rows_of(records), notes=notes)
     print_report(rows_of(records), console())

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bap_jax.cli import arguments as cli
-from bap_jax.cli.output import tell
+from bap_jax.cli.output import command_line, tell
 from bap_jax.cli.process import devices_of
 from bap_jax.cli.screen import console, progress_bar, show_checks
 from bap_jax.report import print_report
@@ -107,7 +107,7 @@ def report(records: list[dict[str, Any]], loaded: Sweep, out: Path, screen: Cons
     tested = [record for record in records if record["plan"]["split"] == "test"] or records
     if not tested:
         return
-    paths = write_runs_report(tested, out, title=loaded.title, notes=tuple(loaded.notes), trust=trust)
+    paths = write_runs_report(tested, out, title=loaded.title, notes=tuple(loaded.notes), trust=trust, command=command_line())
     print_report(rows_of(tested), screen)
     show_checks(checks_of(records), screen)
     for name in ("report.html", "results.csv"):

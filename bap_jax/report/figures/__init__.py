@@ -4,6 +4,7 @@ Every function returns a :class:`matplotlib.figure.Figure` on white; :func:`png_
 for every arm comes from :func:`bap_jax.report.style.arm_styles`.
 """
 
+from bap_jax.report.figures.budgets import budgets_figure, prescribed
 from bap_jax.report.figures.canvas import png_bytes, render, svg_bytes
 from bap_jax.report.figures.distances import distances_figure
 from bap_jax.report.figures.heat_map import aer_figure
@@ -21,6 +22,7 @@ __all__ = [
     "Samples",
     "aer_figure",
     "amplification",
+    "budgets_figure",
     "distances_figure",
     "drawn_histories",
     "has_trade_off",
@@ -29,6 +31,7 @@ __all__ = [
     "pareto_figure",
     "pareto_points",
     "png_bytes",
+    "prescribed",
     "render",
     "samples_figure",
     "scores_figure",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -65,12 +67,17 @@ def png_bytes(figure: Figure, dpi: int = 144) -> bytes:
 
 
 def svg_bytes(figure: Figure) -> bytes:
-    """The figure as SVG, text as outlines; the same figure gives the same bytes."""
+    """The figure as SVG, text as outlines, with the hover texts of :func:`tip`; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with drawing():
         FigureCanvasSVG(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return re.sub(rb'<g id="tip:([^"]*)">', lambda found: b"<g><title>" + found[1] + b"</title>", buffer.getvalue())
+
+
+def tip(artist: Artist, text: str) -> None:
+    """What a page shows when the pointer rests on a mark, a bar or a number."""
+    artist.set_gid(f"tip:{text}")
 
 
 def empty_figure(width: float, height: float) -> Figure:

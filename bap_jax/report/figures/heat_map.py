@@ -11,10 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bap_jax.report.figures.canvas import drawing, empty_figure, title
+from bap_jax.report.figures.canvas import drawing, empty_figure, tip, title
 from bap_jax.report.measures import ArmMeasures, Grid, cell_means
 from bap_jax.report.rows import format_epsilon, format_sparsity
 from bap_jax.report.style import EMPTY, GREY, ON_DARK_CELL, ON_LIGHT_CELL, PAPER
+
+LIGHT_FROM = 40  # per cent from which a cell has dark digits: on the mid-greys of the scale they read better than white ones
 
 
 def aer_figure(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
@@ -46,7 +48,7 @@ def _draw(grid: Grid, measures: Mapping[str, ArmMeasures]) -> Figure:
         if i >= len(grid.arms):
             axes.set_visible(False)
             continue
-        mesh = _heat_map(axes, means[i], grid)
+        mesh = _heat_map(axes, means[i], grid, grid.arms[i])
         axes.set_title(names[i], loc="left", fontweight="bold")
         if i + across >= len(grid.arms):
             axes.tick_params(labelbottom=True)
@@ -70,7 +72,7 @@ def _panel_titles(grid: Grid, measures: Mapping[str, ArmMeasures], width: float)
     return [f"{textwrap.fill(arm, room)}\n{text}" for arm, text in zip(grid.arms, said, strict=True)]
 
 
-def _heat_map(axes: Axes, means: np.ndarray, grid: Grid) -> Any:
+def _heat_map(axes: Axes, means: np.ndarray, grid: Grid, arm: str) -> Any:
     axes.set_facecolor(EMPTY)
     mesh = axes.pcolormesh(np.ma.masked_invalid(means), cmap="cividis", vmin=0, vmax=100, edgecolors=PAPER, linewidth=1.0)
     axes.set_xticks(np.arange(len(grid.epsilons)) + 0.5, [format_epsilon(e) for e in grid.epsilons])
@@ -81,6 +83,10 @@ def _heat_map(axes: Axes, means: np.ndarray, grid: Grid) -> Any:
     axes.spines[:].set_visible(False)
     for (row, column), value in np.ndenumerate(means):
         missing = math.isnan(value)
-        colour = GREY if missing else ON_DARK_CELL if value < 47 else ON_LIGHT_CELL  # cividis is as far from both there
-        axes.text(column + 0.5, row + 0.5, "–" if missing else f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
+        colour = GREY if missing else ON_DARK_CELL if value < LIGHT_FROM else ON_LIGHT_CELL
+        text = "–" if missing else f"{value:.0f}"
+        weight = "normal" if missing else "bold"
+        shown = axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9, color=colour, fontweight=weight)
+        where = f"{format_sparsity(grid.sparsities[row])} sparse, ε = {format_epsilon(grid.epsilons[column])}"
+        tip(shown, f"{arm}, {where}: " + ("not measured" if missing else f"{value:.1f} %"))
     return mesh

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
-from bap_jax.report.figures.canvas import Styles, arm_legend, drawing, empty_figure, tidy, title
+from bap_jax.report.figures.canvas import Styles, arm_legend, drawing, empty_figure, tidy, tip, title
 from bap_jax.report.measures import Grid, cell_means
 from bap_jax.report.rows import format_sparsity
 from bap_jax.report.style import INK, PAPER, Style, arm_styles
@@ -38,15 +38,9 @@ def _draw(grid: Grid, sizes: Mapping[tuple[str, float], float] | None, styles: S
     figure = empty_figure(9.6, 4.7)
     left, right = figure.subplots(1, 2, sharey=True)
     for i, arm in enumerate(grid.arms):
-        _line(left, clean[i], robust[i], best[i], styles[arm])
-        _line(right, size[i], robust[i], best[i], styles[arm])
-        for place, (x, y, s) in enumerate(zip(clean[i], robust[i], grid.sparsities, strict=True)):
-            if 0 < place < len(grid.sparsities) - 1 and len(grid.sparsities) > 4:
-                continue  # many labels would cover each other: the ends suffice
-            if not math.isnan(x + y) and (styles[arm].width > 2 or len(grid.arms) == 1):
-                left.annotate(
-                    format_sparsity(s), (x, y), xytext=(0, -15), textcoords="offset points", ha="center", fontsize=9, color=INK
-                )
+        tips = [f"{arm}, {format_sparsity(s)} sparse" for s in grid.sparsities]
+        _line(left, clean[i], robust[i], best[i], styles[arm], tips)
+        _line(right, size[i], robust[i], best[i], styles[arm], tips)
     left.set_xlabel("clean accuracy, %")
     left.set_ylabel("mean accuracy over ε > 0, %")
     right.set_xlabel("non-zero parameters" if sizes else "weights kept, %")
@@ -62,23 +56,31 @@ def _draw(grid: Grid, sizes: Mapping[tuple[str, float], float] | None, styles: S
     for axes in (left, right):
         axes.margins(0.09)
         tidy(axes)
+    _sparsities(right, size, grid.sparsities)
     title(figure, f"Trade-off, {grid.comparison.label}: filled = not dominated")
     arm_legend(figure, grid.arms, styles)
     return figure
 
 
-def _line(axes: Axes, x: np.ndarray, y: np.ndarray, best: np.ndarray, style: Style) -> None:
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, best: np.ndarray, style: Style, tips: Sequence[str]) -> None:
     axes.plot(x, y, color=style.colour, linestyle=style.line, linewidth=style.width * 0.7, alpha=0.8)
-    for chosen, face in ((best, style.colour), (~best, PAPER)):
-        axes.plot(
-            x[chosen],
-            y[chosen],
-            linestyle="none",
-            marker=style.marker,
-            markersize=8,
-            markerfacecolor=face,
-            markeredgecolor=style.colour,
-        )
+    for place, text in enumerate(tips):
+        if math.isnan(x[place] + y[place]):
+            continue
+        face = style.colour if best[place] else PAPER
+        look = {"marker": style.marker, "markersize": 8, "markerfacecolor": face, "markeredgecolor": style.colour}
+        (mark,) = axes.plot([x[place]], [y[place]], linestyle="none", **look)
+        tip(mark, f"{text}: {x[place]:,.1f}, {y[place]:.1f} %")
+
+
+def _sparsities(axes: Axes, size: np.ndarray, sparsities: Sequence[float]) -> None:
+    """Each sparsity at the foot of the axes, below the marks of its size; where they are many the first and the last."""
+    axes.set_ylim(bottom=axes.get_ylim()[0] - 0.07 * (axes.get_ylim()[1] - axes.get_ylim()[0]))
+    for place, sparsity in enumerate(sparsities):
+        if (0 < place < len(sparsities) - 1 and len(sparsities) > 4) or np.isnan(size[:, place]).all():
+            continue
+        at, where = np.nanmean(size[:, place]), axes.get_xaxis_transform()
+        axes.text(at, 0.015, format_sparsity(sparsity), transform=where, ha="center", va="bottom", fontsize=9, color=INK)
 
 
 def pareto_points(grid: Grid) -> tuple[np.ndarray, np.ndarray]:

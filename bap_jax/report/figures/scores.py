@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bap_jax.report.figures.canvas import Styles, drawing, empty_figure, tidy, title
+from bap_jax.report.figures.canvas import Styles, drawing, empty_figure, tidy, tip, title
 from bap_jax.report.measures import ArmMeasures, Grid, Interval
 from bap_jax.report.style import GREY, INK, arm_styles
 
@@ -37,7 +37,9 @@ def _bars(axes: Axes, grid: Grid, intervals: Sequence[Interval], styles: Styles)
         if math.isnan(value):
             axes.text(0.01 * top, place, "– not defined", va="center", fontsize=9, color=GREY)
             continue
-        axes.barh(place, value, color=styles[arm].colour, alpha=0.85, height=0.62)
+        (bar,) = axes.barh(place, value, color=styles[arm].colour, alpha=0.85, height=0.62)
+        around = f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval.known else ""
+        tip(bar, f"{arm}: {value:.1f}{around}")
         end = value
         if interval.known:
             low, high = 100 * interval.low, 100 * interval.high

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bap_jax.report.figures.canvas import Styles, arm_legend, drawing, empty_figure, tidy, title
+from bap_jax.report.figures.canvas import Styles, arm_legend, drawing, empty_figure, tidy, tip, title
 from bap_jax.report.measures import Grid, cell_interval
 from bap_jax.report.rows import format_sparsity
 from bap_jax.report.style import arm_styles
@@ -51,7 +51,7 @@ def _panel(axes: Axes, grid: Grid, sparsity: int, styles: Styles) -> None:
         value, low, high = (np.array(part)[finite] * 100 for part in zip(*cells, strict=True))
         there, style = ~np.isnan(value), styles[arm]
         axes.fill_between(epsilons[finite], low, high, color=style.colour, alpha=0.16, linewidth=0)
-        axes.plot(
+        (line,) = axes.plot(
             epsilons[finite][there],
             value[there],
             color=style.colour,
@@ -60,6 +60,10 @@ def _panel(axes: Axes, grid: Grid, sparsity: int, styles: Styles) -> None:
             linewidth=style.width,
             markersize=5,
             zorder=3 if style.width > 2 else 2,
+        )
+        tip(
+            line,
+            f"{arm}: " + ", ".join(f"{v:.1f} % at {e:g}" for e, v in zip(epsilons[finite][there], value[there], strict=True)),
         )
     axes.set_title(f"{format_sparsity(grid.sparsities[sparsity])} sparse", loc="left")
     axes.set_ylim(-2, 102)

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bap_jax.errors import SettingError
 from bap_jax.report.figures.canvas import Styles, drawing, empty_figure, handle, legend, tidy
-from bap_jax.report.style import INK, PAPER, arm_styles
+from bap_jax.report.style import INK, arm_styles
 
 MAX_HISTORIES = 6
 
@@ -112,8 +112,8 @@ def _budget_panel(axes: Axes, name: str, rows: Sequence[Mapping[str, Any]], colo
     if len(steps):
         axes.plot(steps, values, color=INK, linestyle=":", linewidth=1.8, label="cutoff")
     axes.set_title(f"budgets ε: {name}", loc="left")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8.5, facecolor=PAPER, edgecolor="none", framealpha=0.75)
+    axes.set_ylim(0, 1.42 * axes.get_ylim()[1])  # room for the legend, so that it covers nothing
+    axes.legend(fontsize=8.5, frameon=False, loc="upper left", ncols=2, columnspacing=1.0, handlelength=1.8)
 
 
 def _quantile(key: str) -> float:
