@@ -12,6 +12,7 @@ VENV ?= .venv-$(PYTHON_VERSION)
 BIN = $(VENV)/bin
 MODULE = $(BIN)/python -m
 CROSSCHECK ?= .venv-crosscheck
+DOCS ?= .venv-docs
 PYTHON_CROSSCHECK ?= $(PYTHON)
 ONNX ?= .venv-onnx
 
@@ -25,7 +26,7 @@ else
   SELECTED = $(TESTS)
 endif
 
-.PHONY: help demo test soak lint types format lock clean environment crosscheck onnx
+.PHONY: help demo test soak lint types docs format lock clean environment crosscheck onnx
 
 help: ## list the targets and variables
 	@echo 'make demo    install, then the main job on the digits: a table, and runs/demo/report.html'
@@ -33,6 +34,7 @@ help: ## list the targets and variables
 	@echo 'make soak    install, then the long tests'
 	@echo 'make lint    ruff: rules and format'
 	@echo 'make types   mypy'
+	@echo 'make docs    the site, build/docs/index.html, its tutorials run; a warning is an error'
 	@echo 'make format  mend what ruff can mend'
 	@echo 'make lock    compile requirements.txt from pyproject.toml (needs uv); LOCK=--upgrade for newer versions'
 	@echo 'make crosscheck RUN=runs/NAME   our attacks against AutoAttack, torchattacks, foolbox, adv-lib on a run'"'"'s network: docs/crosscheck.md'
@@ -59,6 +61,18 @@ soak: environment
 lint: environment
 	$(MODULE) ruff check .
 	$(MODULE) ruff format --check .
+
+docs: environment $(DOCS)/installed
+	$(DOCS)/bin/python -m sphinx -b html -W --keep-going -q docs build/docs
+	@echo 'site: build/docs/index.html'
+
+# The site's own packages; this package and what it needs are those of $(VENV).
+$(DOCS)/installed: docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet -r docs/requirements.txt
+	for folder in "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" "$$PWD"; do echo "$$folder"; done \
+	  > "$$($(DOCS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bap_jax.pth"
+	touch $@
 
 types: environment
 	$(MODULE) mypy
@@ -104,5 +118,6 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet --output-file requirements.txt
 
 clean:
-	rm -rf .venv-[0-9]* $(CROSSCHECK) $(ONNX) build dist *.egg-info .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-[0-9]* $(CROSSCHECK) $(ONNX) $(DOCS) docs/reference build dist *.egg-info
+	rm -rf .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find bap_jax experiments tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

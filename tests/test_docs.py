@@ -1,11 +1,14 @@
-"""The examples of docs/networks.md and docs/library.md run, and the network of the first is one of the fast convolution."""
+"""The pages: their examples run, their commands can be read, the site lists them all and is built with what it says."""
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+from packaging.requirements import Requirement
 
 import bap_jax as bap
 from bap_jax.threads import threads_for
@@ -62,3 +65,37 @@ def test_every_fault_on_the_page_is_held_by_a_test_that_is_there():
     for row in page.splitlines():
         if row.startswith("| ") and "---" not in row and not row.startswith("| fault"):
             assert re.search(r"\w+\.py|the same", row), row
+
+
+def commands_of(page):
+    """The lines of a page that call `bap`, without their comments."""
+    lines = (line.partition("  #")[0].strip() for line in page.splitlines() if line.startswith("    bap "))
+    return [line for line in lines if "…" not in line and "--help" not in line]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorials/resnet18.md", "docs/tutorials/sweep.md"])
+def test_the_commands_of_a_page_can_be_read(page, tmp_path, monkeypatch):
+    from bap_jax.cli.main import read
+
+    commands = commands_of((DOCS.parent / page).read_text(encoding="utf-8"))
+    assert commands
+    for command in commands:
+        assert callable(read(shlex.split(command)[1:]))
+
+
+def test_every_page_is_in_the_sites_list_and_tutorials_that_run_say_so():
+    listed = (DOCS / "index.md").read_text(encoding="utf-8").split()
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")}
+    assert {page for page in pages - {"index"} if not page.startswith("reference/")} == {name for name in listed if name in pages}
+    run = {path.stem for path in (DOCS / "tutorials").glob("*.md") if "file_format: mystnb" in path.read_text(encoding="utf-8")}
+    assert run == {"own-network", "any-function", "add-a-pruner", "sweep"}
+
+
+def test_what_the_site_is_built_with_is_the_extra():
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ranges = {Requirement(line).name: Requirement(line).specifier for line in project["optional-dependencies"]["docs"]}
+    pins = [Requirement(line) for line in (DOCS / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert {pin.name for pin in pins} == ranges.keys()
+    assert all(ranges[pin.name].contains(str(pin.specifier).removeprefix("==")) for pin in pins)
+    cited = (DOCS.parent / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {project['version']}" in cited

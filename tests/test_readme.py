@@ -17,6 +17,13 @@ def test_the_first_example_comes_early():
     assert lines.index("```python") < 35
 
 
+def test_it_is_short_and_fits_a_narrow_window():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 120
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)", "\n".join(lines))
+    assert len(linked) > 20 and [link for link in linked if not (README.parent / link).exists()] == []
+
+
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     first, pieces, evaluation, restore = python_blocks()
     monkeypatch.chdir(tmp_path)
