@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,32 @@ def test_what_is_up_to_date_is_left_and_what_changed_is_done(environment, monkey
         environment.python_in(folder).touch()
         environment.prepare(folder, "uv")
         assert any(command.endswith("-r requirements.txt") for command in run), changed
+
+
+@pytest.mark.soak
+def test_a_wheel_has_what_the_package_needs_and_its_command(tmp_path):
+    """Built and installed beside the packages of this environment; setuptools comes from the registry."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "bap_jax", source / "bap_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    built = subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "-w", tmp_path, source], capture_output=True, text=True)
+    if built.returncode and "setuptools" in built.stderr:
+        pytest.skip(f"no registry to build with: {built.stderr[-200:]}")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("bap_jax-*.whl")
+    with zipfile.ZipFile(wheel) as inside:
+        shipped = {name for name in inside.namelist() if name.startswith("bap_jax/")}
+        entry = inside.read(next(name for name in inside.namelist() if name.endswith("entry_points.txt"))).decode()
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bap_jax").rglob("*") if path.suffix not in (".pyc", "")}
+    assert shipped == here, sorted(shipped ^ here)
+    assert "bap = bap_jax.cli.main:main" in entry
+    target = tmp_path / "installed"
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", target, wheel], check=True, capture_output=True)
+    code = "import bap_jax, sys; print(bap_jax.__file__); from bap_jax.cli.main import main; main(['--version'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(target)}, capture_output=True, text=True
+    )
+    place, versions = done.stdout.splitlines()
+    assert Path(place).is_relative_to(target) and versions.startswith(f"bap_jax {PROJECT['version']} jax ")
