@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,7 +28,7 @@ def evaluation_figure(result: EvaluationResult) -> Figure:
     norms = list(dict.fromkeys(result.norms.values()))
     if not norms:
         raise SettingError("result", "without attacks", "an evaluation with at least one attack")
-    panels = [("curve", norm) for norm in norms]
+    panels: list[tuple[str, Any]] = [("curve", norm) for norm in norms]
     panels += [("distance", norm) for norm in norms if any(result.norms[name] == norm for name in result.distance)]
     panels += [("stages", name) for name in result.stages]
     figure = Figure(figsize=(4.4 * len(panels), 3.4), layout="constrained")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -139,7 +139,7 @@ class EvaluationResult(NamedTuple):
         return evaluation_figure(self)
 
 
-def _aligned(cells: list[tuple[str, ...]]) -> list[str]:
+def _aligned(cells: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows of text in columns: the first to the left, numbers to the right."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return [

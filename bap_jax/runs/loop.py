@@ -50,7 +50,7 @@ def _may_differ(settings: Settings) -> tuple[str, ...]:
     Of what a run was started from, its configuration knows the digest, and whoever resumes it need not. The name of a method of
     one phase says nothing that its settings do not.
     """
-    names = MAY_DIFFER if settings.in_phases() else (*MAY_DIFFER, "method")
+    names: tuple[str, ...] = MAY_DIFFER if settings.in_phases() else (*MAY_DIFFER, "method")
     names += ("validation_epsilon",) if settings.validation_epsilon == AUTO else ()  # not told: as the run has it
     return names if settings.init_digest is not None else (*names, "init_digest")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,7 +69,7 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, best: np.ndarray, style: Sty
         if math.isnan(x[place] + y[place]):
             continue
         face = style.colour if best[place] else PAPER
-        look = {"marker": style.marker, "markersize": 8, "markerfacecolor": face, "markeredgecolor": style.colour}
+        look: dict[str, Any] = {"marker": style.marker, "markersize": 8, "markerfacecolor": face, "markeredgecolor": style.colour}
         (mark,) = axes.plot([x[place]], [y[place]], linestyle="none", **look)
         tip(mark, f"{text}: {x[place]:,.1f}, {y[place]:.1f} %")
 
