@@ -83,9 +83,14 @@ def python_on(module: str, *arguments: str) -> list[str]:
       >>> python_on("bap_jax.bench.process", "2")[-1]
       '2'
     """
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = package_root()
     start = f"import sys; sys.path.insert(0, {root!r}); import bap_jax; del sys.path[0]; from {module} import _main; _main()"
     return [sys.executable, "-P", "-c", start, *arguments]
+
+
+def package_root() -> str:
+    """The folder that this package lies in."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def clean(current) -> dict[str, str]:
@@ -104,7 +109,7 @@ def clean(current) -> dict[str, str]:
 def _main() -> None:
     devices, settings = int(sys.argv[1]), json.loads(sys.argv[2])
     apply_environment(environment(devices, "cpu"))
-    from bap_jax.bench.step import TimedStep, network, read_data
+    from bap_jax.bench.step import RAMP_STEPS, TimedStep, network, read_data
     from bap_jax.parallel import data_mesh
     from bap_jax.runs.settings import Settings
 
@@ -114,6 +119,3 @@ def _main() -> None:
     step = TimedStep(chosen, source, network(chosen, source), RAMP_STEPS, mesh)
     for _ in sys.stdin:
         print(_MARK + json.dumps(step.time()._asdict(), allow_nan=False), flush=True)
-
-
-RAMP_STEPS = 1000  # the run that the timed steps are the beginning of: by default masks then change every 30 steps

@@ -12,6 +12,7 @@ import numpy as np
 
 from bap_jax import data as data_layer
 from bap_jax.data import Source, train_batches
+from bap_jax.errors import SettingError
 from bap_jax.parallel import jit_step, replicate, shard_batch
 from bap_jax.runs.info import run_info
 from bap_jax.runs.recipe import network_of, recipe_of
@@ -23,11 +24,32 @@ from bap_jax.types import Array, Batch, Model, Pruner
 BATCHES = 8
 SAMPLE_SECONDS = 0.2
 MASK_REPEATS = 16
+RAMP_STEPS = 1000  # the run that the timed steps are the beginning of: by default masks then change every 30 steps
 
 
 def read_data(settings: Settings) -> Source:
     """Enough training data for the batches that are timed."""
     return data_layer.load_split(settings.data, "train", data_dir=settings.data_dir, limit=BATCHES * settings.batch_size)
+
+
+def check_batch(settings: Settings, source: Source) -> None:
+    """Refuses a batch larger than the training data.
+
+    Raises:
+      SettingError: it is.
+    """
+    if len(source) < settings.batch_size:
+        raise SettingError("--batch-size", settings.batch_size, f"at most {len(source)}, the training examples there are")
+
+
+def first_batch(settings: Settings, source: Source) -> Batch:
+    """The first batch of training, on the device.
+
+    Raises:
+      SettingError: it is larger than the training data.
+    """
+    check_batch(settings, source)
+    return _resident(next(iter(_batches(settings, source))), None)
 
 
 def jitted_init(model: Model) -> Model:
@@ -80,6 +102,11 @@ def _batches(settings: Settings, source: Source) -> list[Batch]:
 def _resident(batch: Batch, mesh) -> Batch:
     own = jax.tree.map(np.array, batch)
     return jax.device_put(own) if mesh is None else shard_batch(mesh, own)
+
+
+def has_convolutions(step: TimedStep) -> bool:
+    """Whether some weight is a kernel [h, w, C, F]."""
+    return any(leaf.ndim == 4 for leaf in jax.tree.leaves(step.state.trainable))
 
 
 def mask_work(pruner: Pruner, state: TrainState) -> Callable[[int], Timed]:

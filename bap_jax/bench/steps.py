@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bap_jax.bench.process import RAMP_STEPS, Stalled, StepProcess
+from bap_jax.bench.arms import line, row
+from bap_jax.bench.compiling import first_steps, peak_bytes
+from bap_jax.bench.process import Stalled, StepProcess
 from bap_jax.bench.result import RatioRow, machine, plain
-from bap_jax.bench.step import TimedStep, mask_work, network, read_data
+from bap_jax.bench.step import RAMP_STEPS, TimedStep, check_batch, has_convolutions, mask_work, network, read_data
 from bap_jax.bench.utilisation import forward_flops, matmul_rate, model_flops, utilisation
-from bap_jax.errors import SettingError
 from bap_jax.mathematics.schedules import Ramp
 from bap_jax.models import NETWORKS
 from bap_jax.parallel import cores, data_mesh
 from bap_jax.runs.settings import Settings
-from bap_jax.timing import Sample, Timed, in_turn, median, ratio
+from bap_jax.timing import Sample, Timed, in_turn, median
 
 UNIFORM, BLIND, BFLOAT16 = "uniform budget", "blind", "blind, bfloat16"
 PLAIN, FAST = "blind, plain convolutions", "blind, fast convolutions"
@@ -36,7 +37,12 @@ class Arms(NamedTuple):
 
 
 def time_steps(
-    settings: Settings, *, rounds: int, devices: int | None = None, progress: Callable[[int], None] = lambda done: None
+    settings: Settings,
+    *,
+    rounds: int,
+    devices: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+    processes: bool = True,
 ) -> tuple[dict[str, Any], list[RatioRow]]:
     """Times the steps in turn.
 
@@ -45,6 +51,7 @@ def time_steps(
       rounds: how often each is timed.
       devices: of the step on several devices; every core, or every accelerator, by default.
       progress: called with the rounds done.
+      processes: also take the first steps in processes of their own, on a CPU: compile time, cold and cached, and peak memory.
 
     Returns:
       The figures as JSON, ``stalled`` saying what went wrong with the step on several devices if it stalled; and the ratios.
@@ -58,12 +65,15 @@ def time_steps(
         samples, stalled = _measure(arms.timed(), many, rounds, progress)
     rows = _rows(samples, ramp)
     record = {
+        "suite": "step",
         "machine": machine(),
         "settings": settings.as_dict(),
         "rounds": rounds,
         "ratios": [plain(row) for row in rows],
-        "steps": _steps(arms, samples),
+        "steps": _steps(arms, samples, settings.batch_size),
         "utilisation": _utilisation(settings, samples),
+        "first_steps": first_steps(settings) if processes and jax.default_backend() == "cpu" else None,
+        "peak_bytes": peak_bytes(),
         "stalled": stalled,
     }
     return record, rows
@@ -71,8 +81,7 @@ def time_steps(
 
 def _arms(settings: Settings, ramp: Ramp) -> Arms:
     source = read_data(settings)
-    if len(source) < settings.batch_size:
-        raise SettingError("--batch-size", settings.batch_size, f"at most {len(source)}, the training examples there are")
+    check_batch(settings, source)
     fast_is_default = jax.default_backend() == "cpu"
 
     def step(chosen: Settings, **options: Any) -> TimedStep:
@@ -87,11 +96,6 @@ def _arms(settings: Settings, ramp: Ramp) -> Arms:
     work = mask_work(steps[BLIND].recipe.pruner, steps[BLIND].state)
     masks = {QUIET: work(int(ramp.begin_step) + 1), UPDATE: work(int(ramp.end_step))}
     return Arms(steps, masks)
-
-
-def has_convolutions(step: TimedStep) -> bool:
-    """Whether some weight is a kernel [h, w, C, F]."""
-    return any(leaf.ndim == 4 for leaf in jax.tree.leaves(step.state.trainable))
 
 
 @contextlib.contextmanager
@@ -141,12 +145,8 @@ def _measure(here: dict[str, Timed], many: dict[str, Timed], rounds: int, progre
 
 
 def _rows(samples: dict[str, list[Sample]], ramp: Ramp) -> list[RatioRow]:
-    def row(what: str, these: list[Sample], those: list[Sample], goal: float | None = None) -> RatioRow:
-        on_cpu = jax.default_backend() == "cpu"
-        return RatioRow(what, ratio(these, those), ratio(these, those, "processor") if on_cpu else None, goal)
-
     blind, every = samples[BLIND], int(ramp.frequency)
-    rows = [row("blind / uniform", blind, samples[UNIFORM], 1.5)]
+    rows = [row("blind / uniform", blind, samples[UNIFORM], 1.2 if PLAIN in samples or FAST in samples else 1.35)]
     if PLAIN in samples:
         rows.append(row("fast / plain convolutions", blind, samples[PLAIN]))
     if FAST in samples:
@@ -173,19 +173,16 @@ def amortised(update: Sample, quiet: Sample, frequency: int) -> Sample:
     return Sample(*((u + (frequency - 1) * q) / frequency for u, q in zip(update, quiet, strict=True)))
 
 
-def _steps(arms: Arms, samples: dict[str, list[Sample]]) -> dict[str, dict[str, float | None]]:
-    def line(name: str) -> dict[str, float | None]:
-        seconds = median(samples[name])
-        compiled = arms.steps[name].compile_seconds if name in arms.steps else None
-        return {"seconds": seconds, "per_second": 1 / seconds, "compile_seconds": compiled}
+def _steps(arms: Arms, samples: dict[str, list[Sample]], batch_size: int) -> dict[str, dict[str, float | None]]:
+    def of(name: str) -> dict[str, float | None]:
+        images = None if name in (QUIET, UPDATE) else batch_size
+        return line(samples[name], images, arms.steps[name].compile_seconds if name in arms.steps else None)
 
-    return {name: line(name) for name in samples}
+    return {name: of(name) for name in samples}
 
 
 def _utilisation(settings: Settings, samples: dict[str, list[Sample]]) -> list[dict[str, Any]]:
-    """Of an accelerator; on a CPU that other work shares, the measured rate of a matrix product means little."""
-    if jax.default_backend() == "cpu":
-        return []
+    """The share of the measured rate of matrix products; on a CPU that other work shares, both are measured low."""
     work = model_flops(settings, forward_flops(settings))
     names = {BLIND: jnp.float32, BFLOAT16: jnp.bfloat16}
     return [

@@ -11,7 +11,7 @@ from bap_jax.bench.step import network, read_data
 from bap_jax.runs.settings import Settings
 from bap_jax.timing import sample
 
-MATMUL = 4096
+MATMUL, MATMUL_ON_CPU = 4096, 1024  # rows of the matrices whose product is timed
 
 
 def model_flops(settings: Settings, forward: float) -> float:
@@ -41,13 +41,14 @@ def forward_flops(settings: Settings) -> float:
     return float(cost["flops"])
 
 
-def matmul_rate(dtype, size: int = MATMUL, repeats: int = 20) -> float:
+def matmul_rate(dtype, size: int | None = None, repeats: int = 20) -> float:
     """Measured operations per second of a square matrix product, at jax's default precision (TF32 on GPUs that have it).
 
     Example:
       >>> matmul_rate(jnp.float32, size=64, repeats=2) > 0
       True
     """
+    size = size or (MATMUL_ON_CPU if jax.default_backend() == "cpu" else MATMUL)
     left = jax.random.normal(jax.random.key(0), (size, size), dtype)
 
     @jax.jit

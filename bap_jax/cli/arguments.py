@@ -37,8 +37,8 @@ class _Process(_Command):
     devices: Annotated[int | None, tyro.conf.arg(name="devices")] = None
     """How many devices to spread batches over. Default: all accelerators, or one CPU device."""
     conv: Literal["auto", "fast", "plain"] | None = None
-    """How convolutions are computed, those of your own network, too: `fast` in loops on a CPU, `plain` as jax does it; results differ
-    by rounding. `auto` is fast on a CPU; by default what the environment variable BAP_CONV says, else auto."""
+    """How convolutions are computed, those of your own network, too: `fast` in loops on a CPU, `plain` as jax does it; results
+    differ by rounding. `auto` is fast on a CPU; by default what the environment variable BAP_CONV says, else auto."""
 
     def set_up(self) -> None:
         set_up_process(self.devices, self.conv)
@@ -340,10 +340,14 @@ class ShowData(_Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bench(_Command):
-    """Time training steps against each other, interleaved, and print the ratios.
+    """Time things against each other, interleaved, and print the ratios.
 
-    Example: bap bench --data mnist --model lenet5
+    Example: bap bench --suite attack --data mnist --model lenet5
     """
+
+    suite: Literal["step", "attack", "mask", "budget", "autoattack", "sweep", "io", "import"] = "step"
+    """What is timed: training steps, blind and uniform, on one device and several; PGD alone; masks of the whole network; a step
+    with each budget; AutoAttack on a batch; sixteen cells by `bap sweep`; what a run reads and writes; starting."""
 
     data: str = "digits"
     """`digits` or a prepared TFDS data set."""
@@ -356,11 +360,11 @@ class Bench(_Command):
     attack_steps: int = 7
     """PGD steps of the training attack, the same for the uniform and the blind step."""
     rounds: int = 7
-    """How often each step is timed, in turn."""
+    """How often each is timed, in turn."""
     sweep: bool = False
-    """Time sixteen cells by `bap sweep` instead, against a process per cell and one process that loops over them, once each."""
+    """The same as --suite sweep: sixteen cells, against a process per cell and one process that loops over them, once each."""
     sweep_steps: int = 200
-    """Training steps of each of those cells."""
+    """Training steps of each of the cells of a sweep."""
     devices: int | None = None
     """CPU devices of the several-device arm; one per core by default."""
     out: Path | None = None

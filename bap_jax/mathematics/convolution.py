@@ -65,8 +65,8 @@ def fast_conv(
     """Two-dimensional convolution whose gradients are as fast inside a loop as outside.
 
     Inside ``scan`` and ``fori_loop`` XLA:CPU folds the transposes that a gradient needs into the convolution itself, and that
-    form takes a path many times slower. Here the backward pass transposes first, holds the result behind an optimisation barrier, and
-    runs an ordinary convolution, or a matrix product where that is faster. Values and gradients are those of
+    form takes a path many times slower. Here the backward pass transposes first, holds the result behind an optimisation barrier,
+    and runs an ordinary convolution, or a matrix product where that is faster. Values and gradients are those of
     ``lax.conv_general_dilated``; every transformation of jax works.
 
     The arguments are those of ``lax.conv_general_dilated``, so that the function can be given to Linen's and NNX's

@@ -11,6 +11,7 @@ from rich.table import Table
 from bap_jax.atomic import json_text, write_atomic
 from bap_jax.bench.result import RatioRow
 from bap_jax.bench.steps import device_count, time_steps
+from bap_jax.bench.suites import SUITES
 from bap_jax.bench.sweep import time_sweep
 from bap_jax.cli import arguments as cli
 from bap_jax.cli.output import tell
@@ -24,20 +25,26 @@ from bap_jax.timing import Ratio
 
 
 def run_bench(command: cli.Bench, trust: Trust) -> int:
-    """Times the steps in turn, or a sweep, and prints the ratios; 1 if the step on several devices stalled."""
+    """Times a suite and prints the ratios; 1 if the step on several devices stalled."""
     settings = _settings(command)
-    if command.sweep:
+    if _sweeps(command):
         return _bench_sweep(command, settings)
     screen = console()
     with progress_bar("compiling, then timing", command.rounds, screen) as update:
-        record, rows = time_steps(
-            settings, rounds=command.rounds, devices=command.devices, progress=lambda done: update(done, "rounds")
-        )
+        progress = lambda done: update(done, "rounds")  # noqa: E731
+        if command.suite == "step":
+            record, rows = time_steps(settings, rounds=command.rounds, devices=command.devices, progress=progress)
+        else:
+            record, rows = SUITES[command.suite](settings, rounds=command.rounds, progress=progress)
     _show(record, rows, screen)
     _write(record, command.out)
     if command.out is not None:
         screen.print(f"figures: {command.out}", highlight=False)
-    return 1 if record["stalled"] else 0
+    return 1 if record.get("stalled") else 0
+
+
+def _sweeps(command: cli.Bench) -> bool:
+    return command.sweep or command.suite == "sweep"
 
 
 def _bench_sweep(command: cli.Bench, settings: Settings) -> int:
@@ -62,7 +69,7 @@ def _settings(command: cli.Bench) -> Settings:
         value = getattr(command, name)
         if value is not None and value < 1:
             raise SettingError("--" + name.replace("_", "-"), value, "a whole number of at least 1")
-    if not command.sweep:
+    if command.suite == "step" and not command.sweep:
         check_batch_size(command.batch_size, _Count(device_count(command.devices)), "--batch-size")  # type: ignore[arg-type]
     return Settings(
         data=command.data,
@@ -70,7 +77,7 @@ def _settings(command: cli.Bench) -> Settings:
         model=command.model,
         batch_size=command.batch_size,
         attack_steps=command.attack_steps,
-        steps=command.sweep_steps if command.sweep else None,
+        steps=command.sweep_steps if _sweeps(command) else None,
         **network_told(command),
     ).check()
 
@@ -91,17 +98,22 @@ def _show(record: dict[str, Any], rows: list[RatioRow], screen: Console) -> None
     settings = record["settings"]
     title = f"{settings['data']}, {settings['model']}, batch {settings['batch_size']}, PGD-{settings['attack.num_steps']}"
     screen.print(ratios(f"{title}: median of {record['rounds']} rounds (min–max)", rows))
-    table = Table(title=f"steps on {machine['device']}, {machine['platform']}, jax {machine['jax']}", title_justify="left")
-    for column in ("step", "seconds", "per second", "compiled in"):
-        table.add_column(column, justify="left" if column == "step" else "right")
+    what = record["suite"]
+    table = Table(title=f"{what}, on {machine['device']}, {machine['platform']}, jax {machine['jax']}", title_justify="left")
+    for column in (what, "seconds", "per second", "images/s", "compiled in"):
+        table.add_column(column, justify="left" if column == what else "right")
     for name, line in record["steps"].items():
         compiled = "" if line["compile_seconds"] is None else f"{line['compile_seconds']:.1f} s"
-        table.add_row(name, f"{line['seconds']:.4g}", f"{line['per_second']:.4g}", compiled)
+        images = "" if line["images_per_second"] is None else f"{line['images_per_second']:.4g}"
+        table.add_row(name, f"{line['seconds']:.4g}", f"{line['per_second']:.4g}", images, compiled)
     screen.print(table)
-    for use in record["utilisation"]:
+    for name, first in (record.get("first_steps") or {}).items():
+        text = f"first step, compilation {name}: {first['compile_seconds']:.1f} s, {first['peak_bytes'] / 1e6:.0f} MB at most"
+        screen.print(text, highlight=False)
+    for use in record.get("utilisation", ()):
         text = f"{use['step']}: {use['flops']:.3g} operations, {100 * use['share']:.1f} % of {use['matmul_rate']:.3g} per second"
         screen.print(text + ", the measured rate of a matrix product", highlight=False)
-    if record["stalled"]:
+    if record.get("stalled"):
         screen.print(record["stalled"], style="red")
     if machine["platform"] == "cpu" and machine["load"] is not None and machine["load"] > 1.5 * machine["cores"]:
         busy = f"this machine is busy (load {machine['load']:.1f} on {machine['cores']} cores)"
