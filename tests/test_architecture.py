@@ -61,7 +61,8 @@ HELD_BY = {
     "attacks/test_minimal_norm": "attacks/_nearest",
     "attacks/test_single_step": "attacks/n_fgsm attacks/rs_fgsm",
     "bench/test_process": "bench/step",
-    "bench/test_suites": "bench/arms bench/attack bench/autoattack bench/budget bench/compiling bench/files bench/imports bench/mask",
+    "bench/test_suites": "bench/arms bench/attack bench/autoattack bench/budget bench/compiling bench/files "
+    "bench/imports bench/mask",
     "mathematics/test_group_masks": "mathematics/channels",
     "structure/test_compact": "structure/_constants structure/_zeros",
     "structure/test_coupling": "structure/_channels structure/_layers structure/_program structure/picture structure/sliced",
