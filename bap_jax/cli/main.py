@@ -1,4 +1,4 @@
-"""The command line: `bap train`, `evaluate`, `benchmark`, `report`, `compact`, `export`, `import`, `data`, `sweep`, `runs`, `bench`, `zoo`, `demo`, `quantize`.
+"""The command line, `bap`: training, evaluating, reporting, making small, taking in and out, sweeps, benchmarks.
 
 Only here are process-wide things set (number of CPU devices, XLA's threads), before jax makes its first device, and said on
 screen. The commands and their arguments are in ``arguments.py``, what they do in ``commands/``.
