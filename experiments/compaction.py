@@ -72,7 +72,9 @@ def pruned(model: Model, sparsity: float, images: np.ndarray, seed: int) -> Netw
         return apply_masks(params, masks), masks
 
     params, masks = masked(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), shifted))
-    settle = jax.jit(lambda *weights: model.apply(*weights, images=images, train=True, key=jax.random.key(seed))[1])
+    settle = jax.jit(
+        lambda params, state: model.apply(params, state, jnp.asarray(images), train=True, key=jax.random.key(seed))[1]
+    )
     for _ in range(PASSES if jax.tree.leaves(model_state) else 0):
         model_state = settle(params, model_state)
     return Network(params, masks, model_state)

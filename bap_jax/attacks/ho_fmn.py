@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -318,7 +318,9 @@ def _check_configuration(entry: FmnConfiguration) -> None:
         if getattr(entry, setting) not in allowed:
             raise SettingError(setting, getattr(entry, setting), "one of " + ", ".join(allowed))
     check_positive("step_size", entry.step_size)
-    entry = FmnConfiguration(*(setting if concrete(setting) is not None else 0.5 for setting in entry))  # a traced one fits
+    entry = FmnConfiguration(
+        *(cast(Any, setting if concrete(setting) is not None else 0.5) for setting in entry)
+    )  # a traced one fits
     for setting in ("momentum", "second_momentum"):
         if not 0 <= getattr(entry, setting) < 1:
             raise SettingError(setting, getattr(entry, setting), "a number in [0, 1)")

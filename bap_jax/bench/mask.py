@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +56,7 @@ def time_masks(settings: Settings, *, rounds: int, progress: Told) -> Measured:
         return threshold(jax.tree.map(np.asarray, params), np.partition(every, len(every) - kept)[-kept])
 
     ours = jax.jit(lambda params: magnitude_masks(params, settings.final_sparsity, scope="global"))
-    ways = {BISECTION: ours, SORT: by_sort, PARTITION: by_partition}
+    ways: dict[str, Callable[[Params], PyTree]] = {BISECTION: ours, SORT: by_sort, PARTITION: by_partition}
     masks = {name: jax.tree.leaves(jax.device_get(way(params))) for name, way in ways.items()}
     for name, found in masks.items():
         for path, mask, mine in zip(names, found, masks[BISECTION], strict=True):

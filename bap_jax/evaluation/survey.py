@@ -166,9 +166,10 @@ def survey_protocol(
         tell(Progress(label, math.inf, seen, counts[1], math.nan, fraction))
 
     given = {name: value for name, value in named("tuning").items() if value is not None}
+    sent: dict[str, Any] = {} if put is None else {"put": put}
     tuned = tune_fmn(
         predict, params, tuning, num_steps=num_trial_steps, bounds=bounds, seed=seed, progress=trial,
-        **({} if put is None else {"put": put}), **given,
+        **sent, **given,
     )  # fmt: skip
     threat = tuned.threat(num_steps, bounds, HO_FMN)
     found = evaluate_batches(predict, params, measured, threat, NOMINAL, key, progress=part(2), **common, **named("measured"))

@@ -51,8 +51,8 @@ def export_program(
 
     def logits(params: dict[str, Array], model_state: dict[str, Array], images: Array) -> Array:
         given = zip(trees, (params, model_state), strict=True)
-        back = [jax.tree.unflatten(tree, [leaves[path] for path in paths]) for (tree, paths), leaves in given]
-        return apply(*back, images, train=False)[0].logits
+        weights, state = (jax.tree.unflatten(tree, [leaves[path] for path in paths]) for (tree, paths), leaves in given)
+        return apply(weights, state, images, train=False)[0].logits
 
     shapes = [
         {path: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for path, leaf in flat(tree).items()}

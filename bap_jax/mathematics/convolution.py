@@ -224,7 +224,7 @@ def _orders(params: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
 
 
 def _back(array: Array, order: Sequence[int]) -> Array:
-    return jnp.transpose(array, np.argsort(order))
+    return jnp.transpose(array, [int(axis) for axis in np.argsort(order)])
 
 
 def _of_images(cotangent: Array, images: Any, kernel: Array, **params: Any) -> Array:
@@ -286,7 +286,8 @@ def _few_channels(window: _Window, size: Sequence[int], kernel: Array, cotangent
         precision=window.precision,
         preferred_element_type=window.dtype,
     ).reshape(height, width, channels, batch, rows, columns)
-    zero, total = jnp.zeros((), sent.dtype), None
+    zero = jnp.zeros((), sent.dtype)
+    total: Any = None
     for i in range(height):
         for j in range(width):
             down, right = (

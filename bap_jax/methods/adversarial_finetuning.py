@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any, cast
 
 from bap_jax.methods._published import ADVERSARIAL, COSINE, by_default, pretrained, sgd
 from bap_jax.types import Length, Method, Phase, Taxonomy
 
 _AT_ONCE = MappingProxyType({"schedule": "one-shot", "ramp_begin": 0.0, "ramp_end": 0.0, "scope": "coupled"})
-_CLEAN = pretrained(100, decay=5e-4)
-_CLEAN = _CLEAN._replace(slots=_CLEAN.slots | {"budget": ("none", {}), "loss": ("clean", {})})
+_ATTACKED = pretrained(100, decay=5e-4)
+_CLEAN = _ATTACKED._replace(slots={**cast(Mapping[str, Any], _ATTACKED.slots), "budget": ("none", {}), "loss": ("clean", {})})
 _FINE = sgd(0.01, 5e-4, **COSINE)
 _SOURCE = (
     'Thorsteinsson et al. 2024, "Adversarial Fine-tuning of Compressed Neural Networks for Joint Improvement of Robustness and '

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -243,7 +243,7 @@ def _groups_with(settings: Settings, info: RunInfo, told: dict[str, Any]) -> Gro
     if info.init is None:
         expected = f"the initialisation of the network, whose arrays --pruner {settings.pruner} has to see"
         raise SettingError("info.init", None, expected)
-    params, groups = _groups(info.init, info.apply, info.image_shape)
+    params, groups = _groups(info.init, cast(Any, info.apply), info.image_shape)
     try:
         jax.eval_shape(lambda params, key: group_masks(params, 0.5, groups, key=key, **told), params, jax.random.key(0))
     except SettingError as error:

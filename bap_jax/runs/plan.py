@@ -114,8 +114,11 @@ class AttackPlan:
             raise SettingError("--goal", self.goal, " or ".join(GOALS))
         if self.goal is not None and self.top_k > 1:
             raise SettingError("--top-k", self.top_k, "1 with --goal: the wanted class is answered, or it is not")
-        wanted = {"targeted": ("--goal", self.goal), "region": ("--region", self.region)}
-        wanted["top_k"] = ("--top-k", self.top_k if self.top_k > 1 else None)
+        wanted: dict[str, tuple[str, str | int | None]] = {
+            "targeted": ("--goal", self.goal),
+            "region": ("--region", self.region),
+            "top_k": ("--top-k", self.top_k if self.top_k > 1 else None),
+        }
         for setting, (option, value) in wanted.items():
             able = [name for name in ATTACKS if setting in attack_settings(name)]
             unable = [name for name in names if name not in able]

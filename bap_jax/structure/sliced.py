@@ -109,7 +109,8 @@ def _program(model: Model, coupling: Coupling, params: Params, model_state: Mode
     two = coupling.program
     three = trace(model, params, model_state, jax.ShapeDtypeStruct((3, *shape), images.dtype))
     if [operation[2:] for operation in two.operations] != [operation[2:] for operation in three.operations] or any(
-        np.shape(constant) != np.shape(three.constants.get(value)) for value, constant in two.constants.items()
+        value not in three.constants or np.shape(constant) != np.shape(three.constants[value])
+        for value, constant in two.constants.items()
     ):
         raise SettingError("model", "a network that does another thing for another number of images", "the same for any")
     operations = tuple(
