@@ -317,6 +317,7 @@ class Phase(NamedTuple):
     slots: Mapping[str, Any] | Recipe | Callable[[RunInfo], Recipe]
     length: Length | None = None
     until: Callable[[PyTree], bool] | None = None  # of the pruner's state, asked at the end of an epoch: the phase ends there
+    patience: int | None = None  # epochs in a row without a smaller loss on validation data, after which the phase ends
     # (info, network, batches, key) -> masks, before the first step, handed to Pruner.init
     score: Callable[[RunInfo, Network, Any, Array], PyTree] | None = None
     weights: Literal["last", "best", "start"] = "last"  # of the phase before, or what the run started from

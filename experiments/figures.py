@@ -1,4 +1,5 @@
-"""Draws the three claims of the paper, and what methods cost, from the CSVs in experiments/results/, into experiments/figures/.
+"""Draws the three claims of the paper, what methods cost, and the grid of faces.py, from the CSVs in
+experiments/results/, into experiments/figures/.
 
 Command: ``python -m experiments.figures`` draws them all anew; ``--check`` only says whether they belong to the CSVs that are
 there. Every picture carries the digest of the CSV that it was drawn from.
@@ -24,6 +25,7 @@ from bap_jax.report.measures import best_arm, process_spread
 from bap_jax.report.rows import format_sparsity
 from bap_jax.report.style import INK, Style, arm_styles
 from bap_jax.runs.parsing import format_radius
+from experiments import compressions
 from experiments.published import RESULTS, Row, published_rows
 from experiments.tables import families_of, radius_of
 
@@ -174,7 +176,8 @@ DRAWN: Drawn = {
     "budgets": budgets_figure,
     "trade_off": trade_off_figure,
 }
-COMPARED: dict[str, Drawn] = {"methods_digits": {"cost": cost_figure}}  # drawn once their CSVs are published
+# drawn once their CSVs are published
+COMPARED: dict[str, Drawn] = {"methods_digits": {"cost": cost_figure}, compressions.NAME: compressions.FIGURES}
 
 
 def pictures() -> dict[str, Drawn]:

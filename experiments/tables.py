@@ -1,4 +1,5 @@
-"""Draws the tables of README.md and experiments/README.md from the CSVs in experiments/results/, and that of docs/measures.md.
+"""Draws the tables of README.md, experiments/README.md, experiments/faces.md from the CSVs in experiments/results/, and that of
+docs/measures.md.
 
 Command: ``python -m experiments.tables`` rewrites them; ``--check`` only says whether they are what the CSVs give.
 """
@@ -15,11 +16,12 @@ import numpy as np
 from bap_jax.report import Interval, aer_score, bootstrap, cell_interval, comparisons_of, make_grid, measures, page, stability
 from bap_jax.report.rows import format_epsilon, format_sparsity, sparsity_of
 from bap_jax.runs.parsing import format_radius
+from experiments import compressions
 from experiments.choice import standings
 from experiments.published import Row, published_rows
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", ROOT / "docs" / "measures.md")
+PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", compressions.PAGE, ROOT / "docs" / "measures.md")
 
 
 def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -232,6 +234,7 @@ DRAWN: dict[str, Callable[..., str]] = {
     "sizes": sizes_table,
     "versions": versions_of,
     "definitions": definitions_table,
+    **compressions.TABLES,
 }
 
 

@@ -58,6 +58,7 @@ HELD_BY = {
     "runs/test_zoo": "cli/commands/zoo",
     "evaluation/test_survey": "evaluation/tuned_fmn",
     "attacks/test_apgd": "attacks/_apgd_ascent attacks/_apgd_l1 attacks/apgd_targeted",
+    "attacks/test_brendel_bethge": "attacks/_trust_region",
     "attacks/test_minimal_norm": "attacks/_nearest",
     "attacks/test_single_step": "attacks/n_fgsm attacks/rs_fgsm",
     "bench/test_process": "bench/step",

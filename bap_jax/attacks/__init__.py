@@ -3,6 +3,7 @@
 from bap_jax.attacks.apgd import apgd
 from bap_jax.attacks.apgd_targeted import apgd_targeted
 from bap_jax.attacks.bisection import bisection
+from bap_jax.attacks.brendel_bethge import brendel_bethge
 from bap_jax.attacks.carlini_wagner import carlini_wagner
 from bap_jax.attacks.ddn import ddn
 from bap_jax.attacks.deepfool import bap_deepfool, deepfool
@@ -25,6 +26,7 @@ __all__ = [
     "apgd_targeted",
     "bap_deepfool",
     "bisection",
+    "brendel_bethge",
     "carlini_wagner",
     "choose_targets",
     "ddn",

@@ -14,6 +14,7 @@ from bap_jax.attacks import (
     apgd,
     apgd_targeted,
     bap_deepfool,
+    brendel_bethge,
     carlini_wagner,
     ddn,
     deepfool,
@@ -44,8 +45,8 @@ def named_threat(
 
     Args:
       attack: one of :data:`ATTACKS`: ``pgd``, ``fgsm``, ``apgd-ce``, ``apgd-dlr``, ``apgd-t``, ``square``, ``noise``, ``pgd0``,
-        ``sparse-rs`` with a budget; ``deepfool``, ``fab``, ``fab-t``, ``cw``, ``ddn``, ``fmn``, ``ho-fmn``, ``sigma-zero`` of
-        minimal norm; ``deepfool-truncated`` and ``fgsm-truncated``, made once and cut to each budget.
+        ``sparse-rs`` with a budget; ``deepfool``, ``fab``, ``fab-t``, ``bb``, ``cw``, ``ddn``, ``fmn``, ``ho-fmn``,
+        ``sigma-zero`` of minimal norm; ``deepfool-truncated`` and ``fgsm-truncated``, made once and cut to each budget.
       norm: one of those that the attack works in.
       bounds: the box.
       name: as results show it; by default the attack and the norm, e.g. ``fmn-l2``, with the settings that were given.
@@ -188,6 +189,7 @@ ATTACKS: Mapping[str, Kind] = MappingProxyType(
         "deepfool": Kind(deepfool, ("l2", "linf"), 100, (("reference", "label"), ("early_stop", True)), None, cost=9.0),
         "fab": Kind(fab, _THREE, 100, radius=None, cost=9.0),
         "fab-t": Kind(fab_targeted, _THREE, 100, radius=None, repeats=9),
+        "bb": Kind(brendel_bethge, (*_THREE, "l0"), 1000, radius=None, cost=2.0),
         "cw": Kind(carlini_wagner, ("l2",), 1000, radius=None, repeats=9),
         "ddn": Kind(ddn, ("l2",), 100, radius=None),
         "fmn": Kind(fmn, (*_THREE, "l0"), 100, radius=None),

@@ -50,6 +50,7 @@ METHODS: Mapping[str, str] = MappingProxyType(  # name -> module:object
         "sensitive_filters": "bap_jax.methods.sensitive_filters:METHOD",
         "adversarial_finetuning": "bap_jax.methods.adversarial_finetuning:METHOD",
         "adversarial_finetuning_int8": "bap_jax.methods.adversarial_finetuning:INT8",
+        "merkle": "bap_jax.methods.merkle:METHOD",
     }
 )
 

@@ -1,9 +1,10 @@
 """Models: the networks of the experiments, and adapters that bring any Linen, NNX or plain JAX network into one convention."""
 
 from bap_jax.models.adapters import as_model, fast_model, from_function, from_linen, from_nnx, two_class
-from bap_jax.models.conv import average_pool, conv_layer, fast_conv, max_pool, max_pool_3x3
+from bap_jax.models.conv import average_pool, conv_layer, fast_conv, max_pool, max_pool_3x3, mean_pool
 from bap_jax.models.fitnet import FitNet4
 from bap_jax.models.lenet import LeNet5
+from bap_jax.models.merkle_cnn import MerkleCNN
 from bap_jax.models.mlp import MLP
 from bap_jax.models.preact_resnet import PreActBlock, PreActResNet18
 from bap_jax.models.registry import NETWORKS, build, count_parameters
@@ -20,6 +21,7 @@ __all__ = [
     "DMWideResNet",
     "FitNet4",
     "LeNet5",
+    "MerkleCNN",
     "PreActBlock",
     "PreActResNet18",
     "ResNet",
@@ -43,5 +45,6 @@ __all__ = [
     "from_nnx",
     "max_pool",
     "max_pool_3x3",
+    "mean_pool",
     "two_class",
 ]

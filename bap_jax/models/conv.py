@@ -71,11 +71,35 @@ def max_pool(images: Array) -> Array:
       >>> max_pool(jnp.arange(15.0).reshape(1, 3, 5, 1))[0, :, :, 0]
       Array([[6., 8.]], dtype=float32)
     """
+    return jnp.max(_blocks(images), axis=(2, 4))
+
+
+def mean_pool(images: Array) -> Array:
+    """The mean of each 2×2 block; an odd last row or column is left out (VALID).
+
+    Args:
+      images: [B, H, W, C], H and W ≥ 2.
+
+    Returns:
+      [B, ⌊H/2⌋, ⌊W/2⌋, C].
+
+    Raises:
+      SettingError: an axis too short to pool.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> mean_pool(jnp.arange(15.0).reshape(1, 3, 5, 1))[0, :, :, 0]
+      Array([[3., 5.]], dtype=float32)
+    """
+    return jnp.mean(_blocks(images), axis=(2, 4))
+
+
+def _blocks(images: Array) -> Array:
+    """[B, H, W, C] to [B, H/2, 2, W/2, 2, C]."""
     batch, height, width, channels = images.shape
     if height < 2 or width < 2:
         raise SettingError("images", images.shape, "a height and width of at least 2 to pool")
-    blocks = images[:, : height // 2 * 2, : width // 2 * 2].reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return jnp.max(blocks, axis=(2, 4))
+    return images[:, : height // 2 * 2, : width // 2 * 2].reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 
 def max_pool_3x3(images: Array) -> Array:

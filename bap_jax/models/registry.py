@@ -16,6 +16,7 @@ from bap_jax.models.adapters import from_linen
 from bap_jax.models.fitnet import FitNet4
 from bap_jax.models.layers import BATCH_NORM_EPSILON
 from bap_jax.models.lenet import LeNet5
+from bap_jax.models.merkle_cnn import MerkleCNN
 from bap_jax.models.mlp import MLP
 from bap_jax.models.preact_resnet import PreActResNet18
 from bap_jax.models.resnet import ResNet8, ResNet18, ResNet34, ResNet50
@@ -27,6 +28,7 @@ from bap_jax.types import About, Model, Params
 NETWORKS: dict[str, type[nn.Module]] = {
     "mlp": MLP,
     "lenet5": LeNet5,
+    "merkle_cnn": MerkleCNN,
     "fitnet4": FitNet4,
     "vgg16": VGG16,
     "vgg16_bn": VGG16BN,
@@ -54,10 +56,10 @@ def build(
     """A network by its name, or by that of a factory.
 
     Args:
-      name: one of ``mlp``, ``lenet5``, ``fitnet4``, ``vgg16``, ``vgg16_bn``, ``vgg16_survey``, ``resnet8``, ``resnet18``,
-        ``resnet34``, ``resnet50``, ``preactresnet18``, ``wideresnet``, ``dm_wideresnet``; or ``package.module:factory``, a
-        function that is called with this function's keywords (``conv`` already decided) and returns a
-        :class:`bap_jax.types.Model` or a Linen module.
+      name: one of ``mlp``, ``lenet5``, ``merkle_cnn``, ``fitnet4``, ``vgg16``, ``vgg16_bn``, ``vgg16_survey``, ``resnet8``,
+        ``resnet18``, ``resnet34``, ``resnet50``, ``preactresnet18``, ``wideresnet``, ``dm_wideresnet``; or
+        ``package.module:factory``, a function that is called with this function's keywords (``conv`` already decided) and returns
+        a :class:`bap_jax.types.Model` or a Linen module.
       num_classes: K.
       conv: the form of the convolutions: ``"fast"`` (:func:`bap_jax.models.fast_conv`), ``"plain"``, or ``"auto"``: fast if JAX's
         default backend is the CPU (see :func:`bap_jax.mathematics.convolution.conv_kind`). With ``"fast"`` the network of a

@@ -1,6 +1,7 @@
 """Pruning methods, one file each: pure functions over an explicit state."""
 
 from bap_jax.pruners.admm import ADMMState, admm, admm_learning_rate, robust_admm
+from bap_jax.pruners.at_start import WEIGHT, at_start
 from bap_jax.pruners.dense import DenseState, dense
 from bap_jax.pruners.edge_popup import edge_popup
 from bap_jax.pruners.fixed import FixedState, fixed
@@ -17,6 +18,7 @@ from bap_jax.pruners.twin_rep import TwinRepState, twin_rep
 from bap_jax.pruners.wrap_optax import wrap_optax
 
 __all__ = [
+    "WEIGHT",
     "ADMMState",
     "CappedState",
     "DenseState",
@@ -29,6 +31,7 @@ __all__ = [
     "TwinRepState",
     "admm",
     "admm_learning_rate",
+    "at_start",
     "awp",
     "dense",
     "drawn",

@@ -238,6 +238,13 @@ def structured(settings: Settings, info: RunInfo, own: options.Structured) -> Pr
     return pruners.structured(settings.ramp(info.num_steps), groups, schedule=schedule_of(settings.schedule), **own.values())
 
 
+def at_start(settings: Settings, info: RunInfo, own: options.AtStart) -> Pruner:
+    """The same, once, before the first step; single weights, too."""
+    told = own.values()
+    single = {"structure": "block", "block": (1, 1)} if own.structure == pruners.WEIGHT else {}
+    return pruners.at_start(settings.final_sparsity, _groups_with(settings, info, told | single), **told)
+
+
 def _groups_with(settings: Settings, info: RunInfo, told: dict[str, Any]) -> Groups:
     """The channels of the network, as its own forward pass has them; what it has not, say a BatchNorm, is found out now."""
     if info.init is None:

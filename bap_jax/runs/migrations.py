@@ -47,7 +47,8 @@ ADDED = (
 )
 
 
-SINCE_3 = {"microbatches": 1, "attack_chunks": 1}  # settings of every run that came after schema 3, and what was done before
+# settings of every run that came after schema 3, and what was done before
+SINCE_3 = {"microbatches": 1, "attack_chunks": 1, "patience": None}
 
 
 def migrated(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,6 +84,11 @@ class LeNet5(_ByLayer):
 
 
 @dataclasses.dataclass(frozen=True)
+class MerkleCNN(_ByLayer):
+    """Two convolutions, three dense layers: LeNet-5 as it was."""
+
+
+@dataclasses.dataclass(frozen=True)
 class FitNet4(_ByLayer):
     """Fifteen convolutions."""
 

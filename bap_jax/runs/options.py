@@ -554,10 +554,20 @@ class Structured(PrunerOptions):
         from bap_jax.mathematics.group_masks import check_structure
 
         super().check(run)
+        structure = "row" if self.structure == "weight" and isinstance(self, AtStart) else self.structure  # the same rules
         try:
-            check_structure(self.structure, self.scope, self.criterion, self.ranking, self.block)  # type: ignore[arg-type]
+            check_structure(structure, self.scope, self.criterion, self.ranking, self.block)  # type: ignore[arg-type]
         except SettingError as error:
             raise SettingError(self.spoken(error.name), error.value, error.expected) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class AtStart(Structured):
+    """Chosen once, from the weights that a phase begins with."""
+
+    structure: str = "weight"
+    """What is pruned as one: a single `weight`, or `filter`, `channel`, `kernel`, `row`, `column`, `block`, `2:4` as with
+    structured."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ PRETRAIN = "pretrain"  # a phase whose place a network takes that the run starts
 OF_A_PHASE = (
     "epochs",
     "steps",
+    "patience",
     "initial_sparsity",
     "final_sparsity",
     "schedule",

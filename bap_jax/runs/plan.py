@@ -25,7 +25,8 @@ class AttackPlan:
 
     attack: str = "pgd"
     """A comma list of: `pgd`, `fgsm`, `apgd-ce`, `apgd-dlr`, `apgd-t`, `square`, `noise`, `pgd0`, `sparse-rs`; of minimal norm
-    `deepfool`, `fab`, `fab-t`, `cw`, `ddn`, `fmn`, `ho-fmn`, `sigma-zero`; `autoattack`, `autoattack-plus`, `autoattack-rand`;
+    `deepfool`, `fab`, `fab-t`, `bb`, `cw`, `ddn`, `fmn`, `ho-fmn`, `sigma-zero`; `autoattack`, `autoattack-plus`,
+    `autoattack-rand`;
     `cascade:apgd-ce+square`, each on what those before it left; the paper's protocol, made once and cut to each radius,
     `deepfool-truncated` (norm rms) and `fgsm-truncated` (norm linf); `package.module:factory` that returns a Threat."""
     norm: str = "linf"

@@ -217,7 +217,8 @@ def phases_of(settings: Settings) -> tuple[Phase, ...]:
     """The phases that settings describe: those of their method, or one."""
     parts = settings.in_phases() or ((Phase("train", {}), settings),)
     return tuple(
-        phase._replace(slots=OfSettings(own), length=_length(own), score=scoring_of(own) or phase.score) for phase, own in parts
+        phase._replace(slots=OfSettings(own), length=_length(own), patience=own.patience, score=scoring_of(own) or phase.score)
+        for phase, own in parts
     )
 
 

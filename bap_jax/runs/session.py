@@ -21,7 +21,7 @@ from bap_jax.runs.mask_course import MaskCourse
 from bap_jax.runs.memory import Kept
 from bap_jax.runs.run import Run
 from bap_jax.runs.signals import Asked, Interrupted
-from bap_jax.runs.validation import Validation, validate
+from bap_jax.runs.validation import Validation, clean_loss, validate
 from bap_jax.training import TrainState
 from bap_jax.types import Network, Recipe
 
@@ -53,6 +53,8 @@ class Place(NamedTuple):
     first: int = 0  # the step of the run that the phase begins at
     step: int = 0  # of the run
     ended: bool = False  # the phase ends here
+    best_loss: float = math.inf  # of a phase that ends by validation: the smallest loss so far,
+    waited: int = 0  # and the epochs since
 
 
 class Session:
@@ -64,6 +66,7 @@ class Session:
       start: the step of the run that it starts at.
       first, end: the steps of the run that the phase begins and ends at; it may find itself that it ends earlier.
       last: whether it is the run's last phase.
+      best_loss, waited: of a phase that ends by validation: the smallest loss so far, and the epochs since.
       pending: (step, loss) not yet looked at, so that the device is not waited for.
     """
 
@@ -73,6 +76,7 @@ class Session:
         self.phase, self.last = run.phases[place.phase], place.phase == len(run.phases) - 1
         self.end = place.step if place.ended else place.first + run.lengths[place.phase]
         self.validate_every = max(1, math.ceil(run.lengths[place.phase] / run.options.validations))
+        self.best_loss, self.waited = place.best_loss, place.waited
         self.pending: list[tuple[int, Any]] = []
         self.last_validation: Validation | None = None
         self.began = time.monotonic()
@@ -137,9 +141,20 @@ class Session:
 
     def is_over(self, step: int, state: TrainState) -> bool:
         """Whether a phase that says so itself ends after this step."""
-        if self.phase.until is None or (step - self.first) % self.run.steps_per_epoch:
+        if (step - self.first) % self.run.steps_per_epoch:
             return False
-        return bool(self.phase.until(jax.device_get(state.prune)))
+        waited = self.has_waited(step, state)
+        return waited or (self.phase.until is not None and bool(self.phase.until(jax.device_get(state.prune))))
+
+    def has_waited(self, step: int, state: TrainState) -> bool:
+        """Whether the loss on validation data has not fallen for as many epochs as the phase has patience, once it is settled."""
+        if self.phase.patience is None or not self.settled(step, state):
+            return False
+        loss = clean_loss(self.run, self.recipe.pruner, state)
+        self.keep_line(step, validation_clean_loss=loss)
+        self.write(step, {"validation_clean_loss": loss})
+        self.best_loss, self.waited = (loss, 0) if loss < self.best_loss else (self.best_loss, self.waited + 1)
+        return self.waited >= self.phase.patience
 
     def trained(self, state: TrainState) -> Trained:
         """What the run is known by, once everything is written."""
@@ -277,7 +292,14 @@ class Session:
 
     def about(self, *, ended: bool) -> dict[str, Any]:
         """What a checkpoint says of its place in the run."""
-        where = {"phase": self.number, "phase_name": self.phase.name, "phase_begin": self.first, "phase_ended": ended}
+        where: dict[str, Any] = {
+            "phase": self.number,
+            "phase_name": self.phase.name,
+            "phase_begin": self.first,
+            "phase_ended": ended,
+        }
+        if self.phase.patience is not None and self.best_loss < math.inf:
+            where |= {"best_loss": self.best_loss, "waited": self.waited}
         return {"finished": ended and self.last, **where}
 
 
@@ -286,10 +308,11 @@ def place_of(about: Mapping[str, Any]) -> Place:
 
     Example:
       >>> place_of({"step": 7, "finished": True, "phase": 0})
-      Place(phase=0, first=0, step=7, ended=True)
+      Place(phase=0, first=0, step=7, ended=True, best_loss=inf, waited=0)
     """
     ended = bool(about.get("phase_ended", about.get("finished")))
-    return Place(int(about.get("phase", 0)), int(about.get("phase_begin", 0)), int(about["step"]), ended)
+    waited = float(about.get("best_loss", math.inf)), int(about.get("waited", 0))
+    return Place(int(about.get("phase", 0)), int(about.get("phase_begin", 0)), int(about["step"]), ended, *waited)
 
 
 def peak_bytes() -> dict[str, float]:

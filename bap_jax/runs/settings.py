@@ -50,8 +50,8 @@ class General:
     """A published method, whose settings are those by default; its phases have settings of their own, `--PHASE.SETTING`:
     --prune.epochs 20, --finetune.budget none. One of `nt`, `ap`, `bap`, `bap-authors`, `mma`, `iaat`, `cat`, `fat`, `madry`,
     `trades`, `mart`, `pwoa`, `pwoa-cifar10`, `pwoa-cifar100`, `hydra`, `s2ap`, `radmm`, `harp`, `flying_bird`,
-    `flying_bird_plus`, `twin_rep`, `rst`, `robust_bird`, `li20`, `mad`, `sensitive_filters`,
-    `adversarial_finetuning`, `adversarial_finetuning_int8`. By default none is named, and what stands here is bap."""
+    `flying_bird_plus`, `twin_rep`, `rst`, `robust_bird`, `li20`, `mad`, `sensitive_filters`, `adversarial_finetuning`,
+    `adversarial_finetuning_int8`, `merkle`. By default none is named, and what stands here is bap."""
     data: str = "digits"
     """`digits` (embedded), the name of a prepared TFDS image data set such as `mnist`, or `package.module:factory`."""
     data_dir: str | None = None
@@ -65,8 +65,8 @@ class General:
     test_split: str | None = None
     """The TFDS split or slice to test on; by default the data set's own test split."""
     model: str = "mlp"
-    """`mlp`, `lenet5`, `fitnet4`, `vgg16`, `vgg16_bn`, `vgg16_survey`, `resnet8`, `resnet18`, `resnet34`, `resnet50`,
-    `preactresnet18`, `wideresnet`, `dm_wideresnet`, or `package.module:factory`."""
+    """`mlp`, `lenet5`, `merkle_cnn`, `fitnet4`, `vgg16`, `vgg16_bn`, `vgg16_survey`, `resnet8`, `resnet18`, `resnet34`,
+    `resnet50`, `preactresnet18`, `wideresnet`, `dm_wideresnet`, or `package.module:factory`."""
     init_from: str | None = None
     """Start from a network that is trained already: a run folder, also one of bap import, or a file that bap import reads
     (.safetensors, .pth). Its weights and BatchNorm statistics; the optimiser starts anew."""
@@ -89,10 +89,11 @@ class General:
     (what a frozen network predicts), `distill_hsic` (with an information bottleneck), `package.module:factory`; `auto` is what
     goes with the budget: mix, clean with none, mma with mma, madry with iaat, cat and fat."""
     pruner: str = "magnitude"
-    """`magnitude`, `structured` (whole filters, channels, blocks, ...), `dense` (no pruning), `fixed` (the masks that it begins
-    with), `hydra`, `s2ap`, `harp`, `edge_popup` (trained scores), `admm`, `robust_admm`, `flying_bird`, `flying_bird_plus` (masks
-    that drop and grow), `twin_rep` (two factors), `robust_bird` (masks drawn early), `mad` and `sensitive_filters` (masks found
-    before the first step), or `package.module:factory`."""
+    """`magnitude`, `structured` (whole filters, channels, blocks, ...), `at_start` (weights or structures, chosen once, from what
+    a phase begins with), `dense` (no pruning), `fixed` (the masks that it begins with), `hydra`, `s2ap`, `harp`, `edge_popup`
+    (trained scores), `admm`, `robust_admm`, `flying_bird`, `flying_bird_plus` (masks that drop and grow), `twin_rep` (two
+    factors), `robust_bird` (masks drawn early), `mad` and `sensitive_filters` (masks found before the first step), or
+    `package.module:factory`."""
     optimizer: str = "adam"
     """`adam`, `adamw`, `sgd`, or `package.module:factory`."""
     norm: Literal["linf", "l2", "l1", "rms"] = "linf"
@@ -117,6 +118,9 @@ class General:
     """Passes over the training data; phases share them in published proportions."""
     steps: int | None = None
     """Training steps, instead of epochs."""
+    patience: int | None = None
+    """End a phase after so many epochs in a row without a smaller loss on validation data: the cross-entropy of
+    --validation-limit clean images, once the network is as sparse as asked for. By default it has its full length."""
     batch_size: int = 128
     """Examples in a batch, over all devices."""
     microbatches: int = 1
@@ -346,7 +350,7 @@ class Settings(General):
             "keep",
             "rate_cycles",
         ]
-        counts += [name for name in ("steps", "frequency", "limit", "image_size") if getattr(self, name) is not None]
+        counts += [name for name in ("steps", "frequency", "limit", "image_size", "patience") if getattr(self, name) is not None]
         for name in counts:
             _require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _require(self, "seed", 0 <= self.seed < 2**31, "a whole number in [0, 2^31)")
@@ -520,7 +524,7 @@ class Settings(General):
         default = General()
         names = ["data_dir", "limit", "epochs", "steps", "image_size", "train_split", "test_split", "ramp_begin", "ema"]
         names += ["init_from", "init_checkpoint", "init_masks", "init_digest"]
-        names += ["validation_limit", "validations", "log_every", "keep"]
+        names += ["validation_limit", "validations", "log_every", "keep", "patience"]
         names += ["rate_warmup", "rate_boundaries", "rate_factors", "rate_cycles"]
         found = {name: getattr(default, name) for name in names} | self.leaves()
         found["rate_schedule"] = "cosine" if self.scheduled() else "constant"  # of the shape, the state says the rest

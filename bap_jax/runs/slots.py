@@ -58,6 +58,7 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
         "model": {
             "mlp": Row("bap_jax.models.mlp:MLP", networks.MLP),
             "lenet5": Row("bap_jax.models.lenet:LeNet5", networks.LeNet5),
+            "merkle_cnn": Row("bap_jax.models.merkle_cnn:MerkleCNN", networks.MerkleCNN),
             "fitnet4": Row("bap_jax.models.fitnet:FitNet4", networks.FitNet4),
             "vgg16": Row("bap_jax.models.vgg:VGG16", networks.VGG16),
             "vgg16_bn": Row("bap_jax.models.vgg:VGG16BN", networks.VGG16BN),
@@ -112,6 +113,7 @@ SLOTS: Mapping[str, Mapping[str, Row]] = MappingProxyType(
             "structured": Row(_MAKE + "structured", options.Structured, shares=False),
             "dense": Row(_MAKE + "dense", options.PrunerOptions, ramped=False),
             "fixed": Row(_MAKE + "fixed", options.Layered, ramped=False),
+            "at_start": _pruner("at_start", options.AtStart),
             "hydra": _pruner("hydra", options.Hydra),
             "s2ap": _pruner("s2ap", options.S2AP),
             "harp": _pruner("harp", options.HARP),

@@ -65,6 +65,28 @@ def validate(run: Run, pruner: Pruner, state: TrainState) -> Validation:
     return Validation(options.validation_epsilons, accuracies, losses / (seen * len(accuracies)) if observed else None)
 
 
+def clean_loss(run: Run, pruner: Pruner, state: TrainState) -> float:
+    """The mean cross-entropy on the first ``validation_limit`` clean images: what a phase with patience waits for."""
+    validation, limit = run.splits.validation, run.options.validation_limit
+    params, _ = pruner.finish(state.trainable, state.prune)
+    apply: Any = run.model.apply  # a protocol does not say that functions hash
+    total = seen = 0.0
+    for batch in evaluation_batches(validation, min(limit, len(validation), 500), limit=limit):
+        total += float(_clean_loss(apply)(params, state.model_state, batch))
+        seen += float(batch.weight.sum())
+    return total / seen
+
+
+@functools.lru_cache(maxsize=64)
+def _clean_loss(apply: Apply) -> Callable[..., Array]:
+    @jax.jit
+    def measure(params, model_state, batch: Batch):
+        logits = apply(params, model_state, batch.images, train=False)[0].logits
+        return jnp.sum(cross_entropy(logits, batch.labels) * batch.weight)
+
+    return measure
+
+
 @functools.lru_cache(maxsize=64)
 def _measure(apply: Apply, norm: Norm, num_steps: int, bounds: Bounds, observed: bool) -> Callable[..., dict[str, Array]]:
     @jax.jit

@@ -39,7 +39,7 @@ Told = Callable[[int, int, str], None]  # (steps done, steps in all, latest metr
 
 def group_key(run: Run) -> Hashable | None:
     """What has to be equal among runs that are to train together; None for a run that has to train by itself: one of several
-    phases, of the user's own slots, or whose pruner observes its validation.
+    phases, of the user's own slots, whose pruner observes its validation, or that ends when validation says so.
 
     What may differ are the leaves of the state (:meth:`bap_jax.runs.settings.Settings.leaves`): seed, radius, scale, rate,
     sparsities, the end of the ramp. The ramp's begin and frequency, in steps, may not: a mask update that is due in some lanes
@@ -48,7 +48,7 @@ def group_key(run: Run) -> Hashable | None:
     settings = run.settings
     if settings is None or not settings.shares_step() or run.mesh is not None or len(run.phases) > 1:
         return None
-    if run.recipe().pruner.observe is not None:
+    if run.recipe().pruner.observe is not None or run.phases[0].patience is not None:
         return None
     neutral, ramp = settings.traced(), settings.ramp(run.num_steps)
     fixed = settings.changed(**settings.leaves())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bap_jax.attacks.bisection import bisection
+from bap_jax.attacks.brendel_bethge import brendel_bethge
 from bap_jax.attacks.carlini_wagner import carlini_wagner
 from bap_jax.attacks.ddn import ddn
 from bap_jax.attacks.fmn import fmn
@@ -38,6 +39,7 @@ def corner(logits_fn, keys, images, labels, *, norm, bounds=Bounds(), **settings
 LABELS = jnp.argmax(network(IMAGES), axis=1)
 ATTACKS = {
     "ddn": ("l2", functools.partial(ddn, num_steps=40)),
+    **{f"brendel_bethge-{norm}": (norm, functools.partial(brendel_bethge, norm=norm, num_steps=30)) for norm in ("l0", "l2")},
     **{f"fmn-{norm}": (norm, functools.partial(fmn, norm=norm, num_steps=40)) for norm in ("l0", "l1", "l2", "linf")},
     "sigma_zero": ("l0", functools.partial(sigma_zero, num_steps=60)),
     "carlini_wagner": ("l2", functools.partial(carlini_wagner, num_steps=60, search_steps=5)),
@@ -45,7 +47,9 @@ ATTACKS = {
     **{f"bisection-{norm}": (norm, functools.partial(corner, norm=norm)) for norm in ("l0", "l1", "l2", "linf")},
 }
 every = pytest.mark.parametrize("name", ATTACKS)
-some = pytest.mark.parametrize("name", ["ddn", "fmn-l0", "fmn-l1", "fmn-linf", "sigma_zero", "carlini_wagner"])
+some = pytest.mark.parametrize(
+    "name", ["ddn", "brendel_bethge-l0", "fmn-l0", "fmn-l1", "fmn-linf", "sigma_zero", "carlini_wagner"]
+)
 compiled = {
     name: jax.jit(attack, static_argnums=0, static_argnames=("bounds", "targeted")) for name, (_, attack) in ATTACKS.items()
 }

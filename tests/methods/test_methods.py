@@ -29,7 +29,7 @@ SMALL = {
     "log_every": 1,
 }
 SINGLE = ("flying_bird", "flying_bird_plus", "twin_rep", "rst")
-SEVERAL = ("s2ap", "radmm", "harp", "robust_bird", "li20", "mad", "adversarial_finetuning")
+SEVERAL = ("s2ap", "radmm", "harp", "robust_bird", "li20", "mad", "adversarial_finetuning", "merkle")
 SPLITS = load_data(Settings(**SMALL))
 
 

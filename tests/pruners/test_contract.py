@@ -47,6 +47,7 @@ GROUPS = groups_of(MODEL, network(jax.random.key(0), None), {}, (D,))
 IN_ALL = {"in all": int(kept_count(D * H + H * K, 0.6))}
 PRUNERS = {
     "dense": Case(pruners.dense(), of_layers(0.0)),
+    "at_start": Case(pruners.at_start(0.6, GROUPS), of_layers(0.6)),
     "fixed": Case(pruners.fixed(HALF), {"in": 30, "out": 20}),
     "magnitude": Case(pruners.magnitude(RAMP), of_layers(0.6)),
     "magnitude global": Case(pruners.magnitude(RAMP, scope="global"), IN_ALL),

@@ -157,6 +157,31 @@ def test_a_phase_may_end_itself(tmp_path):
         assert checkpoints.metadata(3)["phase_ended"] and checkpoints.metadata(6)["phase_begin"] == 3
 
 
+def test_a_phase_ends_when_validation_is_no_better_for_as_long_as_it_has_patience(left, tmp_path):
+    """Its loss per epoch stands in the lines; a stop between epochs, or at the end of one, forgets nothing of the wait."""
+    waiting = (PHASES[0]._replace(slots=slots(bap.pruners.dense(), rate=0.5), length=Length(epochs=40), patience=2), PHASES[2])
+    found = trained(waiting, out=tmp_path / "whole")
+    losses = [line["validation_clean_loss"] for line in found.metrics if "validation_clean_loss" in line]
+    steps = [line["step"] for line in found.metrics if "validation_clean_loss" in line]
+    assert steps == list(range(3, 3 * len(steps) + 1, 3)) and found.steps == steps[-1] + 3 < 120
+    best = int(np.argmin(losses))
+    assert best == len(losses) - 3 and min(losses[best:]) == losses[best]
+    with Checkpoints(tmp_path / "whole" / "checkpoints", read_only=True) as checkpoints:
+        about = checkpoints.metadata(steps[-1])
+        assert about["phase_ended"] and (about["best_loss"], about["waited"]) == (losses[best], 2)
+    for stop in (steps[best] + 1, steps[best] + 4, steps[-1], steps[-1] + 1):
+        with pytest.raises(Stop):
+            trained(waiting, out=tmp_path / "run", resume=True, callback=stopping_at(stop))
+    trained(waiting, out=tmp_path / "run", resume=True)
+    left(tmp_path / "run").same_as(left(tmp_path / "whole"))
+
+
+def test_what_is_not_settled_is_not_waited_for():
+    late = bap.pruners.dense()._replace(settled=lambda step, state: step > 9)
+    phase = Phase("one", slots(late, rate=0.0), Length(epochs=9), patience=1)  # every epoch like the one before
+    assert trained((phase,)).steps == 15
+
+
 def test_a_pruner_observes_its_validation_and_only_a_settled_network_is_the_best():
     seen = []
 
