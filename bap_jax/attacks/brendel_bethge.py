@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +135,7 @@ def brendel_bethge(
     if starting_points is None:
         starting_points = _start(jax.grad(value, has_aux=True), judge, keys, images, bounds, (upper - lower) / 4, start_steps)
     halvings = search_steps + (clean.shape[1].bit_length() if norm == "l0" else 0)
-    given = {"adversarial": jnp.asarray(starting_points, images.dtype), "norm": norm, "bounds": bounds}
+    given: dict[str, Any] = {"adversarial": jnp.asarray(starting_points, images.dtype), "norm": norm, "bounds": bounds}
     begun = bisection(logits_fn, keys, images, labels, num_steps=halvings, targeted=targeted, **given)
     start = keep_nearer(none_yet(images), begun.found, begun.images, per_example_norm(begun.images - images, norm))
     walk, losses = jax.lax.scan(iterate, _Walk(begun.images, 0 * images, start), jnp.arange(num_steps))
@@ -166,7 +166,7 @@ def _start(descent, judge, keys: Array | None, images: Array, bounds: Bounds, st
 
     def draw(search: tuple[Array, Array], number: Array):
         lower, upper = (jnp.broadcast_to(jnp.asarray(side, images.dtype), images.shape) for side in bounds)
-        own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+        own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(cast(Array, keys), number)
         shares = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], images.dtype))(own)
         return look(search, lower + shares * (upper - lower)), None
 
