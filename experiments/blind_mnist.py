@@ -7,7 +7,7 @@ command goes on where it was stopped.
 
 The training is that of ``mnist_lenet5.py``, with one ramp, which ends at half of the training.
 
-Run time: 32 cells, about five minutes each on one free core (0.33 s for a uniform step, 0.48 s for a blind one). Not run so far.
+Run time: 32 cells, about three minutes each on one free core. Seed 0 is published, seed 1 was not run so far.
 """
 
 from __future__ import annotations
