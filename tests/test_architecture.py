@@ -90,7 +90,7 @@ HELD_BY = {
     "losses/test_losses": "losses/_common losses/mart losses/mix losses/trades",
     "methods/test_methods": "methods/_published methods/adversarial_finetuning methods/ap methods/bap methods/cat methods/fat "
     "methods/flying_bird "
-    "methods/harp methods/hydra methods/iaat methods/li20 methods/mad methods/madry methods/mart methods/mma "
+    "methods/harp methods/hydra methods/iaat methods/li20 methods/mad methods/madry methods/mart methods/merkle methods/mma "
     "methods/nt methods/pwoa methods/radmm methods/robust_bird methods/rst methods/s2ap methods/sensitive_filters "
     "methods/trades methods/twin_rep",
     "pruners/test_score_search": "pruners/_scores pruners/edge_popup pruners/hydra",

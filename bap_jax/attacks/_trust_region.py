@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import jax
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 from bap_jax.types import Array
 
 MinimalNorm = Literal["linf", "l2", "l1", "l0"]
-OUTER = {"l2": 10, "l1": 10, "l0": 10, "linf": 18}  # halvings of how much the norm weighs against the step's length
+OUTER = MappingProxyType(
+    {"l2": 10, "l1": 10, "l0": 10, "linf": 18}
+)  # halvings of how much the norm weighs against the step's length
 INNER = 22  # and of the multiplier of the plane
 _LONGEST = 1e7  # of the multiplier, with the normal of length 1 and the box of width 1
 
@@ -157,10 +160,12 @@ def _linf(offset: Array, slope: Array, weight: Array, multiplier: Array, low: Ar
     return jnp.clip(-multiplier * slope, low, high)
 
 
-_MOVES: dict[str, Callable[..., Array]] = {"l2": _l2, "l1": _l1, "l0": _l0, "linf": _linf}
-_SCALES: dict[str, Callable[[Array], Array]] = {  # how much the norm weighs, by a share in [0, 1]
-    "l2": lambda share: _between(1e-8, 1.0, share),
-    "l1": lambda share: _between(1e-8, 1e3, share),
-    "l0": lambda share: _between(1e-8, 1e3, share),
-    "linf": lambda share: 1 - share,
-}
+_MOVES: Mapping[str, Callable[..., Array]] = MappingProxyType({"l2": _l2, "l1": _l1, "l0": _l0, "linf": _linf})
+_SCALES: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
+    {  # how much the norm weighs, by a share in [0, 1]
+        "l2": lambda share: _between(1e-8, 1.0, share),
+        "l1": lambda share: _between(1e-8, 1e3, share),
+        "l0": lambda share: _between(1e-8, 1e3, share),
+        "linf": lambda share: 1 - share,
+    }
+)
