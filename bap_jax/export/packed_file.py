@@ -103,7 +103,7 @@ def read_packed(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
 
 def _digest(packed: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str:
     """SHA-256 of the tensors, with their names, types and shapes, and of what is said about them, as it reads from the file."""
-    told = json.dumps(json.loads(json_text(about)), sort_keys=True)
+    told = json.dumps(json.loads(json_text(about)), sort_keys=True, allow_nan=False)
     found = hashlib.sha256(told.encode())
     for name in sorted(packed):
         found.update(f"{name} {packed[name].dtype} {packed[name].shape} ".encode() + packed[name].tobytes())

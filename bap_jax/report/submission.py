@@ -270,7 +270,11 @@ def issue_text(entry: Mapping[str, str], models: Sequence[Measured]) -> str:
     """
     taken = [model for model in models if not model.obstacles]
     left = [model for model in models if model.obstacles]
-    parts = ["# Loading Section", "## JSON Entry", f"```json\n{json.dumps(entry, indent=2, ensure_ascii=False)}\n```"]
+    parts = [
+        "# Loading Section",
+        "## JSON Entry",
+        f"```json\n{json.dumps(entry, indent=2, ensure_ascii=False, allow_nan=False)}\n```",
+    ]
     groups: dict[tuple[str, str, str], set[float]] = {}
     for number, model in enumerate(taken, 1):
         groups.setdefault((model.architecture, model.data, model.structure), set()).add(round(model.sparsity, 4))

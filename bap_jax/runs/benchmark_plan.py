@@ -57,5 +57,5 @@ class BenchmarkPlan:
     @property
     def name(self) -> str:
         """Of the files of an evaluation."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
         return f"{NAME}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from bap_jax.checkpoint import Network, read_json
+from bap_jax.atomic import json_text
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.export import SUFFIX, import_network, is_packed, read_packed, read_program, unrounded
 from bap_jax.runs.datasets import split_of
@@ -104,6 +105,6 @@ def _settings_in(card: Mapping[str, Any], file: str | Path) -> Settings:
     if not isinstance(card.get("settings"), dict) or not isinstance(shape, list) or type(card.get("num_classes")) is not int:
         raise SettingError("file", str(file), NOT_OURS)
     try:
-        return settings_from(migrated(json.loads(json.dumps(card["settings"]))), f", in {file}")
+        return settings_from(migrated(json.loads(json_text(card["settings"]))), f", in {file}")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its settings cannot be read ({error})") from None

@@ -48,7 +48,7 @@ def test_a_packed_file_is_the_run_s_network_to_the_bit_without_the_run(run, bap,
     same_bits(here.network, there.network)
     np.testing.assert_array_equal(here(IMAGES), there(IMAGES))
     assert here.about["step"] == 7 and here.about["data"] == "digits"
-    plan = {"attack": "fgsm", "epsilon": "0.1", "limit": 20, "controls": False}
+    plan = {"attacks": "fgsm", "epsilon": 0.1, "limit": 20, "controls": False}
     assert here.evaluate(**plan).robust_accuracy.keys() == there.evaluate(**plan).robust_accuracy.keys()
     dense = sum(leaf.nbytes for leaf in jax.tree.leaves(there.network.params))
     assert (tmp_path / "net.safetensors").stat().st_size < 0.65 * dense  # half of the weights, a bit for each, the card

@@ -60,7 +60,7 @@ def test_a_program_runs_without_this_library(run, bap, tmp_path):
 
 
 def test_a_program_is_a_network_that_is_attacked(tmp_path):
-    plan = {"attack": "pgd,deepfool", "norm": "l2", "steps": 3, "epsilon": "0.1", "limit": 24, "controls": False}
+    plan = {"attacks": "pgd,deepfool", "norm": "l2", "num_steps": 3, "epsilon": 0.1, "limit": 24, "controls": False}
     run = make_run(tmp_path / "x")
     files, card = export_program(run, out=tmp_path / "net.stablehlo", weights="beside", gradients=True)
     net, there = load(files["program"]), load(run)
@@ -78,7 +78,7 @@ def test_the_same_network_is_the_same_bytes_and_another_is_refused(run, tmp_path
     for which in ("program", "weights"):
         assert one[which].read_bytes() == other[which].read_bytes()
     path = one["program"]
-    plan = {"attack": "fgsm", "epsilon": "0.1", "limit": 4, "controls": False}
+    plan = {"attacks": "fgsm", "epsilon": 0.1, "limit": 4, "controls": False}
     with pytest.raises(SettingError, match="--gradients"):
         load(path).evaluate(**plan)
     for file in (path, one["weights"]):

@@ -39,7 +39,7 @@ def test_a_network_does_what_its_card_says():
     net = bap.load("digits-mlp-bap-90")
     told = {(row["attack"], row["epsilon"]): row["accuracy"] for row in card.accuracies}
     radii = sorted({epsilon for _, epsilon in told if epsilon})
-    plan = {"attack": "pgd", "norm": "linf", "epsilon": ",".join(map(str, radii)), "steps": 20, "controls": False}
+    plan = {"attacks": "pgd", "norm": "linf", "epsilon": radii, "num_steps": 20, "controls": False}
     found = net.evaluate(**plan)
     few = 2.5 / found.num_examples  # another machine may round a logit otherwise
     assert found.num_examples == 359 and found.clean_accuracy == pytest.approx(card.clean, abs=few)
