@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from bap_jax.checkpoint import Network, read_json
 from bap_jax.atomic import json_text
+from bap_jax.checkpoint import Network, read_json
 from bap_jax.errors import CheckpointError, SettingError
 from bap_jax.export import SUFFIX, import_network, is_packed, read_packed, read_program, unrounded
 from bap_jax.runs.datasets import split_of
