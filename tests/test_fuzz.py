@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from bap_jax.checkpoint import Checkpoints
 from bap_jax.data import check, from_arrays
-from bap_jax.errors import CheckpointError, DataError, SettingError
+from bap_jax.errors import CheckpointError, DataError, SettingError, one_line
 from bap_jax.export.files import read_stored, write_tensors
 from bap_jax.mathematics.masks import fitted_masks
 from bap_jax.runs.settings import Settings
@@ -54,7 +54,7 @@ def test_a_configuration_with_any_value_anywhere(examples, tmp_path):
             found = settings_in(path).check()
         except SettingError as error:
             said, keys = str(error).replace("-", "_"), list(value) if name == "phases" and isinstance(value, dict) else []
-            assert any(one.rpartition(".")[2].replace("-", "_") in said for one in [name, *keys]), error
+            assert any(one_line(one).rpartition(".")[2].replace("-", "_") in said for one in [name, *keys]), error
             return
         numbers = [one for one in found.as_dict().values() if isinstance(one, float)]
         assert all(math.isfinite(one) for one in numbers), (name, value)

@@ -9,7 +9,7 @@ import jax
 
 from bap_jax.bench.arms import Measured, Pair, Told, measured
 from bap_jax.bench.step import RAMP_STEPS, TimedStep, first_batch, has_convolutions, network, read_data
-from bap_jax.evaluation import EvaluationResult, evaluate, named_threat
+from bap_jax.evaluation import EvaluationResult, evaluate_batches, named_threat
 from bap_jax.evaluation.autoattack import autoattack
 from bap_jax.mathematics.convolution import ConvKind
 from bap_jax.runs.deployed import predictor
@@ -43,7 +43,8 @@ def time_autoattack(settings: Settings, *, rounds: int, progress: Told, steps: i
 
     def arm(threat: Any, conv: ConvKind) -> tuple[Timed, EvaluationResult]:
         predict = predictor(network(settings, source, conv=conv).apply)  # type: ignore[arg-type]  # functions hash
-        attack = functools.partial(evaluate, predict, weights, [batch], [threat], [EPSILON], jax.random.key(0), controls=False)
+        given = predict, weights, [batch], [threat], [EPSILON], jax.random.key(0)
+        attack = functools.partial(evaluate_batches, *given, controls=False)
         return lambda: sample(attack), attack()  # compiled now
 
     kinds: dict[str, tuple[Any, ConvKind]] = {"AutoAttack": (cascade, "fast"), "PGD-100": (alone, "fast")}

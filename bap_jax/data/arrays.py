@@ -56,7 +56,8 @@ def from_arrays(
     else:
         tested = _images(test[0]), _labels(test[1])
     if num_classes is None:
-        num_classes = 1 + int(max(labels.max(initial=0), tested[1].max(initial=0)))
+        told = np.concatenate([labels.ravel(), tested[1].ravel()])
+        num_classes = 1 + int(told[np.isfinite(told)].max(initial=0))  # what is no number is refused below
     train, validation = validation_rows(len(labels), validation_fraction, shuffled=False)
     parts = (images[train], labels[train]), (images[validation], labels[validation]), tested
     splits = Splits(

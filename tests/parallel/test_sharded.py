@@ -20,7 +20,7 @@ from bap_jax.runs import loop
 from bap_jax.runs.loop import train
 from bap_jax.runs.run import prepare
 from bap_jax.runs.settings import Settings
-from bap_jax.runs.signals import Interrupted
+from bap_jax.runs.signals import Asked, Interrupted
 from bap_jax.training import init_state, make_train_step
 from bap_jax.types import Batch
 
@@ -97,7 +97,8 @@ def test_a_sharded_run_is_that_of_one_device_and_goes_on_on_other_devices(monkey
     trained = train(SETTINGS, tmp_path / "whole", splits=splits)
     asked = itertools.count(1)
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 3 of 6"):
-        patch.setattr(loop, "agreed", lambda stop, mesh: lambda: next(asked) == 3)
+        patch.setattr(loop, "agreed", lambda answer, mesh: answer)
+        patch.setattr(Asked, "__call__", lambda self: next(asked) == 3)
         train(SETTINGS, tmp_path / "run", splits=splits, devices=8, shard=True)
     again = train(SETTINGS, tmp_path / "run", splits=splits, devices=2, shard=True, resume=True)
     assert again.resumed_from == 3 and again.sparsity == trained.sparsity
