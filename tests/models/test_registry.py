@@ -60,7 +60,7 @@ def test_auto_is_fast_on_a_cpu_only(monkeypatch, backend, barriers):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(SettingError, match="mlp, lenet5, fitnet4, vgg16, vgg16_bn, vgg16_survey, resnet8, resnet18"):
+    with pytest.raises(SettingError, match="mlp, lenet5, merkle_cnn, fitnet4, vgg16, vgg16_bn, vgg16_survey, resnet8, resnet18"):
         build("resnet9", num_classes=10)
 
 
