@@ -136,6 +136,9 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         "mlp": Architecture(_own(r"fc\d+|head"), "head", ("fc1", "head")),
         "lenet5": Architecture(_own(r"conv[12]|fc1|head"), "conv1", ("fc1",), lambda height, width: _halved(height, width, 2)),
+        "merkle_cnn": Architecture(
+            _own(r"conv[12]|fc[12]|head"), "conv1", ("fc1",), lambda height, width: _halved(height // 2 - 4, width // 2 - 4, 1)
+        ),
         "fitnet4": Architecture(_own(r"conv\d_\d|fc1|head"), "conv1_1"),
         "vgg16": _VGG,
         "vgg16_bn": _VGG,

@@ -21,7 +21,7 @@ METHOD = Method(
         Phase("pretrain", {"pruner": ("dense", {})}, Length(epochs=100)),
         Phase("prune", {}, Length(epochs=100)),
     ),
-    taxonomy=Taxonomy("after: clean training", "US, S", "L, G", "LWM", attacks=False, pretrained=True),
+    taxonomy=Taxonomy("after: NT, NT, IT", "US, S", "L, G", "LWM", attacks=False, pretrained=True),
     reference='Merkle, Samsinger and Schöttle 2022, "Pruning in the Face of Adversaries"',
     differs="One step of compression: a chain of them is as many runs, each --init-from the one before it. Local single weights "
     "compete in their layer, theirs in each 5×5 kernel; dense layers' filters and kernels are pruned, too; 100 epochs at most.",

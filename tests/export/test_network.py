@@ -14,6 +14,7 @@ from bap_jax.structure import groups_of
 SMALL = {
     "mlp": ((6, 5, 3), {}),
     "lenet5": ((8, 12, 2), {"hidden": 7}),
+    "merkle_cnn": ((12, 16, 2), {}),
     "fitnet4": ((8, 12, 3), {}),
     "vgg16": ((32, 64, 3), {"hidden": (9, 8), "batch_norm": True}),
     "resnet8": ((8, 8, 3), {}),

@@ -108,7 +108,10 @@ def small_shapes(name):
 @pytest.mark.parametrize("other", NETWORKS)
 def test_the_names_of_another_architecture_are_not_taken(name, other):
     family = dict.fromkeys(("resnet8", "resnet18", "resnet34", "resnet50"), "resnet")  # which differ in their shapes
-    family |= dict.fromkeys(("vgg16", "vgg16_bn", "vgg16_survey"), "vgg16") | {"dm_wideresnet": "wideresnet"}
+    family |= dict.fromkeys(("vgg16", "vgg16_bn", "vgg16_survey"), "vgg16") | {
+        "dm_wideresnet": "wideresnet",
+        "merkle_cnn": "lenet5",
+    }
     if family.get(name, name) == family.get(other, other):
         return
     network = small_shapes(name)
